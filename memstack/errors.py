@@ -1,0 +1,328 @@
+"""Every error that memstack raises. One base; subclasses take data and word the message themselves.
+
+Each message names the place (field, option, path), says what is wrong with it, and ends with the way out.
+No message holds a secret or the text of a memory: values are described by their type and size.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "ConfigError",
+    "CursorError",
+    "EmbedderMismatch",
+    "FilterError",
+    "GatewayClosed",
+    "HistoryError",
+    "IdempotencyMismatch",
+    "InvalidInput",
+    "LLMNotConfigured",
+    "MemoryNotFound",
+    "MemstackError",
+    "MetadataError",
+    "MissingDependency",
+    "NotSupported",
+    "ProviderError",
+    "ScopeError",
+    "StoreCorrupted",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "TelemetryActive",
+    "UnknownName",
+    "describe",
+    "nearest",
+]
+
+
+class MemstackError(Exception):
+    """Base of all errors of memstack.
+
+    Attributes:
+        retryable: whether the same call may succeed when it is made again unchanged.
+    """
+
+    retryable: bool = False
+
+
+# -- words shared by the messages ------------------------------------------------------------
+
+
+def describe(value: object) -> str:
+    """Describe the shape of a value without its content: ``"a string of 12 characters"``."""
+    if value is None:
+        return "nothing (None)"
+    if isinstance(value, bool):
+        return "a bool"
+    if isinstance(value, str):
+        if not value:
+            return "an empty string"
+        return f"a string of {len(value)} character{'s' if len(value) != 1 else ''}"
+    if isinstance(value, (bytes, bytearray)):
+        return f"{len(value)} bytes"
+    if isinstance(value, (list, tuple, set, frozenset, dict)):
+        return f"a {type(value).__name__} of {len(value)} item{'s' if len(value) != 1 else ''}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice closest to a misspelt name, or None when nothing is close."""
+    found = difflib.get_close_matches(name.lower(), list(choices), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _choose(name: str, choices: Sequence[str]) -> str:
+    guess = nearest(name, choices)
+    listed = ", ".join(sorted(choices)) or "none"
+    return f"Did you mean {guess!r}? Known: {listed}." if guess else f"Known: {listed}."
+
+
+# -- configuration ---------------------------------------------------------------------------
+
+
+class ConfigError(MemstackError, ValueError):
+    """The configuration cannot be used.
+
+    Args:
+        where: dotted path of the option, or the path of the file.
+        problem: what is wrong, without the value itself (it may be a secret).
+        hint: the way out.
+    """
+
+    def __init__(self, where: str, problem: str, hint: str = "") -> None:
+        self.where = where
+        self.problem = problem
+        self.hint = hint
+        super().__init__(f"{where}: {problem}.{' ' + hint if hint else ''}")
+
+
+class UnknownName(ConfigError):
+    """A name (option, provider, mode) that nothing answers to; the message lists the choices."""
+
+    def __init__(self, where: str, kind: str, name: str, choices: Sequence[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.choices = tuple(sorted(choices))
+        super().__init__(where, f"unknown {kind} {name!r}", _choose(name, self.choices))
+
+
+class MissingDependency(ConfigError, ImportError):
+    """An optional dependency is not installed; the message is the command that installs it."""
+
+    def __init__(self, where: str, module: str, extra: str) -> None:
+        self.module = module
+        self.extra = extra
+        ConfigError.__init__(
+            self,
+            where,
+            f"needs the package {module!r}, which is not installed",
+            f'Run: pip install "memstack[{extra}]"',
+        )
+
+
+class LLMNotConfigured(ConfigError):
+    """``infer=True`` was asked for and no LLM is configured."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "infer",
+            "True needs a language model, and `llm.provider` is 'none'",
+            "Configure `llm: {provider: openai, model: …}` or `llm: {provider: ollama, model: …}` "
+            "(or set MEMSTACK_LLM__PROVIDER and MEMSTACK_LLM__MODEL), or pass infer=False to store the text as said.",
+        )
+
+
+class TelemetryActive(ConfigError):
+    """Mem0 was imported, with its telemetry on, before memstack could turn it off."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "MEM0_TELEMETRY",
+            "mem0 was imported first and its telemetry is on",
+            "Set MEM0_TELEMETRY=False before mem0 is imported, import mem0 after the memory is opened, "
+            "or opt in with `telemetry: true`.",
+        )
+
+
+# -- input -----------------------------------------------------------------------------------
+
+
+class InvalidInput(MemstackError, ValueError):
+    """An argument cannot be used. Nothing was stored or changed.
+
+    Args:
+        field: the argument, with its position inside (``messages[2].content``).
+        problem: what is wrong, with the shape of the value.
+        hint: the way out.
+    """
+
+    def __init__(self, field: str, problem: str, hint: str = "") -> None:
+        self.field = field
+        self.problem = problem
+        self.hint = hint
+        super().__init__(f"{field}: {problem}.{' ' + hint if hint else ''}")
+
+
+class MetadataError(InvalidInput):
+    """Metadata that cannot be stored the same on every engine."""
+
+
+class FilterError(InvalidInput):
+    """A filter that has no meaning; `field` is the place in the filter (``filters.AND[1].due.gte``)."""
+
+
+class ScopeError(InvalidInput):
+    """A scope is missing, malformed, or a caller tried to leave it."""
+
+
+class CursorError(InvalidInput):
+    """A cursor that was not issued for this listing."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            "cursor", problem, "Pass `next_cursor` of a page back with the same scope, filters and order."
+        )
+
+
+class IdempotencyMismatch(InvalidInput):
+    """An idempotency key came back with other content."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "idempotency_key",
+            "was used in this scope before, for other messages or metadata",
+            "Use a new key for new content.",
+        )
+
+
+class MemoryNotFound(MemstackError, LookupError):
+    """No memory has this id, or none in this scope (the two are not told apart)."""
+
+    def __init__(self, memory_id: str, scope: str = "") -> None:
+        self.memory_id = memory_id
+        self.scope = scope
+        super().__init__(f"no memory has the id {memory_id!r}{f' in scope {scope}' if scope else ''}")
+
+
+class NotSupported(MemstackError):
+    """Something declared as not supported was asked for."""
+
+    def __init__(self, who: str, what: str, hint: str = "") -> None:
+        self.who = who
+        self.what = what
+        super().__init__(f"{who} does not support {what}.{' ' + hint if hint else ''}")
+
+
+class GatewayClosed(MemstackError):
+    """A verb was called after ``close()``."""
+
+    def __init__(self, what: str = "memory") -> None:
+        super().__init__(f"this {what} is closed. Open it again with open_memory().")
+
+
+# -- stores, history, providers ------------------------------------------------------------------
+
+
+class StoreError(MemstackError):
+    """An engine refused or failed.
+
+    Args:
+        store: which store, as in ``qdrant (embedded) at ./memory/memories``.
+        problem: what happened.
+        hint: the way out.
+        retryable: whether calling again may help.
+    """
+
+    def __init__(self, store: str, problem: str, hint: str = "", *, retryable: bool = False) -> None:
+        self.store = store
+        self.problem = problem
+        self.retryable = retryable
+        super().__init__(f"{store}: {problem}.{' ' + hint if hint else ''}")
+
+
+class StoreLocked(StoreError):
+    """Another process holds the embedded store."""
+
+    def __init__(self, store: str, path: str) -> None:
+        self.path = path
+        super().__init__(
+            store,
+            f"the folder {path} is open in another process, and an embedded store has one owner",
+            "Close it there, give this process a path of its own, or share one memory through a server: "
+            "`vector_store: {provider: qdrant, mode: server, url: …}` or `vector_store: {provider: pgvector, url: …}`.",
+            retryable=True,
+        )
+
+
+class StoreFull(StoreError):
+    """The disk has no room for the write. Nothing of it was stored."""
+
+    def __init__(self, store: str, path: str, free: int, needed: int) -> None:
+        self.path = path
+        super().__init__(
+            store,
+            f"{path} has {free // 2**20} MiB free and a write needs {needed // 2**20} MiB",
+            "Free some space, or move the store to a larger disk.",
+            retryable=True,
+        )
+
+
+class StoreCorrupted(StoreError):
+    """The files of a store cannot be read. They were left as they are."""
+
+    def __init__(self, store: str, path: str, problem: str) -> None:
+        self.path = path
+        super().__init__(
+            store,
+            f"the files under {path} cannot be read ({problem})",
+            "Restore the folder from a backup, or move it away to start with an empty store.",
+        )
+
+
+class EmbedderMismatch(StoreError):
+    """A collection was filled by another embedder than the one that is configured."""
+
+    def __init__(self, store: str, stored: str, configured: str) -> None:
+        self.stored = stored
+        self.configured = configured
+        super().__init__(
+            store,
+            f"the collection was filled by {stored}, and the configured embedder is {configured}",
+            "Configure the embedder that filled it, re-embed its memories into a new collection, "
+            "or choose another one with `vector_store.collection`.",
+        )
+
+
+class HistoryError(MemstackError):
+    """The history database failed."""
+
+    def __init__(self, path: str, problem: str, hint: str = "", *, retryable: bool = False) -> None:
+        self.path = path
+        self.retryable = retryable
+        super().__init__(f"history at {path}: {problem}.{' ' + hint if hint else ''}")
+
+
+class ProviderError(MemstackError):
+    """A model provider failed.
+
+    Args:
+        provider: name of the provider.
+        model: name of the model.
+        problem: what happened.
+        attempts: how many times it was tried.
+        retryable: whether calling again may help.
+    """
+
+    def __init__(
+        self, provider: str, model: str, problem: str, *, attempts: int = 1, retryable: bool = False, hint: str = ""
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.attempts = attempts
+        self.retryable = retryable
+        tried = f" after {attempts} attempts" if attempts > 1 else ""
+        again = " Calling again may help." if retryable else ""
+        super().__init__(f"{provider} ({model}): {problem}{tried}.{again}{' ' + hint if hint else ''}")
