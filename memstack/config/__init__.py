@@ -1,0 +1,48 @@
+"""From text to objects: `Settings` and its sections."""
+
+from memstack.config.sections import (
+    BuiltinEmbedder,
+    ChromaEmbedded,
+    ChromaServer,
+    FrozenOptions,
+    HistoryConfig,
+    LimitsConfig,
+    LocalPath,
+    NoLLM,
+    OllamaEmbedder,
+    OllamaLLM,
+    OpenAIEmbedder,
+    OpenAILLM,
+    PgvectorEmbedded,
+    PgvectorServer,
+    QdrantEmbedded,
+    QdrantInMemory,
+    QdrantServer,
+    SectionConfig,
+    StoreConfig,
+)
+from memstack.config.settings import ConfigLike, Settings
+
+__all__ = [
+    "BuiltinEmbedder",
+    "ChromaEmbedded",
+    "ChromaServer",
+    "ConfigLike",
+    "FrozenOptions",
+    "HistoryConfig",
+    "LimitsConfig",
+    "LocalPath",
+    "NoLLM",
+    "OllamaEmbedder",
+    "OllamaLLM",
+    "OpenAIEmbedder",
+    "OpenAILLM",
+    "PgvectorEmbedded",
+    "PgvectorServer",
+    "QdrantEmbedded",
+    "QdrantInMemory",
+    "QdrantServer",
+    "SectionConfig",
+    "Settings",
+    "StoreConfig",
+]

@@ -1,0 +1,201 @@
+"""Which model describes a section: a discriminated union by provider and mode, open to third parties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from memstack.config.sections import (
+    BuiltinEmbedder,
+    ChromaEmbedded,
+    ChromaServer,
+    NoLLM,
+    OllamaEmbedder,
+    OllamaLLM,
+    OpenAIEmbedder,
+    OpenAILLM,
+    PgvectorEmbedded,
+    PgvectorServer,
+    QdrantEmbedded,
+    QdrantInMemory,
+    QdrantServer,
+    SectionConfig,
+    StoreConfig,
+)
+from memstack.errors import ConfigError, UnknownName, describe
+
+__all__ = [
+    "BUILTIN",
+    "DEFAULT_PROVIDER",
+    "PROVIDED",
+    "SectionName",
+    "mode_of",
+    "model_of",
+    "parse_section",
+    "plugin_model",
+    "plugin_names",
+    "siblings",
+]
+
+SectionName = Literal["vector_store", "embedder", "llm"]
+PROVIDED: Final[tuple[SectionName, ...]] = ("vector_store", "embedder", "llm")
+DEFAULT_PROVIDER: Final[Mapping[str, str]] = {"vector_store": "qdrant", "embedder": "builtin", "llm": "none"}
+
+BUILTIN: Final[Mapping[str, Mapping[str, type[SectionConfig]]]] = {
+    "vector_store": {
+        "qdrant:embedded": QdrantEmbedded,
+        "qdrant:server": QdrantServer,
+        "qdrant:memory": QdrantInMemory,
+        "chroma:embedded": ChromaEmbedded,
+        "chroma:server": ChromaServer,
+        "pgvector:server": PgvectorServer,
+        "pgvector:embedded": PgvectorEmbedded,
+    },
+    "embedder": {"builtin": BuiltinEmbedder, "openai": OpenAIEmbedder, "ollama": OllamaEmbedder},
+    "llm": {"none": NoLLM, "openai": OpenAILLM, "ollama": OllamaLLM},
+}
+_SERVER_OPTIONS: Final = ("url", "host", "port")
+
+
+def mode_of(section: Mapping[str, Any]) -> str | None:
+    """The mode that a ``vector_store`` section names, or that its other options tell.
+
+    Args:
+        section: options of the section, perhaps of one layer only.
+
+    Returns:
+        ``mode`` where it is given; ``"server"`` by `url`, `host` or `port`; ``"embedded"`` by `path`; else None.
+
+    Raises:
+        ConfigError: the options tell two modes at once.
+    """
+    if section.get("mode") is not None:
+        return str(section["mode"])
+    server = [name for name in _SERVER_OPTIONS if section.get(name) is not None]
+    if server and section.get("path") is not None:
+        raise ConfigError(
+            "vector_store.mode",
+            f"is left out, and cannot be told: `path` is of an embedded store, `{server[0]}` of a server",
+            "Drop one of the two, or set `mode`.",
+        )
+    return "server" if server else "embedded" if section.get("path") is not None else None
+
+
+def model_of(name: SectionName, section: Mapping[str, Any]) -> tuple[str, type[SectionConfig]]:
+    """The model of a section.
+
+    Args:
+        name: which section.
+        section: its options.
+
+    Returns:
+        The key in the registry, and the model.
+
+    Raises:
+        UnknownName: no such provider or mode.
+        ConfigError: provider or mode are no names; or a plug-in offers nothing for this section.
+        MissingDependency: a plug-in needs a package that is not installed.
+    """
+    provider = _word(f"{name}.provider", section.get("provider")) or DEFAULT_PROVIDER[name]
+    builtin = BUILTIN[name]
+    known = list(builtin)
+    if not _is_ours(name, provider, section.get("mode")):
+        known += plugin_names(name)
+    providers = sorted({key.partition(":")[0] for key in known})
+    if provider not in providers:
+        raise UnknownName(f"{name}.provider", "provider", provider, providers)
+    key = provider if name != "vector_store" else _store_key(provider, section, known)
+    return key, builtin.get(key) or plugin_model(name, key)
+
+
+def siblings(name: SectionName, key: str) -> dict[str, type[SectionConfig]]:
+    """Our models of the other modes of the same provider, by mode."""
+    provider = key.partition(":")[0]
+    return {
+        other.partition(":")[2]: model
+        for other, model in BUILTIN[name].items()
+        if other != key and other.partition(":")[0] == provider
+    }
+
+
+def parse_section(name: SectionName, value: object) -> SectionConfig:
+    """A section as a model; a model stays as it is.
+
+    Raises:
+        ConfigError: it is neither a mapping nor a model of this section.
+        pydantic.ValidationError: an option is wrong.
+    """
+    if isinstance(value, SectionConfig) and _fits(name, value):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            name, f"is {describe(value)}, not a mapping of options", f"Write `{name}: {{provider: …}}` with its options."
+        )
+    return model_of(name, value)[1].model_validate(dict(value))
+
+
+def plugin_names(name: SectionName) -> list[str]:
+    """The names that third parties add for a section (a provider may turn out to offer nothing for it)."""
+    from memstack.registry import PROVIDERS, STORES  # noqa: PLC0415  # the registry's classes import this package
+
+    if name == "vector_store":
+        return [key for key in STORES.names() if key not in BUILTIN[name]]
+    ours = {*BUILTIN["embedder"], *BUILTIN["llm"]}
+    return [key for key in PROVIDERS.names() if key not in ours]
+
+
+def plugin_model(name: SectionName, key: str) -> type[SectionConfig]:
+    """The model of a third party's section.
+
+    Raises:
+        ConfigError: it offers nothing for this section, or no proper model.
+        MissingDependency: it needs a package that is not installed.
+    """
+    from memstack.registry import PROVIDERS, STORES  # noqa: PLC0415
+
+    where = f"{name}.provider"
+    attribute, base = ("config_model", StoreConfig) if name == "vector_store" else (f"{name}_config", SectionConfig)
+    found: object = STORES.load(key, where) if name == "vector_store" else PROVIDERS.load(key, where)
+    model = getattr(found, attribute, None)
+    if model is None:
+        raise ConfigError(where, f"the provider {key!r} has nothing for this section", "Choose another provider.")
+    if not (isinstance(model, type) and issubclass(model, base)):
+        raise ConfigError(
+            where,
+            f"the plug-in {key!r} has a `{attribute}` that is no subclass of memstack.config.{base.__name__}",
+            "Tell its author.",
+        )
+    return model
+
+
+def _is_ours(name: SectionName, provider: str, mode: object) -> bool:
+    """Whether we provide this. Third parties are looked up only where we do not: that reads every installed package."""
+    if mode is not None and name == "vector_store":
+        return f"{provider}:{mode}" in BUILTIN[name]
+    return any(key.partition(":")[0] == provider for key in BUILTIN[name])
+
+
+def _fits(name: SectionName, section: SectionConfig) -> bool:
+    if isinstance(section, StoreConfig) or name == "vector_store":
+        return isinstance(section, StoreConfig) and name == "vector_store"
+    others = [model for other in PROVIDED if other != name for model in BUILTIN[other].values()]
+    return type(section) not in others
+
+
+def _store_key(provider: str, section: Mapping[str, Any], known: list[str]) -> str:
+    modes = [key.partition(":")[2] for key in known if key.partition(":")[0] == provider]
+    _word("vector_store.mode", section.get("mode"))
+    mode = mode_of(section)
+    if "" in modes:  # a third party with one mode, which its options may call what they like
+        return provider
+    if mode is None:
+        mode = "embedded" if "embedded" in modes else modes[0]
+    if mode not in modes:
+        raise UnknownName("vector_store.mode", f"mode of {provider}", mode, modes)
+    return f"{provider}:{mode}"
+
+
+def _word(where: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ConfigError(where, f"is {describe(value)}, not a name", "Write it as text.")

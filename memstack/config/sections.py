@@ -1,0 +1,589 @@
+"""The sections of a configuration: one frozen model for each provider and mode.
+
+The docstring under each field is its documentation: it becomes the description in the JSON Schema. Nothing here
+imports an engine or a client library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from memstack.config.urls import MASK, has_sound_port, host_of, is_postgres, mask, postgres_hosts
+from memstack.errors import ConfigError
+
+__all__ = [
+    "BuiltinEmbedder",
+    "ChromaEmbedded",
+    "ChromaServer",
+    "FrozenOptions",
+    "HistoryConfig",
+    "LimitsConfig",
+    "LocalPath",
+    "NoLLM",
+    "OllamaEmbedder",
+    "OllamaLLM",
+    "OpenAIEmbedder",
+    "OpenAILLM",
+    "PgvectorEmbedded",
+    "PgvectorServer",
+    "QdrantEmbedded",
+    "QdrantInMemory",
+    "QdrantServer",
+    "SectionConfig",
+    "StoreConfig",
+    "data_folder",
+]
+
+IN_MEMORY: Final = ":memory:"
+_ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address)$")  # names of options that hold an address
+_OLLAMA_PORT: Final = 11434
+
+
+def data_folder() -> Path:
+    """The user's folder for memstack's data (Linux: ``~/.local/share/memstack``)."""
+    return platformdirs.user_data_path("memstack")
+
+
+# -- kinds of values -------------------------------------------------------------------------
+
+
+def _absolute(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("holds a NUL character")
+    try:
+        return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  # Path.resolve() would follow links
+    except RuntimeError:
+        raise ValueError("names the home folder of a user that is not known here") from None
+
+
+def _not_blank(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is blank")
+    return value
+
+
+def _header_text(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if not text:
+        raise ValueError("is blank")
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("holds a line break or another character that cannot be sent in a header")
+    return SecretStr(text)
+
+
+def _clean_address(value: str) -> str:
+    value = value.strip()
+    if not value or re.search(r"[\s\\\x00-\x1f\x7f]", value):
+        raise ValueError("is not an address: it is blank, or holds a space, a backslash or a control character")
+    return value
+
+
+def _web_address(value: str) -> str:
+    value = _clean_address(value)
+    if not value.lower().startswith(("http://", "https://")) or not host_of(value) or not has_sound_port(value):
+        raise ValueError("is not an address such as http://localhost:8000 or https://example.com/v1")
+    return value
+
+
+def _qdrant_address(value: str) -> str:
+    value = _clean_address(value)
+    _web_address(value if "://" in value else f"http://{value}")
+    return value  # without a scheme, Qdrant's client chooses it
+
+
+def _ollama_address(value: str) -> str:
+    """The whole URL, as Ollama's own clients read ``OLLAMA_HOST``; "all interfaces" is this machine to a client."""
+    scheme, divider, place = _clean_address(value).rpartition("://")
+    if re.fullmatch(r"[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", place):  # a bare IPv6 address
+        place = f"[{place}]"
+    elif place.startswith(":"):  # a port alone
+        place = f"127.0.0.1{place}"
+    place = re.sub(r"^(0\.0\.0\.0|\[::\])(?=[:/]|$)", "127.0.0.1", place)
+    authority, slash, path = place.partition("/")
+    if not divider and not re.search(r":\d+$", authority):
+        authority += f":{_OLLAMA_PORT}"
+    return _web_address(f"{scheme or 'http'}://{authority}{slash}{path}".rstrip("/"))
+
+
+def _postgres_address(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if is_postgres(text):
+        return SecretStr(f"postgresql://{text.partition('://')[2]}")
+    if "://" not in text and "=" in text:
+        return SecretStr(text)
+    raise ValueError("is not a PostgreSQL address such as postgresql://user:password@localhost/app")
+
+
+def _number_or_words(value: object) -> object:
+    """Ollama takes seconds as a number or a duration with its unit; text from YAML or environment may be either."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()) else value
+
+
+def _from_json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("is not JSON, such as {\"X-Team\": \"search\"}") from None
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+        raise ValueError("holds a name that is not one of an HTTP header")
+    return value
+
+
+LocalPath = Annotated[Path, BeforeValidator(_not_blank), AfterValidator(_absolute)]
+"""A path on this machine: ``~`` is expanded, and what is relative hangs on the working directory."""
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_text)]
+Headers = Annotated[dict[Annotated[str, AfterValidator(_header_name)], HeaderSecret], BeforeValidator(_from_json)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Dimensions = Annotated[int, Field(ge=1, le=65536)]
+Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{1,46}[A-Za-z0-9]$")]
+KeepAlive = Annotated[
+    int | Annotated[str, StringConstraints(pattern=r"^-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+$")],
+    Field(union_mode="left_to_right"),
+    BeforeValidator(_number_or_words),
+]
+
+
+# -- what sections share ---------------------------------------------------------------------
+
+
+class FrozenOptions(BaseModel, frozen=True):
+    """A group of options. Frozen; unknown options are refused; no secret shows in its text form or in its errors."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        defer_build=True,
+        protected_namespaces=(),
+    )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The options as they may be shown: see `memstack.config.urls.mask`."""
+        for name, value in super().__repr_args__():
+            yield name, mask(value) if isinstance(value, str) and _holds_address(name or "", value) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change an option, without showing the value (pydantic's own error would)."""
+        if not name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be changed: a configuration is frozen")
+        super().__setattr__(name, value)
+
+    def masked(self) -> dict[str, Any]:
+        """The options as plain values, secrets and passwords inside addresses shown as ``**********``."""
+        return {
+            field.alias or name: _shown(name, getattr(self, name)) for name, field in type(self).model_fields.items()
+        }
+
+
+class SectionConfig(FrozenOptions, frozen=True):
+    """A section that names a provider. Base of all of them, third parties' too."""
+
+    provider: str
+    """Who provides it."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the registry."""
+        return self.provider
+
+    def addresses(self) -> Iterator[tuple[str, str | None]]:
+        """Every option that points to a machine, with the host that it names: what ``offline: true`` examines.
+
+        Yields:
+            Pairs of option and host (None where no host can be read from it).
+        """
+        for name, value in self:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if isinstance(text, str) and _ADDRESSES.search(name):
+                yield name, host_of(text)
+
+
+class StoreConfig(SectionConfig, frozen=True):
+    """A ``vector_store`` section. Base of all of them, third parties' too."""
+
+    mode: str | None = None
+    """How the engine runs. Default: told by the other options."""
+    collection: Collection = "memories"
+    """Name of the collection: 3 to 48 letters, digits, `_` or `-`, a letter first, a letter or digit last.
+    Default: memories."""
+    embedding_dims: Dimensions | None = None
+    """Number of dimensions that the embedder must have; another number is an error when the memory is opened.
+    Default: whatever the embedder has."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the registry: provider and mode."""
+        return f"{self.provider}:{self.mode}" if self.mode else self.provider
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of an embedded store; None for the others."""
+        path = getattr(self, "path", None)
+        return path if isinstance(path, Path) else None
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what it holds outlives the process."""
+        return True
+
+
+def _default_path() -> Path:
+    return data_folder() / "memory"
+
+
+# -- vector stores ---------------------------------------------------------------------------
+
+
+class QdrantEmbedded(StoreConfig, frozen=True):
+    """Qdrant Edge: the engine inside this process, its data in a folder. The default."""
+
+    provider: Literal["qdrant"] = "qdrant"
+    """The engine: Qdrant."""
+    mode: Literal["embedded"] = "embedded"
+    """In this process. Default where neither `url` nor `host` is given."""
+    path: LocalPath = Field(default_factory=_default_path)
+    """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
+
+
+class QdrantServer(StoreConfig, frozen=True):
+    """A Qdrant server or cluster, at a `url` or at a `host` and `port`."""
+
+    provider: Literal["qdrant"] = "qdrant"
+    """The engine: Qdrant."""
+    mode: Literal["server"] = "server"
+    """A server. Default where `url` or `host` is given."""
+    url: Annotated[str, AfterValidator(_qdrant_address)] | None = None
+    """Address of the server, as http://localhost:6333. Give this or `host`. Default: QDRANT_URL."""
+    host: Name | None = None
+    """Host of the server, in place of `url`. No default."""
+    port: Port = 6333
+    """REST port at `host`. Default: 6333."""
+    grpc_port: Port = 6334
+    """gRPC port, used with `prefer_grpc`. Default: 6334."""
+    prefer_grpc: bool = False
+    """Speak gRPC where that is possible. Default: false."""
+    https: bool | None = None
+    """Use TLS at `host`; a `url` says it by its scheme. Default: true where an `api_key` is given."""
+    api_key: HeaderSecret | None = None
+    """Key of the server. Default: QDRANT_API_KEY, else none."""
+    timeout: Count = 30
+    """Longest time that a request may take, in seconds. Default: 30."""
+    shard_number: Count | None = None
+    """Number of shards of a collection that is made. Default: the server's."""
+    replication_factor: Count | None = None
+    """Number of copies of each shard of a collection that is made. Default: the server's."""
+    write_consistency_factor: Count | None = None
+    """Number of copies that must confirm a write, for a collection that is made. Default: the server's."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> QdrantServer:
+        _check_place(self.url, self.host, "QDRANT_URL")
+        return self
+
+
+class QdrantInMemory(StoreConfig, frozen=True):
+    """Qdrant's client without a server: nothing outlives the process. For tests."""
+
+    provider: Literal["qdrant"] = "qdrant"
+    """The engine: Qdrant."""
+    mode: Literal["memory"] = "memory"
+    """In the memory of this process."""
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what it holds outlives the process: no."""
+        return False
+
+
+class ChromaEmbedded(StoreConfig, frozen=True):
+    """Chroma inside this process, its data in a folder."""
+
+    provider: Literal["chroma"] = "chroma"
+    """The engine: Chroma."""
+    mode: Literal["embedded"] = "embedded"
+    """In this process. Default where no `host` is given."""
+    path: LocalPath = Field(default_factory=_default_path)
+    """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
+
+
+class ChromaServer(StoreConfig, frozen=True):
+    """A Chroma server."""
+
+    provider: Literal["chroma"] = "chroma"
+    """The engine: Chroma."""
+    mode: Literal["server"] = "server"
+    """A server. Default where `host` is given."""
+    host: Name = "localhost"
+    """Host of the server. Default: localhost."""
+    port: Port = 8000
+    """Port of the server. Default: 8000."""
+    ssl: bool = False
+    """Use TLS. Default: false."""
+    token: HeaderSecret | None = None
+    """Token that the server asks for. Default: none."""
+    tenant: Name = "default_tenant"
+    """Tenant of the server. Default: default_tenant."""
+    database: Name = "default_database"
+    """Database of the tenant. Default: default_database."""
+
+
+class _Pgvector(StoreConfig, frozen=True):
+    """What both ways of running PostgreSQL share."""
+
+    provider: Literal["pgvector"] = "pgvector"
+    """The engine: PostgreSQL with the extension pgvector."""
+    schema_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = Field(
+        default="public", alias="schema"
+    )
+    """Schema of the tables: 1 to 63 letters, digits or `_`, no digit first. Default: public."""
+    pool_min: Annotated[int, Field(ge=0)] = 1
+    """Number of connections kept open. Default: 1."""
+    pool_max: Count = 5
+    """Largest number of connections. Default: 5."""
+    statement_timeout: Seconds = 30.0
+    """Longest time that a statement may take, in seconds. Default: 30."""
+    hnsw: bool = False
+    """Build an HNSW index: faster among very many memories, and no longer exact. Default: false."""
+
+    @model_validator(mode="after")
+    def _pool_sizes(self) -> _Pgvector:
+        if self.pool_min > self.pool_max:
+            raise ConfigError("pool_min", "is larger than `pool_max`", "Lower it, or raise `pool_max`.")
+        return self
+
+
+class PgvectorServer(_Pgvector, frozen=True):
+    """A PostgreSQL server with pgvector, at a `url` or at a `host`."""
+
+    mode: Literal["server"] = "server"
+    """A server. Default where `url` or `host` is given."""
+    url: Annotated[SecretStr, AfterValidator(_postgres_address)] | None = None
+    """Address, as postgresql://user:password@localhost/app. Give this or `host`. Default: DATABASE_URL."""
+    host: Name | None = None
+    """Host of the server, or the folder of its Unix socket, in place of `url`. No default."""
+    port: Port = 5432
+    """Port at `host`. Default: 5432."""
+    user: Name | None = None
+    """User at `host`. Default: the user of this process."""
+    password: SecretStr | None = None
+    """Password of the user. Any characters; nothing is to be escaped. Default: none."""
+    dbname: Name = "postgres"
+    """Database at `host`. Default: postgres."""
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
+    """How far TLS is asked for, in the words of libpq. Default: what the `url` says, else prefer."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> PgvectorServer:
+        _check_place(self.url, self.host, "DATABASE_URL")
+        if self.url is not None:
+            for name in ("port", "user", "password", "dbname"):
+                if name in self.model_fields_set:
+                    raise ConfigError(name, "stands beside `url`, which says it already", "Drop one of the two.")
+        return self
+
+    def addresses(self) -> Iterator[tuple[str, str | None]]:
+        """Every host that libpq may dial: a connection string can name several, or leave it to ``PGHOST``."""
+        if self.url is not None:
+            yield from (("url", host) for host in postgres_hosts(self.url.get_secret_value()))
+        if self.host is not None:
+            yield from (("host", host_of(part) if part[:1] not in "/@" else part) for part in self.host.split(","))
+
+
+class PgvectorEmbedded(_Pgvector, frozen=True):
+    """A PostgreSQL of our own, its data in a folder; several processes of this machine may share it."""
+
+    mode: Literal["embedded"] = "embedded"
+    """Run by memstack. Default where neither `url` nor `host` is given."""
+    path: LocalPath = Field(default_factory=_default_path)
+    """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
+
+
+# -- embedders and LLMs ----------------------------------------------------------------------
+
+
+class _Remote(SectionConfig, frozen=True):
+    """What the clients of model servers share: deadlines, retries, and how hard a server may be pushed."""
+
+    connect_timeout: Seconds = 5.0
+    """Longest time to reach the server, in seconds. Default: 5."""
+    read_timeout: Seconds = 120.0
+    """Longest silence while an answer is awaited, in seconds. Default: 120."""
+    timeout: Seconds = 300.0
+    """Longest time for a whole call, its retries included, in seconds. Default: 300."""
+    max_retries: Annotated[int, Field(ge=0, le=20)] = 3
+    """How often a call that may succeed later is made again. Default: 3."""
+    concurrency: Count = 4
+    """Largest number of requests at the same time. Default: 4."""
+    breaker_failures: Count = 5
+    """Number of failed calls in a row after which calls are refused at once. Default: 5."""
+    breaker_pause: Seconds = 30.0
+    """How long they are refused, in seconds. Default: 30."""
+
+
+class _OpenAI(_Remote, frozen=True):
+    """What OpenAI's embedders and LLMs share."""
+
+    provider: Literal["openai"] = "openai"
+    """OpenAI, or a server that speaks its API."""
+    model: Name
+    """Name of the model. No default: it is never guessed."""
+    api_key: HeaderSecret | None = None
+    """Key of the API. Default: OPENAI_API_KEY, else none."""
+    base_url: WebAddress = "https://api.openai.com/v1"
+    """Address of the API. Default: OPENAI_BASE_URL, else https://api.openai.com/v1."""
+    organization: Name | None = None
+    """Organisation that is billed. Default: the key's."""
+    headers: Headers = Field(default_factory=dict)
+    """HTTP headers sent along, by name. Default: none."""
+
+
+class _Ollama(_Remote, frozen=True):
+    """What Ollama's embedders and LLMs share."""
+
+    provider: Literal["ollama"] = "ollama"
+    """Ollama."""
+    model: Name
+    """Name of the model. No default: it is never guessed."""
+    host: Annotated[str, AfterValidator(_ollama_address)] = f"http://127.0.0.1:{_OLLAMA_PORT}"
+    """Address of the server. Default: OLLAMA_HOST, else http://127.0.0.1:11434."""
+    keep_alive: KeepAlive = "5m"
+    """How long the server keeps the model loaded after a call: seconds, or a duration such as 10m; -1 is for ever.
+    Default: 5m."""
+    auto_pull: bool = False
+    """Download the model where it is missing; not to be had with `offline`. Default: false."""
+
+
+class BuiltinEmbedder(SectionConfig, frozen=True):
+    """The built-in embedder, WordLlama: 256 dimensions, no key, no download, no network. The default."""
+
+    provider: Literal["builtin"] = "builtin"
+    """The built-in embedder."""
+
+
+class OpenAIEmbedder(_OpenAI, frozen=True):
+    """Embeddings by OpenAI, or by a server that speaks its API."""
+
+    dimensions: Dimensions | None = None
+    """Number of dimensions asked for; models of fixed size refuse it. Default: the model's own."""
+    batch_size: Annotated[int, Field(ge=1, le=2048)] = 256
+    """Largest number of texts in a request. Default: 256."""
+
+
+class OllamaEmbedder(_Ollama, frozen=True):
+    """Embeddings by an Ollama server."""
+
+    dimensions: Dimensions | None = None
+    """Number of dimensions that the model must have; another number is an error. Default: whatever it has."""
+    batch_size: Count = 64
+    """Largest number of texts in a request. Default: 64."""
+
+
+class NoLLM(SectionConfig, frozen=True):
+    """No language model: what is said is stored as said. The default."""
+
+    provider: Literal["none"] = "none"
+    """No language model."""
+
+
+class _Sampling(SectionConfig, frozen=True):
+    """How an LLM chooses its words."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.1
+    """Randomness, from 0 to 2; not sent to reasoning models, which take none. Default: 0.1."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the likeliest words to choose from. Default: the server's."""
+    max_tokens: Count = 2000
+    """Longest answer, in tokens. Default: 2000."""
+
+
+class OpenAILLM(_OpenAI, _Sampling, frozen=True):
+    """A language model by OpenAI, or by a server that speaks its API."""
+
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """How long a reasoning model thinks. Default: the model's own."""
+
+
+class OllamaLLM(_Ollama, _Sampling, frozen=True):
+    """A language model by an Ollama server."""
+
+    num_ctx: Annotated[int, Field(ge=256)] = 16384
+    """Length of the context, in tokens; the extraction prompt alone takes about 8400. Default: 16384."""
+
+
+# -- the rest --------------------------------------------------------------------------------
+
+
+class HistoryConfig(FrozenOptions, frozen=True):
+    """The log of changes."""
+
+    path: Annotated[Literal[":memory:"] | LocalPath, Field(union_mode="left_to_right")] | None = None
+    """File of the log; `:memory:` keeps it in this process. Relative to the folder of the YAML file.
+    Default: `history.db` beside an embedded store, else in the user's data folder."""
+
+
+class LimitsConfig(FrozenOptions, frozen=True):
+    """How much may be put into one memory."""
+
+    max_text: Count = 100_000
+    """Longest text, in characters. Default: 100000."""
+    max_metadata_values: Count = 1000
+    """Largest number of values in the metadata of a memory, nested ones included. Default: 1000."""
+    max_metadata_depth: Count = 16
+    """Deepest nesting of the metadata of a memory. Default: 16."""
+
+
+# -- helpers ---------------------------------------------------------------------------------
+
+
+def _check_place(url: object, host: object, variable: str) -> None:
+    if url is None and host is None:
+        raise ConfigError("url", "is missing", f"A server needs a `url` or a `host`; the variable {variable} sets it too.")
+    if url is not None and host is not None:
+        raise ConfigError("host", "stands beside `url`, which says it already", "Drop one of the two.")
+
+
+def _holds_address(name: str, value: str) -> bool:
+    return "://" in value or _ADDRESSES.search(name) is not None
+
+
+def _shown(name: str, value: object) -> Any:
+    if isinstance(value, FrozenOptions):
+        return value.masked()
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        return mask(text) if _ADDRESSES.search(name) and "://" in text else MASK
+    if isinstance(value, str):
+        return mask(value) if _holds_address(name, value) else value
+    if isinstance(value, dict):
+        return {key: _shown(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(name, item) for item in value]
+    return str(value) if isinstance(value, Path) else value

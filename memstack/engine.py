@@ -1,0 +1,74 @@
+"""The way to Mem0: its environment is set here, before it is imported.
+
+Mem0 reads ``MEM0_TELEMETRY`` and ``MEM0_DIR`` once, on import, and writes into the latter at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from memstack.errors import TelemetryActive
+
+if TYPE_CHECKING:
+    import mem0
+
+    from memstack.gateway.parts import Options, Parts
+
+__all__ = ["compose"]
+
+_importing: Final = threading.Lock()
+# Messages of Mem0 that hold the text of memories.
+_TEXTS: Final = ("Updating memory with", "Skipping invalid message format", "Entity upsert failed for")
+
+
+def compose(parts: Parts) -> mem0.Memory:
+    """A ``mem0.Memory`` made of these parts. They stay the caller's to close.
+
+    Raises:
+        TelemetryActive: Mem0 was imported before, with its telemetry on, and the user did not opt in.
+    """
+    with _importing:
+        _prepare(parts.options)
+        from memstack.composed import ComposedMemory  # noqa: PLC0415  # only now is the environment in place
+    return ComposedMemory(parts)
+
+
+def _prepare(options: Options) -> None:
+    loaded = sys.modules.get("mem0.memory.telemetry")
+    if loaded is not None:
+        if loaded.MEM0_TELEMETRY and not options.telemetry:
+            raise TelemetryActive
+    else:
+        if not options.telemetry:
+            os.environ["MEM0_TELEMETRY"] = "False"
+        if not os.environ.get("MEM0_DIR"):
+            os.environ["MEM0_DIR"] = str(options.data_folder / "mem0")
+        with suppress(ModuleNotFoundError):
+            _no_downloads()
+    logger = logging.getLogger("mem0.memory.main")
+    if not any(isinstance(known, _TextsAreDebug) for known in logger.filters):
+        logger.addFilter(_TextsAreDebug())
+
+
+def _no_downloads() -> None:
+    """Mem0 downloads a spaCy model when spaCy is there without it: tell it that it tried."""
+    from mem0.utils import spacy_models  # noqa: PLC0415
+
+    if find_spec("spacy") is None or find_spec("en_core_web_sm") is None:
+        spacy_models._load_failed_full = spacy_models._load_failed_lemma = True  # noqa: SLF001
+
+
+class _TextsAreDebug(logging.Filter):
+    """Lowers what holds the text of memories to DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.DEBUG and str(record.msg).startswith(_TEXTS):
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        return True

@@ -1,0 +1,110 @@
+"""From configuration to a memory: the whole story."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Generator, Mapping
+from types import TracebackType
+from typing import Any
+
+from memstack.config import Settings
+from memstack.gateway import AsyncMemoryGateway, MemoryGateway
+from memstack.gateway.parts import Options, Parts
+from memstack.history import SqliteHistory
+from memstack.payload import scope_of
+from memstack.providers.base import LLM, Embedder
+from memstack.registry import PROVIDERS, STORES
+from memstack.scope import Scope
+from memstack.stores.base import Fingerprint, Store
+
+__all__ = ["Config", "OpeningMemory", "make_embedder", "make_llm", "open_async_memory", "open_memory"]
+
+Config = str | os.PathLike[str] | Mapping[str, Any] | Settings | None
+
+
+def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
+    """Open a memory.
+
+    Args:
+        config: a YAML file, a mapping, a `Settings`, or None: then ``$MEMSTACK_CONFIG``, then ``./memstack.yaml``,
+            then the embedded default (Qdrant Edge in the user's data folder, built-in embedder, no LLM).
+        **overrides: sections or options that win over it, as in ``vector_store={"path": "./memory"}``.
+
+    Returns:
+        The gateway; a context manager. `MemoryGateway.close` releases what it holds.
+
+    Raises:
+        ConfigError: the configuration cannot be used, or an optional dependency is missing.
+        StoreError: the store cannot be opened: locked by another process, corrupted, or filled by another embedder.
+        HistoryError: the history cannot be opened.
+    """
+    settings = Settings.load(config, **overrides)
+    embedder = make_embedder(settings)
+    llm = make_llm(settings)
+    section: Any = settings.vector_store
+    store_class: Any = STORES.load(section.key, "vector_store.provider")
+    store: Store = store_class.open(section, dimensions=embedder.dimensions)
+    try:
+        store.bind(Fingerprint(embedder.provider, embedder.model, embedder.dimensions))
+        history = SqliteHistory(settings.history_path, store.collection, lambda key: _scope_in(store, key))
+    except BaseException:
+        store.close()
+        raise
+    options = Options(
+        remember_roles=settings.remember_roles,
+        max_text=settings.limits.max_text,
+        max_metadata_values=settings.limits.max_metadata_values,
+        max_metadata_depth=settings.limits.max_metadata_depth,
+        telemetry=settings.telemetry,
+        custom_instructions=settings.custom_instructions,
+        data_folder=settings.history_path.parent,
+    )
+    return MemoryGateway.of(Parts(store, embedder, llm, history, options))
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The configured embedder."""
+    section = settings.embedder
+    return PROVIDERS.load(section.key, "embedder.provider").embedder(section)
+
+
+def make_llm(settings: Settings) -> LLM | None:
+    """The configured LLM; None where there is none."""
+    section = settings.llm
+    return PROVIDERS.load(section.key, "llm.provider").llm(section)
+
+
+def _scope_in(store: Store, memory_id: str) -> Scope | None:
+    rows = store.fetch([memory_id])
+    return scope_of(rows[0].payload) if rows else None
+
+
+class OpeningMemory:
+    """An `AsyncMemoryGateway` on its way: ``await`` it, or use it with ``async with``."""
+
+    def __init__(self, config: Config, overrides: Mapping[str, Any]) -> None:
+        self._config = config
+        self._overrides = overrides
+        self._gateway: AsyncMemoryGateway | None = None
+
+    async def _open(self) -> AsyncMemoryGateway:
+        return AsyncMemoryGateway(await asyncio.to_thread(open_memory, self._config, **self._overrides))
+
+    def __await__(self) -> Generator[Any, None, AsyncMemoryGateway]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncMemoryGateway:
+        self._gateway = await self._open()
+        return self._gateway
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._gateway is not None:
+            await self._gateway.close()
+
+
+def open_async_memory(config: Config = None, /, **overrides: Any) -> OpeningMemory:
+    """The same as `open_memory`, for asyncio: ``async with open_async_memory() as memory: …``, or ``await`` it."""
+    return OpeningMemory(config, overrides)

@@ -1,0 +1,277 @@
+"""The nodes of a filter. Checked when they are made, so that a node that exists has a meaning.
+
+`ne` is ``Not(Eq)``, `nin` is ``Not(In)``: the complement by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import Enum
+from typing import Any, Final, Literal, NoReturn, Union
+
+from memstack.errors import FilterError, describe
+from memstack.instants import as_instant
+from memstack.metadata import INT_MAX, INT_MIN, check_text
+
+__all__ = [
+    "ALL",
+    "INSTANT_FIELDS",
+    "NOTHING",
+    "And",
+    "Compare",
+    "ComparisonOp",
+    "Contains",
+    "Eq",
+    "Exists",
+    "IContains",
+    "In",
+    "Node",
+    "Not",
+    "Or",
+    "Scalar",
+    "all_of",
+    "canonical_field",
+    "check_scalar",
+]
+
+Scalar = Union[str, int, float, bool, date, datetime]
+ComparisonOp = Literal["gt", "gte", "lt", "lte"]
+
+# Fields of a memory that are instants by declaration: ISO text in a filter is read as an instant there.
+INSTANT_FIELDS: Final = frozenset({"created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to"})
+# The text of a memory has three names: ours, Mem0's payload's, Mem0's results'.
+_ALIASES: Final = {"text": "data", "memory": "data"}
+
+
+def canonical_field(field: object, where: str = "filters") -> str:
+    """The one name of a field.
+
+    Raises:
+        FilterError: it is not a non-empty string, or looks like an operator.
+    """
+    if not isinstance(field, str):
+        raise FilterError(where, f"a field name is {describe(field)}, not a string")
+    if not field:
+        raise FilterError(where, "a field name is empty")
+    if field.startswith("$"):
+        raise FilterError(f"{where}.{field}", "is not a field", "Operators have no '$': use AND, OR, NOT, gte, in, …")
+    check_text(where, field, FilterError)
+    return _ALIASES.get(field, field)
+
+
+def check_scalar(value: object, where: str) -> Scalar:
+    """A value that can be compared with the values of metadata.
+
+    Raises:
+        FilterError: it is null, NaN, an integer beyond 64 bits, or of another type.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(check_text(where, value, FilterError))
+    if isinstance(value, int):
+        if not INT_MIN <= value <= INT_MAX:
+            raise FilterError(where, f"is an integer of {value.bit_length()} bits", "Integers have 64.")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise FilterError(where, "is a float that is not finite")
+        return float(value)
+    if isinstance(value, (date, datetime)):
+        if as_instant(value) is None:
+            raise FilterError(where, "is a time outside the years 1 to 9999 in UTC")
+        return value
+    if value is None:
+        raise FilterError(
+            where, "is null, and null equals nothing", 'To find where a field is missing: {"NOT": [{"field": "*"}]}.'
+        )
+    raise FilterError(
+        where,
+        f"is {describe(value)}, which cannot be compared with",
+        "Use str, int, float, bool, date or datetime; for lists `in`, `nin` or `contains`.",
+    )
+
+
+class Node:
+    """A filter. Combine with ``&``, ``|`` and ``~``."""
+
+    __slots__ = ()
+
+    def __and__(self, other: Node) -> Node:
+        return And((*_parts(self, And), *_parts(_node(other), And)))
+
+    def __or__(self, other: Node) -> Node:
+        return Or((*_parts(self, Or), *_parts(_node(other), Or)))
+
+    def __invert__(self) -> Node:
+        return Not(self)
+
+    def __bool__(self) -> NoReturn:
+        raise FilterError(
+            "filters",
+            "a filter has no truth value",
+            "Combine with & | ~ (not and, or, not), and put comparisons in parentheses.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class And(Node):
+    """All hold; with no children, everything does."""
+
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Node):
+    """At least one holds; with no children, nothing does."""
+
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
+    """The complement."""
+
+    child: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Eq(Node):
+    """The field is present, not null, and equal. ``1 == 1.0``; ``True`` is not ``1``; strings are exact."""
+
+    field: str
+    value: Scalar
+    where: str = field(default="filters", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _init_field(self)
+        _set(self, "value", _operand(self.field, self.value, self.where))
+
+
+@dataclass(frozen=True, slots=True)
+class In(Node):
+    """Equal to any of the values."""
+
+    field: str
+    values: tuple[Scalar, ...]
+    where: str = field(default="filters", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _init_field(self)
+        if not isinstance(self.values, (list, tuple, set, frozenset)):
+            raise FilterError(self.where, f"is {describe(self.values)}, and `in` takes a list")
+        checked = (_operand(self.field, value, f"{self.where}[{i}]") for i, value in enumerate(self.values))
+        _set(self, "values", tuple(checked))
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Node):
+    """Both numbers or both instants, and in this order; otherwise it does not hold."""
+
+    field: str
+    op: ComparisonOp
+    bound: Scalar
+    where: str = field(default="filters", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _init_field(self)
+        if self.op not in ("gt", "gte", "lt", "lte"):
+            raise FilterError(self.where, f"unknown comparison {self.op!r}", "Known: gt, gte, lt, lte.")
+        bound = check_scalar(self.bound, self.where)
+        is_number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
+        if not is_number and as_instant(bound) is None:
+            raise FilterError(
+                self.where,
+                f"is {describe(self.bound)}, and a bound is a number or an instant",
+                "Pass an int, a float, a date, a datetime, or ISO text such as 2026-01-31 or 2026-01-31T08:00:00Z.",
+            )
+        if is_number and self.field in INSTANT_FIELDS:
+            raise FilterError(self.where, "is a number, and the field is an instant", "Pass a datetime or ISO text.")
+        _set(self, "bound", bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Contains(Node):
+    """A string holds this one (case counts); a list has this member."""
+
+    field: str
+    value: Scalar
+    where: str = field(default="filters", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _init_field(self)
+        _set(self, "value", check_scalar(self.value, self.where))
+
+
+@dataclass(frozen=True, slots=True)
+class IContains(Node):
+    """A string holds this one, whatever the case."""
+
+    field: str
+    value: str
+    where: str = field(default="filters", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _init_field(self)
+        if not isinstance(self.value, str):
+            raise FilterError(self.where, f"is {describe(self.value)}, and `icontains` takes a string")
+        _set(self, "value", check_scalar(self.value, self.where))
+
+
+@dataclass(frozen=True, slots=True)
+class Exists(Node):
+    """The field is present and not null."""
+
+    field: str
+    where: str = field(default="filters", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _init_field(self)
+
+
+ALL: Final = And(())
+NOTHING: Final = Or(())
+
+
+def all_of(*nodes: Node | None) -> Node:
+    """The conjunction of some filters, flattened; None and `ALL` among them say nothing."""
+    flat: list[Node] = []
+    for node in nodes:
+        if isinstance(node, And):
+            flat.extend(node.children)
+        elif node is not None:
+            flat.append(node)
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
+
+
+def _node(value: object) -> Node:
+    if not isinstance(value, Node):
+        raise FilterError("filters", f"a filter is combined with {describe(value)}", "Put comparisons in parentheses.")
+    return value
+
+
+def _parts(node: Node, kind: type[And] | type[Or]) -> tuple[Node, ...]:
+    """The children of a node of this kind, so that long chains stay flat; else the node alone."""
+    return node.children if isinstance(node, kind) else (node,)
+
+
+def _init_field(node: Any) -> None:
+    _set(node, "field", canonical_field(node.field, node.where))
+
+
+def _operand(field: str, value: object, where: str) -> Scalar:
+    """A value for equality. On fields that are instants by declaration, it is an instant too."""
+    if field not in INSTANT_FIELDS:
+        return check_scalar(value, where)
+    instant = as_instant(check_scalar(value, where))
+    if instant is None:
+        raise FilterError(where, f"is {describe(value)}, and the field is an instant", "Pass a datetime or ISO text.")
+    return instant
+
+
+def _set(node: object, name: str, value: object) -> None:
+    object.__setattr__(node, name, value)

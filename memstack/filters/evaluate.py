@@ -1,0 +1,114 @@
+"""The meaning of a filter, in plain Python: the reference that every engine is compared with."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any, Final
+
+from memstack.filters.ast import And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
+from memstack.filters.visit import FilterVisitor
+from memstack.instants import as_instant
+
+__all__ = ["equal", "evaluate", "is_number", "resolve"]
+
+_ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+
+
+def evaluate(node: Node, fields: Mapping[str, Any]) -> bool:
+    """Whether a filter holds for a memory.
+
+    Args:
+        node: the filter.
+        fields: the memory's fields by name, its metadata among them (see `memstack.payload.fields`).
+    """
+    return _Evaluator(fields).visit(node)
+
+
+def resolve(fields: Mapping[str, Any], path: str) -> Any:
+    """The value of a field; None where it is missing or null.
+
+    A name with dots is looked up as it is written first, then as a path into nested mappings, split at each dot from
+    the left.
+    """
+    value = fields.get(path)
+    if value is not None:
+        return value
+    dot = path.find(".")
+    while dot != -1:
+        inner = fields.get(path[:dot])
+        if isinstance(inner, Mapping):
+            value = resolve(inner, path[dot + 1 :])
+            if value is not None:
+                return value
+        dot = path.find(".", dot + 1)
+    return None
+
+
+def is_number(value: object) -> bool:
+    """An int or a float, but not a bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def equal(value: Any, other: Any) -> bool:
+    """Equality of filters: numbers as numbers, instants as instants, all else by type and value."""
+    if isinstance(value, bool) or isinstance(other, bool):
+        return isinstance(value, bool) and isinstance(other, bool) and value is other
+    if is_number(value) and is_number(other):
+        return bool(value == other)
+    if isinstance(value, str) and isinstance(other, str):
+        return value == other
+    if isinstance(value, date) and isinstance(other, date):  # a datetime is a date
+        return as_instant(value) == as_instant(other)
+    return False
+
+
+class _Evaluator(FilterVisitor[bool]):
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def visit_and(self, node: And) -> bool:
+        return all(self.visit(child) for child in node.children)
+
+    def visit_or(self, node: Or) -> bool:
+        return any(self.visit(child) for child in node.children)
+
+    def visit_not(self, node: Not) -> bool:
+        return not self.visit(node.child)
+
+    def visit_eq(self, node: Eq) -> bool:
+        return equal(resolve(self._fields, node.field), node.value)
+
+    def visit_in(self, node: In) -> bool:
+        value = resolve(self._fields, node.field)
+        return any(equal(value, candidate) for candidate in node.values)
+
+    def visit_compare(self, node: Compare) -> bool:
+        value = resolve(self._fields, node.field)
+        if is_number(value) and is_number(node.bound):
+            return _ORDER[node.op](value, node.bound)
+        if is_number(value) or is_number(node.bound):
+            return False
+        instant, bound = as_instant(value), as_instant(node.bound)
+        return instant is not None and bound is not None and _ORDER[node.op](instant, bound)
+
+    def visit_contains(self, node: Contains) -> bool:
+        value = resolve(self._fields, node.field)
+        if isinstance(value, str):
+            return isinstance(node.value, str) and node.value in value
+        if isinstance(value, (list, tuple)):
+            return any(equal(member, node.value) for member in value)
+        return False
+
+    def visit_icontains(self, node: IContains) -> bool:
+        value = resolve(self._fields, node.field)
+        return isinstance(value, str) and node.value.casefold() in value.casefold()
+
+    def visit_exists(self, node: Exists) -> bool:
+        return resolve(self._fields, node.field) is not None

@@ -1,0 +1,116 @@
+"""Mem0's dict syntax: ``{"AND": [{"category": "projects"}, {"due": {"gte": "2026-01-01"}}]}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from memstack.errors import FilterError, describe, nearest
+from memstack.filters.ast import (
+    ALL,
+    And,
+    Compare,
+    Contains,
+    Eq,
+    Exists,
+    IContains,
+    In,
+    Node,
+    Not,
+    Or,
+    all_of,
+    canonical_field,
+)
+
+__all__ = ["OPERATORS", "parse"]
+
+OPERATORS: Final = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains", "exists")
+_MAX_DEPTH: Final = 64
+
+
+def parse(filters: Node | Mapping[str, Any] | None) -> Node:
+    """Read a filter in either spelling.
+
+    Args:
+        filters: a `Node` made with ``F``, a mapping in Mem0's syntax, or None for everything.
+
+    Returns:
+        The filter.
+
+    Raises:
+        FilterError: naming the place in the filter that has no meaning.
+    """
+    if filters is None:
+        return ALL
+    if isinstance(filters, Node):
+        return filters
+    return _mapping(filters, "filters", _MAX_DEPTH)
+
+
+def _mapping(value: object, where: str, depth: int) -> Node:
+    if isinstance(value, Node):
+        return value
+    if not isinstance(value, Mapping):
+        raise FilterError(where, f"is {describe(value)}, not a mapping", 'As in {"category": "projects"}.')
+    if depth <= 0:
+        raise FilterError("filters", f"is nested deeper than {_MAX_DEPTH} levels")
+    parts = [_entry(key, item, where, depth) for key, item in value.items()]
+    return all_of(*parts) if parts else ALL
+
+
+def _entry(key: object, value: object, where: str, depth: int) -> Node:
+    if key in ("AND", "OR", "NOT"):
+        return _logical(str(key), value, f"{where}.{key}", depth)
+    if isinstance(key, str) and key.startswith("$"):
+        guess = key[1:].upper()
+        hint = f"Write {guess!r}." if guess in ("AND", "OR", "NOT") else "Operators have no '$'."
+        raise FilterError(f"{where}.{key}", "is neither a field nor an operator", hint)
+    field = canonical_field(key, where)
+    place = f"{where}.{key}"
+    if isinstance(value, Mapping):
+        if not value:
+            raise FilterError(place, "has no operator", f"Known: {', '.join(OPERATORS)}.")
+        return all_of(*(_operator(field, op, operand, place) for op, operand in value.items()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return In(field, tuple(value), place)
+    if value == "*" and isinstance(value, str):
+        return Exists(field, place)
+    return Eq(field, value, place)  # type: ignore[arg-type]  # checked there
+
+
+def _logical(operator: str, value: object, where: str, depth: int) -> Node:
+    if not isinstance(value, (list, tuple)):
+        raise FilterError(where, f"is {describe(value)}, and {operator} takes a list of filters")
+    children = tuple(_mapping(child, f"{where}[{i}]", depth - 1) for i, child in enumerate(value))
+    if operator == "AND":
+        return And(children)
+    if operator == "OR":
+        return Or(children)
+    return And(tuple(Not(child) for child in children))
+
+
+def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # noqa: PLR0911  # one line an operator
+    place = f"{where}.{op}"
+    match op:
+        case "eq":
+            return Eq(field, operand, place)
+        case "ne":
+            return Not(Eq(field, operand, place))
+        case "in":
+            return In(field, operand, place)
+        case "nin":
+            return Not(In(field, operand, place))
+        case "gt" | "gte" | "lt" | "lte":
+            return Compare(field, op, operand, place)
+        case "contains":
+            return Contains(field, operand, place)
+        case "icontains":
+            return IContains(field, operand, place)
+        case "exists":
+            if not isinstance(operand, bool):
+                raise FilterError(place, f"is {describe(operand)}, and `exists` takes true or false")
+            return Exists(field, place) if operand else Not(Exists(field, place))
+    guess = nearest(str(op).lstrip("$"), OPERATORS)
+    raise FilterError(
+        place, "is not an operator", f"{f'Did you mean {guess!r}? ' if guess else ''}Known: {', '.join(OPERATORS)}."
+    )

@@ -1,0 +1,49 @@
+"""Scope inside filters: a filter may narrow its scope at the top, and never do anything else to it."""
+
+from __future__ import annotations
+
+from memstack.errors import ScopeError
+from memstack.filters.ast import And, Eq, Node, all_of
+from memstack.filters.visit import fields_of
+from memstack.scope import SCOPE_FIELDS, Scope
+
+__all__ = ["scope_filter", "split_scope"]
+
+_WAY_OUT = "Pass it as an argument, or as a plain value at the top of the filter (or inside an AND there)."
+
+
+def split_scope(node: Node) -> tuple[Scope, Node]:
+    """Take the scope out of a filter.
+
+    Args:
+        node: a filter, in which ``user_id``, ``agent_id`` and ``run_id`` may stand as plain equalities at the top or
+            inside ANDs there.
+
+    Returns:
+        The scope that it names (it may be empty), and the rest of the filter, which names no owner.
+
+    Raises:
+        ScopeError: an owner is named anywhere else, by another operator or ``*``, or two different ones are.
+    """
+    scope = Scope()
+    rest: list[Node] = []
+    pending = [node]
+    while pending:
+        part = pending.pop(0)
+        if isinstance(part, And):
+            pending[:0] = part.children
+        elif isinstance(part, Eq) and part.field in SCOPE_FIELDS:
+            if not isinstance(part.value, str):
+                raise ScopeError(part.where, "is not a string", "Ids are strings.")
+            scope = scope.narrow(Scope(**{part.field: part.value}))
+        else:
+            named = sorted(fields_of(part) & set(SCOPE_FIELDS))
+            if named:
+                raise ScopeError(f"filters: {named[0]}", "stands where it could widen or replace the scope", _WAY_OUT)
+            rest.append(part)
+    return scope, all_of(*rest)
+
+
+def scope_filter(scope: Scope) -> Node:
+    """The filter that holds inside a scope. Only the library makes it."""
+    return all_of(*(Eq(name, value) for name, value in scope.as_dict().items()))

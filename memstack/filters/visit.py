@@ -1,0 +1,241 @@
+"""Visitors: what engines' compilers are made of. A visitor that leaves out a node cannot be defined."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, Optional, TypeVar
+
+from memstack.filters.ast import (
+    ALL,
+    And,
+    Compare,
+    Contains,
+    Eq,
+    Exists,
+    IContains,
+    In,
+    Node,
+    Not,
+    Or,
+    all_of,
+)
+
+__all__ = ["NODES", "Compiled", "FilterCompiler", "FilterVisitor", "Plan", "fields_of", "render"]
+
+NODES: Final[tuple[type[Node], ...]] = (And, Or, Not, Eq, In, Compare, Contains, IContains, Exists)
+
+T = TypeVar("T")
+
+
+def _method(node_type: type[Node]) -> str:
+    return f"visit_{node_type.__name__.lower()}"
+
+
+class FilterVisitor(Generic[T]):
+    """Dispatch on the type of a node. A subclass defines ``visit_<node>`` for every node.
+
+    A class attribute ``partial = True`` marks a base whose subclasses do.
+
+    Raises:
+        TypeError: when a subclass is defined that leaves a node out.
+    """
+
+    partial: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("partial", False):
+            return
+        cls.partial = False
+        missing = [_method(node) for node in NODES if not callable(getattr(cls, _method(node), None))]
+        if missing:
+            raise TypeError(f"{cls.__name__} handles no {', '.join(missing)}: every filter node needs a visitor")
+
+    def visit(self, node: Node) -> T:
+        """The result for a node."""
+        result: T = getattr(self, _method(type(node)))(node)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled(Generic[T]):
+    """An engine's condition for a node.
+
+    Attributes:
+        condition: in the engine's own terms.
+        exact: whether it selects just the memories that the node does. Otherwise it selects some more, never fewer,
+            and the node is evaluated again on what comes back.
+    """
+
+    condition: T
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[T]):
+    """How an engine answers a filter.
+
+    Attributes:
+        native: the condition that the engine evaluates; None is everything.
+        residual: what is evaluated on the candidates that come back; None is nothing.
+        pushed: the parts that the engine answers, in words, for `explain`.
+    """
+
+    native: T | None
+    residual: Node | None
+    pushed: tuple[str, ...] = ()
+
+    def explain(self) -> dict[str, Any]:
+        """The plan in words: ``{"pushed_down": […], "residual": …}``."""
+        return {
+            "pushed_down": list(self.pushed),
+            "residual": None if self.residual is None else render(self.residual),
+        }
+
+
+class FilterCompiler(FilterVisitor[Optional[Compiled[T]]], Generic[T], ABC):
+    """Compiles filters for an engine. A subclass defines the leaves and how conditions combine.
+
+    A leaf's visitor returns None where the engine cannot narrow the candidates at all.
+    """
+
+    partial = True
+
+    @abstractmethod
+    def conjunction(self, conditions: Sequence[T]) -> T:
+        """All of at least one condition."""
+
+    @abstractmethod
+    def disjunction(self, conditions: Sequence[T]) -> T:
+        """Any of at least one condition."""
+
+    @abstractmethod
+    def negation(self, condition: T) -> T:
+        """The complement of an exact condition."""
+
+    @abstractmethod
+    def nothing(self) -> T:
+        """A condition that never holds."""
+
+    def plan(self, node: Node) -> Plan[T]:
+        """Push down what the engine can answer; the rest is the residual."""
+        conjuncts = node.children if isinstance(node, And) else (node,)
+        native: list[T] = []
+        residual: list[Node] = []
+        pushed: list[str] = []
+        for part in conjuncts:
+            compiled = self.visit(part)
+            if compiled is not None:
+                native.append(compiled.condition)
+                pushed.append(render(part))
+            if compiled is None or not compiled.exact:
+                residual.append(part)
+        return Plan(
+            self.conjunction(native) if native else None,
+            all_of(*residual) if residual else None,
+            tuple(pushed),
+        )
+
+    def visit_and(self, node: And) -> Compiled[T] | None:
+        """What can be pushed down of the children; exact when all of it can."""
+        parts = [self.visit(child) for child in node.children]
+        found = [part for part in parts if part is not None]
+        if not found:
+            return None
+        exact = len(found) == len(parts) and all(part.exact for part in found)
+        return Compiled(self.conjunction([part.condition for part in found]), exact)
+
+    def visit_or(self, node: Or) -> Compiled[T] | None:
+        """Only as a whole: a child that cannot be pushed down may hold anywhere."""
+        if not node.children:
+            return Compiled(self.nothing())
+        parts: list[Compiled[T]] = []
+        for child in node.children:
+            part = self.visit(child)
+            if part is None:
+                return None
+            parts.append(part)
+        return Compiled(self.disjunction([part.condition for part in parts]), all(part.exact for part in parts))
+
+    def visit_not(self, node: Not) -> Compiled[T] | None:
+        """Only what is exact has a complement."""
+        if isinstance(node.child, Not):
+            return self.visit(node.child.child)
+        if node.child == ALL:
+            return Compiled(self.nothing())
+        part = self.visit(node.child)
+        return Compiled(self.negation(part.condition)) if part is not None and part.exact else None
+
+
+class _Fields(FilterVisitor["frozenset[str]"]):
+    """Which fields a filter names."""
+
+    def visit_and(self, node: And) -> frozenset[str]:
+        return frozenset().union(*(self.visit(child) for child in node.children))
+
+    def visit_or(self, node: Or) -> frozenset[str]:
+        return frozenset().union(*(self.visit(child) for child in node.children))
+
+    def visit_not(self, node: Not) -> frozenset[str]:
+        return self.visit(node.child)
+
+    def visit_eq(self, node: Eq) -> frozenset[str]:
+        return frozenset({node.field})
+
+    def visit_in(self, node: In) -> frozenset[str]:
+        return frozenset({node.field})
+
+    def visit_compare(self, node: Compare) -> frozenset[str]:
+        return frozenset({node.field})
+
+    def visit_contains(self, node: Contains) -> frozenset[str]:
+        return frozenset({node.field})
+
+    def visit_icontains(self, node: IContains) -> frozenset[str]:
+        return frozenset({node.field})
+
+    def visit_exists(self, node: Exists) -> frozenset[str]:
+        return frozenset({node.field})
+
+
+def fields_of(node: Node) -> frozenset[str]:
+    """The names of all fields in a filter."""
+    return _Fields().visit(node)
+
+
+class _Render(FilterVisitor[str]):
+    """A filter in words, for `explain` and for telling filters apart."""
+
+    def visit_and(self, node: And) -> str:
+        return f"({' AND '.join(self.visit(c) for c in node.children)})" if node.children else "ALL"
+
+    def visit_or(self, node: Or) -> str:
+        return f"({' OR '.join(self.visit(c) for c in node.children)})" if node.children else "NOTHING"
+
+    def visit_not(self, node: Not) -> str:
+        return f"NOT {self.visit(node.child)}"
+
+    def visit_eq(self, node: Eq) -> str:
+        return f"{node.field} eq {node.value!r}"
+
+    def visit_in(self, node: In) -> str:
+        return f"{node.field} in {list(node.values)!r}"
+
+    def visit_compare(self, node: Compare) -> str:
+        return f"{node.field} {node.op} {node.bound!r}"
+
+    def visit_contains(self, node: Contains) -> str:
+        return f"{node.field} contains {node.value!r}"
+
+    def visit_icontains(self, node: IContains) -> str:
+        return f"{node.field} icontains {node.value!r}"
+
+    def visit_exists(self, node: Exists) -> str:
+        return f"{node.field} exists"
+
+
+def render(node: Node) -> str:
+    """A filter in words."""
+    return _Render().visit(node)

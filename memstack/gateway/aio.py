@@ -1,0 +1,285 @@
+"""The same verbs, awaited. The logic is `MemoryGateway`'s alone: each verb runs in a thread of this gateway's pool.
+
+The embedded engines and the model clients release the interpreter lock while they work, so threads are enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from memstack.errors import GatewayClosed
+from memstack.gateway.inputs import Messages
+from memstack.gateway.items import Item
+from memstack.gateway.sync import Filters, MemoryGateway
+from memstack.gateway.writing import UNSET, Unset
+from memstack.records import AddResult, Change, Hit, Memory, Order, Page
+
+if TYPE_CHECKING:
+    import mem0
+
+__all__ = ["AsyncMemoryGateway"]
+
+T = TypeVar("T")
+_PAGE = 500
+
+
+class AsyncMemoryGateway:
+    """A memory with awaited verbs. Each does just what the one of `MemoryGateway` does; see there.
+
+    Made by `memstack.open_async_memory`. A verb whose task is cancelled goes on in its thread: what it writes is
+    written whole.
+    """
+
+    def __init__(self, gateway: MemoryGateway, pool: ThreadPoolExecutor | None = None) -> None:
+        self._gateway = gateway
+        self._pool = pool or ThreadPoolExecutor(thread_name_prefix="memstack")
+
+    def __repr__(self) -> str:
+        return repr(self._gateway).replace("MemoryGateway", "AsyncMemoryGateway", 1)
+
+    async def _run(self, verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        if self._gateway.closed:
+            raise GatewayClosed
+        context = contextvars.copy_context()
+        call = partial(context.run, verb, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    def for_user(self, user_id: str) -> AsyncMemoryGateway:
+        """A handle on one user's memory."""
+        return AsyncMemoryGateway(self._gateway.for_user(user_id), self._pool)
+
+    def scoped(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> AsyncMemoryGateway:
+        """A handle whose verbs all work inside this scope."""
+        handle = self._gateway.scoped(user_id=user_id, agent_id=agent_id, run_id=run_id)
+        return AsyncMemoryGateway(handle, self._pool)
+
+    async def add(
+        self,
+        messages: Messages,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        infer: bool | None = None,
+        expires_at: datetime | date | str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AddResult:
+        """Remember what was said."""
+        return await self._run(
+            self._gateway.add,
+            messages,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+            metadata=metadata,
+            infer=infer,
+            expires_at=expires_at,
+            idempotency_key=idempotency_key,
+        )
+
+    async def add_many(
+        self,
+        items: Iterable[Item],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        batch_size: int = 256,
+        progress: Callable[[int], object] | None = None,
+    ) -> AddResult:
+        """Store many messages verbatim, in batches; `items` is consumed and `progress` called in a thread."""
+        return await self._run(
+            self._gateway.add_many,
+            items,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    async def update(
+        self,
+        id: str,  # noqa: A002
+        *,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expires_at: datetime | date | str | None | Unset = UNSET,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Memory:
+        """Change a memory."""
+        return await self._run(
+            self._gateway.update,
+            id,
+            text=text,
+            metadata=metadata,
+            expires_at=expires_at,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+        )
+
+    async def delete(
+        self,
+        id: str,  # noqa: A002
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Delete a memory; its history stays."""
+        await self._run(self._gateway.delete, id, user_id=user_id, agent_id=agent_id, run_id=run_id)
+
+    async def delete_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+    ) -> int:
+        """Delete the memories of a scope; their history stays."""
+        return await self._run(
+            self._gateway.delete_all, user_id=user_id, agent_id=agent_id, run_id=run_id, filters=filters
+        )
+
+    async def purge_expired(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> int:
+        """Delete the memories that have expired."""
+        return await self._run(self._gateway.purge_expired, user_id=user_id, agent_id=agent_id, run_id=run_id)
+
+    async def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        limit: int = 10,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Find the memories that fit a query best."""
+        return await self._run(
+            self._gateway.search,
+            query,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+            filters=filters,
+            limit=limit,
+            threshold=threshold,
+            explain=explain,
+        )
+
+    async def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        order: Order = "-created_at",
+    ) -> Page:
+        """List memories, page by page, in a stable order."""
+        return await self._run(
+            self._gateway.get_all,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+            filters=filters,
+            limit=limit,
+            cursor=cursor,
+            order=order,
+        )
+
+    async def iter_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        order: Order = "-created_at",
+    ) -> AsyncIterator[Memory]:
+        """All memories of a listing, one after the other; fetched in pages."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_all(
+                user_id=user_id,
+                agent_id=agent_id,
+                run_id=run_id,
+                filters=filters,
+                limit=_PAGE,
+                cursor=cursor,
+                order=order,
+            )
+            for memory in page:
+                yield memory
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def get(
+        self,
+        id: str,  # noqa: A002
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Memory:
+        """A memory by its id."""
+        return await self._run(self._gateway.get, id, user_id=user_id, agent_id=agent_id, run_id=run_id)
+
+    async def history(
+        self,
+        id: str,  # noqa: A002
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> list[Change]:
+        """The changes of a memory, oldest first."""
+        return await self._run(self._gateway.history, id, user_id=user_id, agent_id=agent_id, run_id=run_id)
+
+    async def stats(self) -> dict[str, Any]:
+        """Figures for a person."""
+        return await self._run(self._gateway.stats)
+
+    async def reset(self) -> None:
+        """Delete everything of the collection."""
+        await self._run(self._gateway.reset)
+
+    @property
+    def mem0(self) -> mem0.Memory:
+        """The composed ``mem0.Memory`` (its methods block)."""
+        return self._gateway.mem0
+
+    async def close(self) -> None:
+        """Release locks, pools and clients, once the verbs under way are done; for all handles."""
+        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._gateway.close)
+
+    async def __aenter__(self) -> AsyncMemoryGateway:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

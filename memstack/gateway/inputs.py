@@ -1,0 +1,200 @@
+"""Input of the verbs: checked whole before anything is stored, every error with its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Final, cast, get_args
+
+from memstack.errors import InvalidInput, describe
+from memstack.instants import as_instant
+from memstack.metadata import check_text
+from memstack.records import ROLES, Message, Order, Role
+
+__all__ = [
+    "MessageInput",
+    "Messages",
+    "check_instant",
+    "check_limit",
+    "check_order",
+    "check_query",
+    "check_threshold",
+    "read_messages",
+]
+
+MessageInput = str | Message | Mapping[str, Any]
+Messages = MessageInput | Sequence[MessageInput]
+
+_FIELDS: Final = tuple(item.name for item in dataclasses.fields(Message))
+_MAX_NAME: Final = 256
+_MAX_LIMIT: Final = 10_000
+
+
+def read_messages(messages: object, max_text: int) -> list[Message]:
+    """Bring what ``add`` takes into one form.
+
+    Args:
+        messages: a string (said by the user), a message, or a list of them.
+        max_text: characters that one text may have.
+
+    Returns:
+        At least one message; its `occurred_at` is in UTC where it was given.
+
+    Raises:
+        InvalidInput: naming the message and the field.
+    """
+    if isinstance(messages, (str, Message, Mapping)):
+        return [_read(messages, "messages", max_text)]
+    if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
+        raise InvalidInput(
+            "messages", f"is {describe(messages)}", 'Pass a string, {"role": "user", "content": …}, or a list of them.'
+        )
+    if not messages:
+        raise InvalidInput("messages", "is an empty list", "Pass at least one message.")
+    return [_read(message, f"messages[{i}]", max_text) for i, message in enumerate(messages)]
+
+
+def _read(message: object, where: str, max_text: int) -> Message:
+    if isinstance(message, str):
+        return Message("user", _text(message, where, max_text))
+    if isinstance(message, Message):
+        given: Mapping[str, Any] = {name: getattr(message, name) for name in _FIELDS}
+    elif isinstance(message, Mapping):
+        given = message
+        unknown = [key for key, value in given.items() if key not in _FIELDS and value not in (None, [], {}, "")]
+        if unknown:
+            names = ", ".join(sorted(map(repr, unknown)))
+            raise InvalidInput(where, f"has {names}", f"A message has {', '.join(_FIELDS)}: leave the rest out.")
+    else:
+        raise InvalidInput(where, f"is {describe(message)}", 'A message is {"role": "user", "content": …}.')
+    return Message(
+        role=_role(given.get("role"), f"{where}.role"),
+        content=_text(_content(given.get("content"), f"{where}.content"), f"{where}.content", max_text),
+        name=_name(given.get("name"), f"{where}.name"),
+        occurred_at=check_instant(given.get("occurred_at"), f"{where}.occurred_at"),
+    )
+
+
+def _role(role: object, where: str) -> Role:
+    if not isinstance(role, str) or role not in ROLES:
+        problem = f"is {describe(role)}" if not isinstance(role, str) else f"{role[:40]!r} is unknown"
+        raise InvalidInput(where, problem, f"Known: {', '.join(ROLES)}.")
+    return cast("Role", role)
+
+
+def _content(content: object, where: str) -> str:
+    """The text of a message's content: a string, or the text parts of a list of parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        raise InvalidInput(where, f"is {describe(content)}", "Pass a string, or a list of text parts.")
+    texts: list[str] = []
+    for i, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind not in ("text", "input_text", "output_text"):
+            shape = f"of type {kind!r}" if isinstance(kind, str) else describe(part)
+            raise InvalidInput(f"{where}[{i}]", f"is a part {shape}", "Only text parts are remembered: leave it out.")
+        text = part.get("text")
+        if not isinstance(text, str):
+            raise InvalidInput(f"{where}[{i}].text", f"is {describe(text)}, not a string")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _text(text: str, where: str, max_text: int) -> str:
+    check_text(where, text, InvalidInput)
+    if not text.strip():
+        raise InvalidInput(where, "is blank" if text else "is empty", "Pass the words to remember.")
+    if len(text) > max_text:
+        raise InvalidInput(
+            where,
+            f"has {len(text):,} characters, and a memory has at most {max_text:,}",
+            "Split it, or raise `limits.max_text`.",
+        )
+    return text
+
+
+def check_memory_text(text: object, max_text: int, where: str = "text") -> str:
+    """A text that can be a memory.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(where, f"is {describe(text)}, not a string")
+    return _text(text, where, max_text)
+
+
+def _name(name: object, where: str) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.strip() or len(name) > _MAX_NAME:
+        raise InvalidInput(where, f"is {describe(name)}", f"Names have 1 to {_MAX_NAME} characters.")
+    return check_text(where, name, InvalidInput)
+
+
+def check_instant(value: object, where: str) -> datetime | None:
+    """An instant in UTC from a datetime, a date or ISO text; None stays None.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
+    if value is None:
+        return None
+    instant = as_instant(value) if isinstance(value, (str, date)) else None
+    if instant is None:
+        raise InvalidInput(
+            where, f"is {describe(value)}, not an instant", "Pass a datetime, or ISO text such as 2026-01-31T08:00:00Z."
+        )
+    return instant
+
+
+def check_limit(limit: object, where: str = "limit") -> int:
+    """How many results at most: 1 to 10 000.
+
+    Raises:
+        InvalidInput: it is not such a number.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MAX_LIMIT:
+        got = f"is {limit}" if isinstance(limit, int) and not isinstance(limit, bool) else f"is {describe(limit)}"
+        raise InvalidInput(where, got, f"Pass an int from 1 to {_MAX_LIMIT:,}; iter_all() has no limit.")
+    return limit
+
+
+def check_threshold(threshold: object) -> float | None:
+    """The least score: a number from 0 to 1, or None for all.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if threshold is None:
+        return None
+    if not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not 0 <= threshold <= 1:
+        raise InvalidInput("threshold", f"is {describe(threshold)}", "Pass a number from 0 to 1: scores lie there.")
+    return float(threshold)
+
+
+def check_query(query: object, max_text: int) -> str:
+    """The query, stripped; it may be empty.
+
+    Raises:
+        InvalidInput: it is no string, or none that can be searched for.
+    """
+    if not isinstance(query, str):
+        raise InvalidInput("query", f"is {describe(query)}, not a string", "Pass an empty string for the newest first.")
+    check_text("query", query, InvalidInput)
+    if len(query) > max_text:
+        raise InvalidInput("query", f"has {len(query):,} characters, and a query has at most {max_text:,}")
+    return query.strip()
+
+
+def check_order(order: object) -> Order:
+    """The order of a listing.
+
+    Raises:
+        InvalidInput: it is unknown.
+    """
+    if order not in get_args(Order):
+        raise InvalidInput("order", f"{str(order)[:40]!r} is unknown", f"Known: {', '.join(get_args(Order))}.")
+    return cast("Order", order)

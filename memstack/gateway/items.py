@@ -1,0 +1,46 @@
+"""Items of a bulk write: messages with metadata and a scope of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from memstack.errors import InvalidInput
+from memstack.gateway.inputs import MessageInput, check_instant, read_messages
+from memstack.gateway.parts import Options
+from memstack.gateway.writing import Draft
+from memstack.metadata import check_metadata
+from memstack.scope import SCOPE_FIELDS, Scope
+
+__all__ = ["Item", "read_item"]
+
+Item = MessageInput
+_OWN: Final = frozenset({"metadata", "expires_at", *SCOPE_FIELDS})
+
+
+def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft:
+    """The draft for an item.
+
+    Args:
+        item: a string, a `Message`, or a mapping: a message's fields (``role`` is ``user`` where it is left out) with
+            ``metadata``, ``expires_at``, ``user_id``, ``agent_id``, ``run_id``.
+        index: its place.
+        outer: the scope of the call.
+        options: the limits.
+
+    Raises:
+        InvalidInput: naming the field.
+    """
+    own: Mapping[str, Any] = {}
+    message: object = item
+    if isinstance(item, Mapping):
+        own = {key: value for key, value in item.items() if key in _OWN}
+        message = {"role": "user", **{key: value for key, value in item.items() if key not in _OWN}}
+    elif isinstance(item, (list, tuple)):
+        raise InvalidInput("item", "is a list", "Each item is one message.")
+    (said,) = read_messages(message, options.max_text)
+    scope = outer.narrow(Scope(**{name: own.get(name) for name in SCOPE_FIELDS})).require()
+    metadata = check_metadata(
+        own.get("metadata"), max_values=options.max_metadata_values, max_depth=options.max_metadata_depth
+    )
+    return Draft(index, said, scope, metadata, check_instant(own.get("expires_at"), "expires_at"))

@@ -1,0 +1,71 @@
+"""What a gateway is made of, and the clock that dates its writes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from memstack.filters.ast import Compare, Node, Not
+from memstack.instants import EPOCH, utcnow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from memstack.history import SqliteHistory
+    from memstack.providers.base import LLM, Embedder
+    from memstack.stores.base import Store
+
+__all__ = ["Options", "Parts", "tick", "visible"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of the verbs.
+
+    Attributes:
+        remember_roles: roles whose messages are stored when nothing is inferred.
+        max_text: characters that one text may have.
+        max_metadata_values: values that the metadata of one memory may have.
+        max_metadata_depth: how deep it may be nested.
+        telemetry: whether Mem0's telemetry may stay on.
+        custom_instructions: instructions for Mem0's extraction.
+        data_folder: where Mem0 may keep its own files.
+    """
+
+    remember_roles: tuple[str, ...]
+    max_text: int
+    max_metadata_values: int
+    max_metadata_depth: int
+    telemetry: bool
+    custom_instructions: str | None
+    data_folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that the factory puts together."""
+
+    store: Store
+    embedder: Embedder
+    llm: LLM | None
+    history: SqliteHistory
+    options: Options
+
+
+_clock = threading.Lock()
+_last = EPOCH
+
+
+def tick() -> datetime:
+    """The current instant, later than every one that this process got before: writes have an order of their own."""
+    global _last  # noqa: PLW0603  # one clock for the process
+    with _clock:
+        _last = max(utcnow(), _last + timedelta(microseconds=1))
+        return _last
+
+
+def visible(at: datetime) -> Node:
+    """Holds for memories that have not expired."""
+    return Not(Compare("expires_at", "lte", at))

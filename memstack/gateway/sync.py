@@ -1,0 +1,601 @@
+"""The verbs. `AsyncMemoryGateway` runs the same ones in threads."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from memstack import retrieval
+from memstack.errors import GatewayClosed, InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError
+from memstack.filters.ast import Compare, Node, all_of
+from memstack.filters.parse import parse
+from memstack.filters.scoping import scope_filter, split_scope
+from memstack.gateway import inference, writing
+from memstack.gateway.cursors import read_cursor, write_cursor
+from memstack.gateway.inputs import (
+    Messages,
+    check_instant,
+    check_limit,
+    check_memory_text,
+    check_order,
+    check_query,
+    check_threshold,
+    read_messages,
+)
+from memstack.gateway.items import Item, read_item
+from memstack.gateway.parts import Parts, tick, visible
+from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
+from memstack.ids import canonical_id
+from memstack.instants import utcnow
+from memstack.metadata import check_metadata, check_text
+from memstack.records import AddResult, Change, Failed, Hit, Memory, Order, Page, Skipped
+from memstack.scope import Scope
+from memstack.stores.base import SortField, sort_value
+
+if TYPE_CHECKING:
+    import mem0
+
+__all__ = ["Filters", "MemoryGateway"]
+
+T = TypeVar("T")
+Filters = Node | Mapping[str, Any] | None
+_log: Final = logging.getLogger(__name__)
+_MAX_KEY: Final = 256
+_PAGE: Final = 500
+
+
+class _Core:
+    """What a gateway and all its handles share."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.closed = False
+        self.mem0: mem0.Memory | None = None
+
+
+class MemoryGateway:
+    """A memory: typed verbs, each inside a scope, the same on every engine.
+
+    Made by `memstack.open_memory`. Every verb takes the scope as ``user_id=``, ``agent_id=``, ``run_id=``; a handle
+    made by `for_user` or `scoped` has it fixed, and can only be narrowed further. Safe to be called from several
+    threads. Every verb raises `GatewayClosed` after `close`, and `StoreError`, `HistoryError` or `ProviderError` where
+    the engine, the history or a model fails; then nothing of the call was stored.
+    """
+
+    def __init__(self, core: _Core, bound: Scope | None = None) -> None:
+        self._core = core
+        self._bound = bound or Scope()
+
+    @classmethod
+    def of(cls, parts: Parts) -> MemoryGateway:
+        """A gateway over finished parts (what `open_memory` calls last)."""
+        return cls(_Core(parts))
+
+    def __repr__(self) -> str:
+        parts = self._core.parts
+        state = "closed " if self._core.closed else ""
+        bound = f" for {self._bound}" if self._bound else ""
+        return f"<{state}MemoryGateway {parts.store.label}, {parts.embedder.provider}/{parts.embedder.model}{bound}>"
+
+    # -- handles ---------------------------------------------------------------------------------
+
+    def for_user(self, user_id: str) -> MemoryGateway:
+        """A handle on one user's memory.
+
+        Raises:
+            ScopeError: the id is blank or no string, or this handle is another user's.
+        """
+        return self.scoped(user_id=user_id)
+
+    def scoped(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> MemoryGateway:
+        """A handle whose verbs all work inside this scope; arguments and filters can narrow it, never leave it.
+
+        Raises:
+            ScopeError: nobody is named, or this handle is somebody else's.
+        """
+        return MemoryGateway(self._core, self._bound.narrow(Scope(user_id, agent_id, run_id)).require())
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def add(
+        self,
+        messages: Messages,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        infer: bool | None = None,
+        expires_at: datetime | date | str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AddResult:
+        """Remember what was said.
+
+        Args:
+            messages: a string (said by the user), a message, or a list of them; see `Message`.
+            user_id, agent_id, run_id: who it belongs to; at least one.
+            metadata: fields to filter by, stored with every memory; see `memstack.metadata.check_metadata`.
+            infer: True lets the LLM extract facts, False stores the messages of `remember_roles` as they were said,
+                one memory each. Default: whether an LLM is configured.
+            expires_at: from when on the memories are hidden.
+            idempotency_key: a repeated call with the same key and content stores nothing new.
+
+        Returns:
+            What became of every message.
+
+        Raises:
+            InvalidInput: something cannot be stored; nothing was.
+            ScopeError: nobody is named.
+            LLMNotConfigured: ``infer=True`` without an LLM.
+            IdempotencyMismatch: the key was used for other content.
+        """
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id).require()
+        said = read_messages(messages, parts.options.max_text)
+        checked = self._metadata(metadata)
+        expiry = check_instant(expires_at, "expires_at")
+        drafts = [Draft(i, message, scope, checked, expiry) for i, message in enumerate(said)]
+        key = self._key(scope, idempotency_key, drafts)
+        if infer is None:
+            infer = parts.llm is not None
+        if infer:
+            if parts.llm is None:
+                raise LLMNotConfigured
+            return inference.add(parts, self.mem0_of_core, drafts, key=key)
+        return writing.add(parts, drafts, key=key)
+
+    def add_many(
+        self,
+        items: Iterable[Item],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        batch_size: int = 256,
+        progress: Callable[[int], object] | None = None,
+    ) -> AddResult:
+        """Store many messages verbatim, in batches.
+
+        Args:
+            items: messages as for `add`; a mapping may also have ``metadata``, ``expires_at``, and ``user_id``,
+                ``agent_id``, ``run_id`` of its own, which narrow the scope of the call.
+            user_id, agent_id, run_id: the scope of the call; may be left to the items.
+            batch_size: how many are embedded and written at a time, 1 to 10 000. Each batch is stored whole or not
+                at all.
+            progress: called after each batch with the number of items done so far.
+
+        Returns:
+            What became of every item, by its place. An item that cannot be stored is in `failed` and stops no other;
+            so are the items of a batch that the embedder or the engine refused.
+
+        Raises:
+            InvalidInput: `batch_size` is no such number, or `items` is not iterable.
+        """
+        parts = self._parts()
+        outer = self._scope(user_id, agent_id, run_id)
+        size = check_limit(batch_size, "batch_size")
+        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+            raise InvalidInput("items", "is not a list of messages", "Pass a list, or use add() for one.")
+        stored: list[Memory] = []
+        skipped: list[Skipped] = []
+        failed: list[Failed] = []
+        batch: list[Draft] = []
+        done = 0
+
+        def flush() -> None:
+            if batch:
+                try:
+                    result = writing.add(parts, batch)
+                    stored.extend(result.stored)
+                    skipped.extend(result.skipped)
+                except MemstackError as error:
+                    failed.extend(Failed(draft.index, str(error), error.retryable) for draft in batch)
+                batch.clear()
+            if progress is not None:
+                progress(done)
+
+        for index, item in enumerate(items):
+            done = index + 1
+            try:
+                batch.append(read_item(item, index, outer, parts.options))
+            except InvalidInput as error:
+                failed.append(Failed(index, str(error)))
+            if len(batch) >= size:
+                flush()
+        flush()
+        failed.sort(key=lambda outcome: outcome.index)
+        return AddResult(tuple(stored), tuple(skipped), tuple(failed))
+
+    def update(
+        self,
+        id: str,  # noqa: A002  # the field's name
+        *,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expires_at: datetime | date | str | None | Unset = UNSET,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Memory:
+        """Change a memory.
+
+        Args:
+            id: the memory's.
+            text: the new text; it is embedded anew.
+            metadata: fields to set; a field that is None is removed, the others stay.
+            expires_at: from when on it is hidden; None is never.
+            user_id, agent_id, run_id: where given, only a memory of this scope.
+
+        Returns:
+            The memory as it is now.
+
+        Raises:
+            MemoryNotFound: there is none with this id in the scope.
+            InvalidInput: nothing to change is given, or something cannot be stored.
+        """
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id)
+        key = canonical_id(id)
+        if text is None and metadata is None and isinstance(expires_at, Unset):
+            raise InvalidInput("update", "nothing to change is given", "Pass text=, metadata= or expires_at=.")
+        if text is not None:
+            check_memory_text(text, parts.options.max_text)
+        return writing.update(
+            parts,
+            key,
+            scope,
+            text=text,
+            metadata=None if metadata is None else self._metadata(metadata, keep_none=True),
+            expires_at=expires_at if isinstance(expires_at, Unset) else check_instant(expires_at, "expires_at"),
+        )
+
+    def delete(
+        self,
+        id: str,  # noqa: A002
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Delete a memory; its history stays.
+
+        Args:
+            id: the memory's.
+            user_id, agent_id, run_id: where given, only a memory of this scope.
+
+        Raises:
+            MemoryNotFound: there is none with this id in the scope.
+        """
+        scope = self._scope(user_id, agent_id, run_id)
+        writing.delete(self._parts(), canonical_id(id), scope)
+
+    def delete_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+    ) -> int:
+        """Delete the memories of a scope, expired ones too; their history stays.
+
+        Args:
+            user_id, agent_id, run_id: whose; at least one.
+            filters: only those for which it holds.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            ScopeError: nobody is named.
+            FilterError: the filter has no meaning.
+        """
+        parts = self._parts()
+        scope, rest = self._split(user_id, agent_id, run_id, filters)
+        return writing.delete_rows(parts, all_of(scope_filter(scope.require()), rest))
+
+    def purge_expired(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> int:
+        """Delete the memories that have expired; of everybody, where no scope is given.
+
+        Returns:
+            How many there were.
+        """
+        scope = self._scope(user_id, agent_id, run_id)
+        expired = Compare("expires_at", "lte", utcnow())
+        return writing.delete_rows(self._parts(), all_of(scope_filter(scope), expired))
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        limit: int = 10,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Find the memories that fit a query best.
+
+        Args:
+            query: what to look for; empty for the newest memories.
+            user_id, agent_id, run_id: whose memories; at least one (or named in the filter).
+            filters: only memories for which it holds, as a mapping in Mem0's syntax or made with `F`.
+            limit: how many at most, 1 to 10 000.
+            threshold: least score, 0 to 1.
+            explain: whether hits tell how they were found.
+
+        Returns:
+            Hits, best first; ties by ``created_at``, then id.
+
+        Raises:
+            InvalidInput: an argument has no meaning.
+            ScopeError: nobody is named, or the filter tries to leave the scope.
+            FilterError: the filter has no meaning.
+        """
+        parts = self._parts()
+        scope, rest = self._split(user_id, agent_id, run_id, filters)
+        scope.require()
+        words = check_query(query, parts.options.max_text)
+        limit = check_limit(limit)
+        least = check_threshold(threshold)
+        where = all_of(scope_filter(scope), visible(utcnow()), rest)
+        if not words:
+            return retrieval.newest(parts.store, scope=scope, where=where, limit=limit, explain=explain)
+        return retrieval.search(
+            parts.store,
+            parts.embedder,
+            words,
+            scope=scope,
+            where=where,
+            limit=limit,
+            threshold=least,
+            explain=explain,
+        )
+
+    def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        order: Order = "-created_at",
+    ) -> Page:
+        """List memories, page by page, in a stable order.
+
+        Args:
+            user_id, agent_id, run_id: whose memories; at least one (or named in the filter).
+            filters: only memories for which it holds.
+            limit: how many a page, 1 to 10 000.
+            cursor: `next_cursor` of the page before.
+            order: ``created_at``, ``updated_at`` or ``occurred_at``, with a leading ``-`` for the newest first; ties
+                by id.
+
+        Returns:
+            A page.
+
+        Raises:
+            CursorError: the cursor is not of this listing.
+            InvalidInput, ScopeError, FilterError: as in `search`.
+        """
+        parts = self._parts()
+        scope, rest = self._split(user_id, agent_id, run_id, filters)
+        base = all_of(scope_filter(scope.require()), rest)
+        field, descending = _sort(check_order(order))
+        limit = check_limit(limit)
+        after = None if cursor is None else read_cursor(cursor, scope, base, order)
+        rows = parts.store.scan(
+            where=all_of(base, visible(utcnow())), field=field, descending=descending, after=after, limit=limit + 1
+        )
+        following = None
+        if len(rows) > limit:
+            rows = rows[:limit]
+            following = write_cursor(scope, base, order, (sort_value(rows[-1], field), rows[-1].id))
+        return Page(tuple(retrieval.memory_of(parts.store, row, scope) for row in rows), following)
+
+    def iter_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        order: Order = "-created_at",
+    ) -> Iterator[Memory]:
+        """All memories of a listing, one after the other; fetched in pages. Arguments as for `get_all`."""
+        scope, rest = self._split(user_id, agent_id, run_id, filters)
+        handle = MemoryGateway(self._core, scope.require())
+        page = handle.get_all(filters=rest, limit=_PAGE, order=order)
+
+        def pages() -> Iterator[Memory]:
+            current = page
+            while True:
+                yield from current
+                if current.next_cursor is None:
+                    return
+                current = handle.get_all(filters=rest, limit=_PAGE, order=order, cursor=current.next_cursor)
+
+        return pages()
+
+    def get(
+        self,
+        id: str,  # noqa: A002
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Memory:
+        """A memory by its id, expired or not.
+
+        Args:
+            id: the memory's.
+            user_id, agent_id, run_id: where given, only a memory of this scope.
+
+        Raises:
+            MemoryNotFound: there is none with this id in the scope.
+        """
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id)
+        key = canonical_id(id)
+        for row in parts.store.fetch([key]):
+            memory = retrieval.memory_from(row.id, row.payload)
+            if scope.covers(memory.scope):
+                return memory
+        raise MemoryNotFound(key, str(scope))
+
+    def history(
+        self,
+        id: str,  # noqa: A002
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> list[Change]:
+        """The changes of a memory, oldest first; also of one that was deleted.
+
+        Args:
+            id: the memory's.
+            user_id, agent_id, run_id: where given, only a memory of this scope.
+
+        Raises:
+            MemoryNotFound: no memory of this scope ever had this id.
+        """
+        scope = self._scope(user_id, agent_id, run_id)
+        key = canonical_id(id)
+        changes = self._parts().history.changes(key)
+        if not changes or not scope.covers(changes[-1].scope):
+            raise MemoryNotFound(key, str(scope))
+        return changes
+
+    # -- the whole -------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for a person: engine, rows, embedder, model, history."""
+        parts = self._unbound("stats")
+        return {
+            "vector_store": parts.store.stats(),
+            "embedder": parts.embedder.stats(),
+            "llm": {"provider": "none"} if parts.llm is None else parts.llm.stats(),
+            "history": parts.history.stats(),
+        }
+
+    def reset(self) -> None:
+        """Delete everything of the collection: every scope's memories, Mem0's entities, and the history."""
+        parts = self._unbound("reset")
+        parts.store.clear()
+        entities = parts.store.sibling("entities")
+        try:
+            entities.clear()
+        finally:
+            entities.close()
+        parts.history.clear()
+
+    @property
+    def mem0(self) -> mem0.Memory:
+        """The composed ``mem0.Memory``: code written for Mem0 2.x works on it and sees the same data.
+
+        Importing Mem0 takes seconds; it happens here, at the first use.
+
+        Raises:
+            TelemetryActive: Mem0 was imported before, with its telemetry on.
+            ScopeError: this is a handle: Mem0's own methods are not bound to its scope.
+        """
+        self._unbound("mem0")
+        return self.mem0_of_core()
+
+    def mem0_of_core(self) -> mem0.Memory:
+        """The composed ``mem0.Memory`` for the gateway's own use."""
+        parts = self._parts()
+        if self._core.mem0 is None:
+            from memstack.engine import compose  # noqa: PLC0415  # the only way to Mem0, and a slow one
+
+            self._core.mem0 = compose(parts)
+        return self._core.mem0
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._core.closed
+
+    def close(self) -> None:
+        """Release locks, pools and clients; for all handles. A second call does nothing."""
+        core = self._core
+        if core.closed:
+            return
+        core.closed = True
+        composed, core.mem0 = core.mem0, None
+        if composed is not None:
+            composed.close()
+        parts = core.parts
+        try:
+            parts.store.close()
+        finally:
+            parts.history.close()
+            parts.embedder.close()
+            if parts.llm is not None:
+                parts.llm.close()
+
+    def __enter__(self) -> MemoryGateway:
+        self._parts()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _parts(self) -> Parts:
+        if self._core.closed:
+            raise GatewayClosed
+        return self._core.parts
+
+    def _unbound(self, what: str) -> Parts:
+        if self._bound:
+            raise ScopeError("scope", f"{what} reaches beyond this handle's scope", "Call it on the gateway itself.")
+        return self._parts()
+
+    def _scope(self, user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
+        return self._bound.narrow(Scope(user_id, agent_id, run_id))
+
+    def _split(
+        self, user_id: str | None, agent_id: str | None, run_id: str | None, filters: Filters
+    ) -> tuple[Scope, Node]:
+        named, rest = split_scope(parse(filters))
+        return self._scope(user_id, agent_id, run_id).narrow(named), rest
+
+    def _metadata(self, metadata: Mapping[str, Any] | None, *, keep_none: bool = False) -> dict[str, Any]:
+        options = self._core.parts.options
+        checked = check_metadata(
+            metadata, max_values=options.max_metadata_values, max_depth=options.max_metadata_depth
+        )
+        if keep_none and metadata is not None:
+            checked.update({key: None for key, value in metadata.items() if value is None})
+        return checked
+
+    def _key(self, scope: Scope, key: object, drafts: list[Draft]) -> tuple[Scope, str, str] | None:
+        if key is None:
+            return None
+        if not isinstance(key, str) or not key.strip() or len(key) > _MAX_KEY:
+            raise InvalidInput("idempotency_key", "is no usable key", f"Pass a string of 1 to {_MAX_KEY} characters.")
+        return scope, check_text("idempotency_key", key, InvalidInput), digest_of(drafts)
+
+
+def _sort(order: Order) -> tuple[SortField, bool]:
+    field: Any = order.lstrip("-")
+    return field, order.startswith("-")

@@ -1,0 +1,349 @@
+"""Writing: what ``add``, ``update`` and ``delete`` do to the store and the history, together or not at all.
+
+The history's write transaction stands around the write to the store, and the look for duplicates stands inside it: so
+concurrent writers cannot store the same memory twice, and a write that fails leaves nothing in either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from memstack import payload as payloads
+from memstack.errors import IdempotencyMismatch, MemoryNotFound
+from memstack.filters.ast import In, Node, all_of
+from memstack.filters.scoping import scope_filter
+from memstack.gateway.parts import Parts, tick, visible
+from memstack.history.sqlite import Transaction, UsedKey
+from memstack.ids import new_id
+from memstack.instants import iso
+from memstack.metadata import encode, merge
+from memstack.payload import Payload, memory_from
+from memstack.records import AddResult, Change, Event, Memory, Message, Skipped, Source
+from memstack.scope import Scope
+from memstack.stores.base import Row
+
+__all__ = ["UNSET", "Draft", "Unset", "add", "delete", "delete_rows", "digest_of", "repeated", "update"]
+
+
+class Unset:
+    """The type of `UNSET`: an argument that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+_BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message on its way to become a memory.
+
+    Attributes:
+        index: its place in the call.
+        message: what was said.
+        scope: who it belongs to.
+        metadata: checked.
+        expires_at: from when on it is hidden.
+    """
+
+    index: int
+    message: Message
+    scope: Scope
+    metadata: Mapping[str, Any]
+    expires_at: datetime | None
+
+
+# -- add -----------------------------------------------------------------------------------------
+
+
+def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | None = None) -> AddResult:
+    """Store messages verbatim.
+
+    Args:
+        parts: where.
+        drafts: the messages, of any scopes.
+        key: scope, idempotency key and digest of the content, where the caller gave a key.
+
+    Returns:
+        What became of each message.
+
+    Raises:
+        IdempotencyMismatch: the key was used for other content.
+        ProviderError, StoreError, HistoryError: nothing was stored.
+    """
+    if key is not None and (before := repeated(parts, drafts, key)) is not None:
+        return before
+    skipped, wanted = _by_role(parts, drafts)
+    known = _duplicates(parts, [_fingerprint(draft) for draft in wanted], wanted)
+    fresh = [draft for draft in wanted if _fingerprint(draft) not in known]
+    vectors = dict(
+        zip(
+            (draft.index for draft in fresh),
+            parts.embedder.vectors([draft.message.content for draft in fresh]),
+            strict=True,
+        )
+    )
+    stored: list[Memory] = []
+    rows: list[Row] = []
+    with _together(parts, undo_ids=rows) as transaction:
+        if key is not None and (before := repeated(parts, drafts, key)) is not None:
+            return before
+        known.update(_duplicates(parts, [_fingerprint(draft) for draft in fresh], fresh))
+        places = _positions(transaction, drafts)
+        for draft in wanted:
+            fingerprint = _fingerprint(draft)
+            if fingerprint in known:
+                detail = "an equal memory is there already"
+                skipped.append(Skipped(draft.index, "duplicate", detail, known[fingerprint]))
+                continue
+            row = Row(new_id(), _payload(draft, tick(), places[draft.index]), vectors[draft.index])
+            known[fingerprint] = row.id
+            rows.append(row)
+            stored.append(memory_from(row.id, row.payload))
+        transaction.append(
+            [_change("ADD", memory, new=memory) for memory in stored],
+            roles={memory.id: memory.source[0].role for memory in stored},
+        )
+        if key is not None:
+            transaction.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
+        parts.store.upsert(rows)
+    skipped.sort(key=lambda item: item.index)
+    return AddResult(tuple(stored), tuple(skipped))
+
+
+def digest_of(drafts: Sequence[Draft]) -> str:
+    """What tells the content of two calls apart."""
+    content = [
+        [
+            draft.message.role,
+            draft.message.content,
+            draft.message.name,
+            None if draft.message.occurred_at is None else iso(draft.message.occurred_at),
+            encode(draft.metadata),
+            None if draft.expires_at is None else iso(draft.expires_at),
+        ]
+        for draft in drafts
+    ]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str]) -> AddResult | None:
+    """The result for an idempotency key that was used before; None where it was not.
+
+    Raises:
+        IdempotencyMismatch: it was used for other content.
+    """
+    used = parts.history.used_key(key[0], key[1])
+    if used is None:
+        return None
+    if used.digest != key[2]:
+        raise IdempotencyMismatch
+    first = used.memory_ids[0] if used.memory_ids else None
+    detail = "this idempotency key was used before"
+    return AddResult(skipped=tuple(Skipped(draft.index, "duplicate", detail, first) for draft in drafts))
+
+
+def _by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[Draft]]:
+    roles = parts.options.remember_roles
+    skipped = [
+        Skipped(draft.index, "role", f"role {draft.message.role!r} is not among remember_roles ({', '.join(roles)})")
+        for draft in drafts
+        if draft.message.role not in roles
+    ]
+    return skipped, [draft for draft in drafts if draft.message.role in roles]
+
+
+def _duplicates(parts: Parts, fingerprints: Sequence[str], drafts: Sequence[Draft]) -> dict[str, str]:
+    """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
+    found: dict[str, str] = {}
+    for start in range(0, len(fingerprints), _BATCH):
+        some = tuple(fingerprints[start : start + _BATCH])
+        scopes = {draft.scope for draft in drafts[start : start + _BATCH]}
+        within = scope_filter(next(iter(scopes))) if len(scopes) == 1 else None
+        where = all_of(within, In(payloads.FINGERPRINT, some), visible(tick()))
+        for row in parts.store.iter_scan(where=where, size=len(some)):
+            found[payloads.fingerprint_of(row.payload)] = row.id
+    return found
+
+
+def _fingerprint(draft: Draft) -> str:
+    return payloads.fingerprint_of(
+        {
+            **draft.metadata,
+            **draft.scope.as_dict(),
+            "data": draft.message.content,
+            "actor_id": draft.message.name,
+        }
+    )
+
+
+def _positions(transaction: Transaction, drafts: Sequence[Draft]) -> dict[int, int]:
+    """The place of each message in its run; messages that are not stored have one too."""
+    counts: dict[Scope, list[int]] = {}
+    for draft in drafts:
+        counts.setdefault(draft.scope, []).append(draft.index)
+    places: dict[int, int] = {}
+    for scope, indexes in counts.items():
+        first = transaction.advance(scope, len(indexes))
+        places.update({index: first + offset for offset, index in enumerate(indexes)})
+    return places
+
+
+def _payload(draft: Draft, now: datetime, position: int) -> Payload:
+    message = draft.message
+    return payloads.build(
+        text=message.content,
+        scope=draft.scope,
+        metadata=draft.metadata,
+        created_at=now,
+        updated_at=now,
+        occurred_at=message.occurred_at or now,
+        expires_at=draft.expires_at,
+        source=(Source(message.role, message.name, position),),
+    )
+
+
+# -- update and delete -----------------------------------------------------------------------------
+
+
+def update(
+    parts: Parts,
+    memory_id: str,
+    scope: Scope,
+    *,
+    text: str | None,
+    metadata: Mapping[str, Any] | None,
+    expires_at: datetime | Unset | None,
+) -> Memory:
+    """Change a memory. Metadata is merged, a field that is None removed.
+
+    Raises:
+        MemoryNotFound: there is none with this id in the scope.
+    """
+    vector = None if text is None else parts.embedder.vectors([text])[0]
+    before: list[Row] = []
+    with _together(parts, undo_rows=before) as transaction:
+        row = _find(parts, memory_id, scope)
+        before.append(row)
+        payload = _changed(row.payload, text, metadata, expires_at)
+        if payload == row.payload:
+            return memory_from(row.id, row.payload)
+        payload["updated_at"] = iso(tick())
+        old, new = memory_from(row.id, row.payload), memory_from(row.id, payload)
+        transaction.append([_change("UPDATE", new, old=old, new=new)], roles=_roles(new))
+        parts.store.upsert([Row(row.id, payload, row.vector if vector is None else vector)])
+    return new
+
+
+def delete(parts: Parts, memory_id: str, scope: Scope) -> None:
+    """Delete a memory; its history stays.
+
+    Raises:
+        MemoryNotFound: there is none with this id in the scope.
+    """
+    before: list[Row] = []
+    with _together(parts, undo_rows=before) as transaction:
+        row = _find(parts, memory_id, scope)
+        before.append(row)
+        _delete(parts, transaction, [row])
+
+
+def delete_rows(parts: Parts, where: Node) -> int:
+    """Delete all memories for which a filter holds, in batches; their history stays. Returns how many."""
+    deleted = 0
+    while True:
+        before: list[Row] = []
+        with _together(parts, undo_rows=before) as transaction:
+            found = parts.store.scan(where=where, limit=_BATCH)
+            before.extend(parts.store.fetch([row.id for row in found], vectors=True) if found else [])
+            _delete(parts, transaction, before)
+        deleted += len(before)
+        if len(found) < _BATCH:
+            return deleted
+
+
+def _delete(parts: Parts, transaction: Transaction, rows: Sequence[Row]) -> None:
+    memories = [memory_from(row.id, row.payload) for row in rows]
+    transaction.append(
+        [_change("DELETE", memory, old=memory) for memory in memories],
+        roles={key: role for memory in memories for key, role in _roles(memory).items()},
+    )
+    if rows:
+        parts.store.remove([row.id for row in rows])
+
+
+def _find(parts: Parts, memory_id: str, scope: Scope) -> Row:
+    rows = parts.store.fetch([memory_id], vectors=True)
+    if not rows or not scope.covers(payloads.scope_of(rows[0].payload)):
+        raise MemoryNotFound(memory_id, str(scope))
+    return rows[0]
+
+
+def _changed(
+    payload: Payload, text: str | None, metadata: Mapping[str, Any] | None, expires_at: datetime | Unset | None
+) -> Payload:
+    memory = memory_from("", payload)
+    changed = payloads.build(
+        text=memory.text if text is None else text,
+        scope=memory.scope,
+        metadata=memory.metadata if metadata is None else merge(memory.metadata, metadata),
+        created_at=memory.created_at,
+        updated_at=memory.updated_at,
+        occurred_at=memory.occurred_at,
+        expires_at=memory.expires_at if isinstance(expires_at, Unset) else expires_at,
+        source=memory.source,
+    )
+    # What Mem0 or a later release keeps beside it stays as it is.
+    rebuilt = {*changed, *payloads.metadata_of(payload), "expires_at", "expiration_date"}
+    return {**{key: value for key, value in payload.items() if key not in rebuilt}, **changed}
+
+
+def _roles(memory: Memory) -> dict[str, str]:
+    return {memory.id: memory.source[0].role} if memory.source else {}
+
+
+def _change(event: Event, memory: Memory, *, old: Memory | None = None, new: Memory | None = None) -> Change:
+    source = memory.source[0] if memory.source else None
+    return Change(
+        memory_id=memory.id,
+        event=event,
+        at=new.updated_at if new is not None else tick(),
+        scope=memory.scope,
+        old_text=None if old is None else old.text,
+        new_text=None if new is None else new.text,
+        old_metadata=None if old is None else old.metadata,
+        new_metadata=None if new is None else new.metadata,
+        actor=None if source is None else source.name or source.role,
+    )
+
+
+# -- store and history together ----------------------------------------------------------------------
+
+
+@contextmanager
+def _together(
+    parts: Parts, *, undo_ids: Sequence[Row] = (), undo_rows: Sequence[Row] = ()
+) -> Iterator[Transaction]:
+    """A write to the store inside a write transaction of the history.
+
+    Where the block or the commit fails, the store is brought back: rows of `undo_ids` (filled by the block) are
+    removed, rows of `undo_rows` (as they were before) are written again.
+    """
+    try:
+        with parts.history.transaction() as transaction:
+            yield transaction
+    except BaseException:
+        if undo_ids:
+            parts.store.remove([row.id for row in undo_ids])
+        if undo_rows:
+            parts.store.upsert(undo_rows)
+        raise
+

@@ -1,0 +1,184 @@
+"""Metadata: what may be stored, and the text it is stored as.
+
+Every engine stores the same text, so what is read back is equal to what was stored and of the same type, whatever
+the engine makes of numbers, nulls, dates or nested mappings.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from enum import Enum
+from typing import Any, Final
+
+from memstack.errors import InvalidInput, MetadataError, describe
+from memstack.instants import as_instant
+
+__all__ = ["INT_MAX", "INT_MIN", "RESERVED", "check_metadata", "check_text", "decode", "encode", "merge"]
+
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+
+# Names that mean something else: Mem0's payload fields, the attributes of a memory, and what filters call them.
+RESERVED: Final = frozenset(
+    {
+        "id", "text", "memory", "data", "hash", "text_lemmatized", "attributed_to",
+        "user_id", "agent_id", "run_id", "actor_id", "role",
+        "created_at", "updated_at", "occurred_at", "expires_at", "expiration_date",
+        "valid_from", "valid_to", "superseded_by", "_memstack", "_fingerprint",
+    }
+)  # fmt: skip
+
+# Tags of the stored text. A mapping that has a key with a leading "$" is stored as a list of pairs.
+_DATETIME, _DATE, _PAIRS = "$datetime", "$date", "$pairs"
+
+
+def check_text(field: str, text: object, error: type[InvalidInput] = MetadataError) -> str:
+    """A string that every engine can hold: no NUL, no lone surrogate.
+
+    Args:
+        field: its name in the message.
+        text: the string.
+        error: which error to raise.
+
+    Raises:
+        MetadataError: (or `error`) it is not such a string.
+    """
+    if not isinstance(text, str):
+        raise error(field, f"is {describe(text)}, not a string")
+    if "\0" in text:
+        raise error(field, f"holds a NUL character at position {text.index(chr(0))}", "Remove it.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise error(
+            field, f"holds a lone surrogate at position {problem.start}", "Decode the bytes with errors='replace'."
+        ) from None
+    return text
+
+
+def check_metadata(
+    metadata: object, *, field: str = "metadata", max_values: int = 1000, max_depth: int = 16
+) -> dict[str, Any]:
+    """Check the caller's metadata and bring it into the form that is stored.
+
+    Values are str, int (64 bits), float (finite), bool, date, datetime, lists of values, and mappings with string
+    keys. Enums become their value, tuples lists. A key whose value is None is left out: it is the same as absent.
+
+    Args:
+        metadata: a mapping, or None for none.
+        field: its name in messages.
+        max_values: how many values it may hold, all levels counted.
+        max_depth: how deep it may be nested.
+
+    Raises:
+        MetadataError: naming the place of what cannot be stored.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise MetadataError(field, f"is {describe(metadata)}, not a mapping")
+    for name in metadata:
+        if name in RESERVED:
+            raise MetadataError(
+                f"{field}.{name}",
+                "the name is reserved",
+                "Choose another name: scope, times and text have arguments of their own.",
+            )
+    left = [max_values]
+    checked = _check(metadata, field, max_depth, left, max_values)
+    return {key: value for key, value in checked.items() if value is not None}
+
+
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Old metadata with the fields of the new put over them; a field that is None in the new one is removed."""
+    return {key: value for key, value in {**old, **new}.items() if value is not None}
+
+
+def _check(value: Any, where: str, depth: int, left: list[int], limit: int) -> Any:
+    left[0] -= 1
+    if left[0] < -1:
+        raise MetadataError(where, f"is beyond the {limit} values that one memory may have", "Store less, or elsewhere.")
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(check_text(where, value))
+    if isinstance(value, int):
+        if not INT_MIN <= value <= INT_MAX:
+            raise MetadataError(where, f"is an integer of {value.bit_length()} bits", "Integers have 64: store a str.")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise MetadataError(where, "is a float that is not finite", "Leave the field out instead of NaN.")
+        return float(value)
+    if isinstance(value, (date, datetime)):
+        if as_instant(value) is None:
+            raise MetadataError(where, "is a time outside the years 1 to 9999 in UTC")
+        return value
+    if isinstance(value, (Mapping, list, tuple)):
+        if depth <= 0:
+            raise MetadataError(where, "is nested too deeply, or refers to itself", "Flatten it.")
+        if isinstance(value, Mapping):
+            return _check_mapping(value, where, depth, left, limit)
+        return [_check(item, f"{where}[{i}]", depth - 1, left, limit) for i, item in enumerate(value)]
+    raise MetadataError(
+        where,
+        f"is {describe(value)}, which cannot be stored",
+        "Use str, int, float, bool, date, datetime, or lists and mappings of them.",
+    )
+
+
+def _check_mapping(value: Mapping[Any, Any], where: str, depth: int, left: list[int], limit: int) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise MetadataError(where, f"has a key that is {describe(key)}", "Keys are strings.")
+        if not key:
+            raise MetadataError(where, "has an empty key")
+        check_text(f"{where}: a key", key)
+        out[str(key)] = _check(item, f"{where}.{key}", depth - 1, left, limit)
+    return out
+
+
+def encode(value: Any) -> str:
+    """Checked metadata (or any value of it) as JSON text, from which `decode` restores values and types."""
+    return json.dumps(_tag(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def decode(text: str) -> Any:
+    """The inverse of `encode`."""
+    return _untag(json.loads(text))
+
+
+def _tag(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return {_DATETIME: value.isoformat()}
+    if isinstance(value, date):
+        return {_DATE: value.isoformat()}
+    if isinstance(value, Mapping):
+        if any(key.startswith("$") for key in value):
+            return {_PAIRS: [[key, _tag(item)] for key, item in value.items()]}
+        return {key: _tag(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_tag(item) for item in value]
+    return value
+
+
+def _untag(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_untag(item) for item in value]
+    if isinstance(value, dict):
+        if len(value) == 1:
+            ((key, item),) = value.items()
+            if key == _DATETIME:
+                return datetime.fromisoformat(item)
+            if key == _DATE:
+                return date.fromisoformat(item)
+            if key == _PAIRS:
+                return {name: _untag(inner) for name, inner in item}
+        return {key: _untag(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,166 @@
+"""The payload: a memory as Mem0 keeps it, and what filters see of it.
+
+A payload is Mem0's flat dict: its own fields (``data``, ``hash``, ``user_id``, …) with the caller's metadata beside
+them. Instants of the system are ISO text in UTC; metadata keeps its Python types. Mem0 and memstack read and write
+the same rows through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+from memstack import metadata as codec
+from memstack.instants import EPOCH, as_instant, iso
+from memstack.metadata import RESERVED
+from memstack.records import Memory, Source
+from memstack.scope import SCOPE_FIELDS, Scope
+
+__all__ = [
+    "FINGERPRINT",
+    "Payload",
+    "build",
+    "expiry_of",
+    "fields",
+    "fingerprint_of",
+    "memory_from",
+    "metadata_of",
+    "occurred_of",
+    "scope_of",
+    "source_of",
+    "text_of",
+]
+
+Payload = dict[str, Any]
+FINGERPRINT: Final = "_fingerprint"  # a field that stores index and only the library filters by
+_INTERNAL: Final = "_memstack"
+_DAY: Final = timedelta(days=1)
+
+
+def build(
+    *,
+    text: str,
+    scope: Scope,
+    metadata: Mapping[str, Any],
+    created_at: datetime,
+    updated_at: datetime,
+    occurred_at: datetime,
+    expires_at: datetime | None = None,
+    source: tuple[Source, ...] = (),
+) -> Payload:
+    """The payload of a memory."""
+    payload: Payload = {
+        **metadata,
+        **scope.as_dict(),
+        "data": text,
+        "hash": hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(),  # Mem0's field, Mem0's formula
+        "created_at": iso(created_at),
+        "updated_at": iso(updated_at),
+        "occurred_at": iso(occurred_at),
+    }
+    if expires_at is not None:
+        payload["expires_at"] = iso(expires_at)
+        # Mem0 hides from the day after this date on (its dates have no time of day).
+        payload["expiration_date"] = (expires_at - timedelta(microseconds=1)).date().isoformat()
+    if source:
+        payload["role"] = source[0].role
+        if source[0].name is not None:
+            payload["actor_id"] = source[0].name
+        payload[_INTERNAL] = {"source": [[item.role, item.name, item.position] for item in source]}
+    return payload
+
+
+def memory_from(memory_id: str, payload: Mapping[str, Any]) -> Memory:
+    """The memory that a payload describes, whoever wrote it."""
+    created = _instant(payload, "created_at") or EPOCH
+    return Memory(
+        id=memory_id,
+        text=text_of(payload),
+        scope=scope_of(payload),
+        metadata=metadata_of(payload),
+        created_at=created,
+        updated_at=_instant(payload, "updated_at") or created,
+        occurred_at=_instant(payload, "occurred_at") or created,
+        expires_at=expiry_of(payload),
+        valid_from=_instant(payload, "valid_from"),
+        valid_to=_instant(payload, "valid_to"),
+        superseded_by=payload.get("superseded_by"),
+        source=source_of(payload),
+    )
+
+
+def text_of(payload: Mapping[str, Any]) -> str:
+    """The text of a memory."""
+    text = payload.get("data")
+    return text if isinstance(text, str) else ""
+
+
+def scope_of(payload: Mapping[str, Any]) -> Scope:
+    """Who a memory belongs to."""
+    return Scope(**{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)})
+
+
+def metadata_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's metadata alone."""
+    return {key: value for key, value in payload.items() if key not in RESERVED}
+
+
+def source_of(payload: Mapping[str, Any]) -> tuple[Source, ...]:
+    """The messages that a memory came from."""
+    internal = payload.get(_INTERNAL)
+    if isinstance(internal, Mapping) and isinstance(internal.get("source"), list):
+        return tuple(Source(*item) for item in internal["source"])
+    role = payload.get("role")
+    return (Source(role, payload.get("actor_id")),) if isinstance(role, str) else ()
+
+
+def expiry_of(payload: Mapping[str, Any]) -> datetime | None:
+    """From when on a memory is hidden. A date that Mem0 wrote covers its whole day."""
+    if (instant := _instant(payload, "expires_at")) is not None:
+        return instant
+    day = payload.get("expiration_date")
+    instant = as_instant(day) if isinstance(day, (str, date)) else None
+    return None if instant is None else instant + _DAY
+
+
+def occurred_of(payload: Mapping[str, Any]) -> datetime | None:
+    """When it was said; for rows that do not tell, when it was stored."""
+    return _instant(payload, "occurred_at") or _instant(payload, "created_at")
+
+
+def fields(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What a filter sees of a memory: its metadata and the system's fields, instants as instants."""
+    seen: dict[str, Any] = metadata_of(payload)
+    seen["id"] = memory_id
+    seen["data"] = text_of(payload)
+    for name in ("hash", "actor_id", "role", "superseded_by", *SCOPE_FIELDS):
+        seen[name] = payload.get(name)
+    for name in ("created_at", "updated_at", "valid_from", "valid_to"):
+        seen[name] = _instant(payload, name)
+    seen["updated_at"] = seen["updated_at"] or seen["created_at"]
+    seen["occurred_at"] = occurred_of(payload)
+    seen["expires_at"] = expiry_of(payload)
+    return seen
+
+
+def fingerprint_of(payload: Mapping[str, Any]) -> str:
+    """What makes a memory a duplicate of another: same scope, speaker, normalised text, and metadata.
+
+    Text is normalised to NFC with runs of white space folded. Case counts: "Polish" is not "polish".
+    """
+    text = " ".join(unicodedata.normalize("NFC", text_of(payload)).split())
+    metadata = metadata_of(payload)
+    parts = (
+        *(payload.get(name) or "" for name in SCOPE_FIELDS),
+        payload.get("actor_id") or "",
+        text,
+        codec.encode({key: metadata[key] for key in sorted(metadata)}),
+    )
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _instant(payload: Mapping[str, Any], name: str) -> datetime | None:
+    return as_instant(payload.get(name))

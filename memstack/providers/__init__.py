@@ -1,0 +1,1 @@
+"""Providers: what makes embedders and LLMs, one file each."""

@@ -1,0 +1,275 @@
+"""What goes in and what comes out: messages, memories, hits, outcomes. Frozen, and free of any engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from memstack.instants import iso
+from memstack.scope import Scope
+
+__all__ = [
+    "ROLES",
+    "AddResult",
+    "Change",
+    "Conflict",
+    "Event",
+    "Failed",
+    "Hit",
+    "Memory",
+    "Message",
+    "Order",
+    "Page",
+    "Role",
+    "SkipReason",
+    "Skipped",
+    "Source",
+]
+
+Role = Literal["user", "assistant", "system", "tool", "developer"]
+ROLES: Final[tuple[Role, ...]] = ("user", "assistant", "system", "tool", "developer")
+Event = Literal["ADD", "UPDATE", "DELETE"]
+SkipReason = Literal["duplicate", "role", "nothing to remember"]
+Order = Literal[
+    "-created_at", "created_at", "-updated_at", "updated_at", "-occurred_at", "occurred_at"
+]  # "-" is newest first
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was said.
+
+    Attributes:
+        role: who said it: ``user``, ``assistant``, ``system``, ``tool`` or ``developer``.
+        content: the words.
+        name: which user, agent or tool, where that matters.
+        occurred_at: when it was said; None is now. Without a zone it is UTC.
+    """
+
+    role: Role
+    content: str
+    name: str | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A message that a memory came from.
+
+    Attributes:
+        role: the role of the message.
+        name: who spoke, where the message said so.
+        position: place of the message in its run (in its scope, where there is no run), counted from 0.
+    """
+
+    role: str
+    name: str | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A stored record. All instants are aware and in UTC.
+
+    Attributes:
+        id: a UUID.
+        text: what is remembered.
+        scope: who it belongs to.
+        metadata: the caller's fields, equal to and of the same types as what was stored.
+        created_at: when it was stored.
+        updated_at: when it was last changed.
+        occurred_at: when it was said.
+        expires_at: from when on it is hidden; None is never.
+        valid_from: since when it holds; None is since it was said.
+        valid_to: until when it held; None is still.
+        superseded_by: id of the memory that replaced it.
+        source: the messages that it came from.
+    """
+
+    id: str
+    text: str
+    scope: Scope
+    metadata: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    occurred_at: datetime
+    expires_at: datetime | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    superseded_by: str | None = None
+    source: tuple[Source, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types: instants (and dates in the metadata) as ISO text, the scope's ids flat."""
+        out: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name == "scope":
+                out.update(self.scope.as_dict())
+            elif value is None or value == ():
+                continue
+            else:
+                out[item.name] = _plain(value)
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit(Memory):
+    """A memory that a search found.
+
+    Attributes:
+        score: in [0, 1], higher is better, the same on every engine.
+        explain: how the score and the filter came about, where the search asked for it.
+    """
+
+    score: float
+    explain: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A message that was not stored, on purpose.
+
+    Attributes:
+        index: its place among the messages (items) of the call, counted from 0.
+        reason: ``duplicate`` (an equal memory is there), ``role`` (not one of `remember_roles`), or
+            ``nothing to remember``.
+        detail: the reason in words.
+        memory_id: the memory that is there already.
+    """
+
+    index: int
+    reason: SkipReason
+    detail: str
+    memory_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A message that could not be stored.
+
+    Attributes:
+        index: its place among the messages (items) of the call, counted from 0.
+        reason: what went wrong, in words.
+        retryable: whether adding it again may help.
+    """
+
+    index: int
+    reason: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A stored memory that contradicts what was added.
+
+    Attributes:
+        memory: the stored one.
+        reason: why they contradict.
+    """
+
+    memory: Memory
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What became of every message: each is in exactly one of `stored`, `skipped` and `failed`.
+
+    Attributes:
+        stored: the new memories.
+        skipped: messages left out on purpose, with the reason.
+        failed: messages that could not be stored, with the reason.
+        conflicts: stored memories that contradict the new ones.
+    """
+
+    stored: tuple[Memory, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return {
+            "stored": [memory.to_dict() for memory in self.stored],
+            "skipped": [dataclasses.asdict(item) for item in self.skipped],
+            "failed": [dataclasses.asdict(item) for item in self.failed],
+            "conflicts": [{"memory": c.memory.to_dict(), "reason": c.reason} for c in self.conflicts],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some memories of a listing, in its order; iterates and counts them.
+
+    Attributes:
+        memories: the memories of this page.
+        next_cursor: what to pass as ``cursor=`` for the next page; None where this is the last.
+    """
+
+    memories: tuple[Memory, ...] = ()
+    next_cursor: str | None = None
+
+    def __iter__(self) -> Iterator[Memory]:
+        return iter(self.memories)
+
+    def __len__(self) -> int:
+        return len(self.memories)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return {"memories": [memory.to_dict() for memory in self.memories], "next_cursor": self.next_cursor}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One entry of the history, which is only ever appended to.
+
+    Attributes:
+        memory_id: the memory that was changed.
+        event: ``ADD``, ``UPDATE`` or ``DELETE``.
+        at: when.
+        old_text, new_text: the text before and after; None where there was or is none.
+        old_metadata, new_metadata: likewise.
+        actor: who spoke (the message's name, else its role), where that is known.
+        reason: why, where the caller said so.
+        scope: who the memory belongs to.
+    """
+
+    memory_id: str
+    event: Event
+    at: datetime
+    scope: Scope
+    old_text: str | None = None
+    new_text: str | None = None
+    old_metadata: Mapping[str, Any] | None = None
+    new_metadata: Mapping[str, Any] | None = None
+    actor: str | None = None
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types; fields that are None are left out."""
+        out: dict[str, Any] = {"memory_id": self.memory_id, "event": self.event, "at": iso(self.at)}
+        for name in ("old_text", "new_text", "old_metadata", "new_metadata", "actor", "reason"):
+            if (value := getattr(self, name)) is not None:
+                out[name] = _plain(value)
+        return {**out, **self.scope.as_dict()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, Source):
+        return {k: v for k, v in dataclasses.asdict(value).items() if v is not None}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+

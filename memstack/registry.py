@@ -1,0 +1,118 @@
+"""Stores and providers by name. Nothing is imported before it is asked for.
+
+Third parties add their own by entry points: group ``memstack.stores`` names a `memstack.stores.base.Store` class,
+group ``memstack.providers`` a `memstack.providers.base.Provider` class.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from memstack.errors import ConfigError, MissingDependency, UnknownName
+
+if TYPE_CHECKING:
+    from memstack.providers.base import Provider
+    from memstack.stores.base import Store
+
+__all__ = ["PROVIDERS", "STORES", "Registry"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    target: str
+    module: str | None = None  # what must be importable for it
+    extra: str = ""  # the extra of memstack that brings it
+
+
+class Registry(Generic[T]):
+    """Names and the classes behind them.
+
+    Args:
+        kind: what the names are, for messages.
+        group: the entry point group of third parties.
+        builtin: our own entries.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: dict[str, _Entry]) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries = dict(builtin)
+
+    def register(self, name: str, target: str, *, module: str | None = None, extra: str = "") -> None:
+        """Add an entry for this process.
+
+        Args:
+            name: what configurations call it.
+            target: ``"package.module:Class"``.
+            module: a package that must be installed for it.
+            extra: the extra of memstack that brings this package.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        if name in self._entries:
+            raise ConfigError(name, f"a {self.kind} of this name is registered already", "Choose another name.")
+        self._entries[name] = _Entry(target, module, extra)
+
+    def names(self) -> list[str]:
+        """All names, our own and third parties'."""
+        return sorted({*self._entries, *self._plugins()})
+
+    def load(self, name: str, where: str) -> type[T]:
+        """Import the class behind a name.
+
+        Args:
+            name: the name.
+            where: the option that names it, for messages.
+
+        Raises:
+            UnknownName: nothing has this name.
+            MissingDependency: an optional dependency is not installed; the message is the pip command.
+            ConfigError: a plug-in cannot be imported, or takes a name of ours.
+        """
+        entry, plugin = self._entries.get(name), self._plugins().get(name)
+        if entry is not None:
+            if plugin is not None:
+                raise ConfigError(where, f"the plug-in {plugin.value!r} takes the name {name!r}, which is memstack's own")
+            return self._import(entry, where)
+        if plugin is not None:
+            try:
+                found: type[T] = plugin.load()
+            except (ImportError, AttributeError) as error:
+                raise ConfigError(where, f"the plug-in {plugin.value!r} cannot be loaded ({error})") from error
+            return found
+        raise UnknownName(where, self.kind, name, self.names())
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _import(self, entry: _Entry, where: str) -> type[T]:
+        if entry.module is not None and importlib.util.find_spec(entry.module) is None:
+            raise MissingDependency(where, entry.module, entry.extra)
+        module, _, name = entry.target.partition(":")
+        found: Any = getattr(importlib.import_module(module), name)
+        return found  # type: ignore[no-any-return]  # the entry says which class
+
+
+STORES: Final[Registry[Store]] = Registry(
+    "vector store",
+    "memstack.stores",
+    {
+        "qdrant:embedded": _Entry("memstack.stores.qdrant_edge:QdrantEdgeStore"),
+    },
+)
+
+PROVIDERS: Final[Registry[Provider]] = Registry(
+    "provider",
+    "memstack.providers",
+    {
+        "builtin": _Entry("memstack.providers.builtin:BuiltinProvider"),
+        "none": _Entry("memstack.providers.none:NoProvider"),
+    },
+)

@@ -1,0 +1,1 @@
+"""Stores: engine adapters, one file each. `base` is the contract that they fulfil."""

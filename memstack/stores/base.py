@@ -1,0 +1,281 @@
+"""The contract of a store: what an engine adapter must do, and what it gets for it.
+
+An adapter writes rows, fetches them by id, and answers *native* conditions: the nearest vectors, a sorted scan, a
+count. `Store` makes the rest of it, once for all engines: it splits every filter into what the engine answers and a
+residual evaluated here, fetches candidates in growing rounds until the answer is complete, and breaks ties, so that
+every engine gives the same answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
+
+from memstack import payload as payloads
+from memstack.errors import EmbedderMismatch
+from memstack.filters.ast import ALL, Node
+from memstack.filters.evaluate import evaluate
+from memstack.filters.visit import FilterCompiler, Plan
+from memstack.instants import EPOCH, to_micros
+from memstack.payload import Payload
+from memstack.stores.mem0 import Mem0VectorStore
+
+__all__ = ["Capabilities", "Fingerprint", "Row", "Scored", "SortField", "Store"]
+
+_log: Final = logging.getLogger(__name__)
+_FIRST_ROUND: Final = 64
+_GROWTH: Final = 4
+_TIE: Final = 1e-6
+
+SortField = Literal["created_at", "updated_at", "occurred_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a store.
+
+    Attributes:
+        id: a UUID in its canonical form.
+        payload: see `memstack.payload`.
+        vector: the embedding; None where it was not asked for.
+    """
+
+    id: str
+    payload: Payload
+    vector: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A row with its cosine similarity to the query, in [-1, 1]."""
+
+    row: Row
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What filled a collection: vectors of different embedders cannot be compared.
+
+    Attributes:
+        provider: name of the embedding provider.
+        model: name of its model.
+        dimensions: length of its vectors.
+    """
+
+    provider: str
+    model: str
+    dimensions: int
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model} ({self.dimensions} dimensions)"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine does. The docs table, `explain` and the contract tests are derived from this declaration.
+
+    Attributes:
+        pushdown: the filter nodes that the engine answers itself (by class name), exactly unless noted.
+        shared_by_processes: whether several processes may have it open.
+        exact_up_to: a search within a scope of up to this many memories compares every one of them; beyond it the
+            engine may answer approximately. None is always exact.
+        notes: what a user should know, in words.
+    """
+
+    pushdown: frozenset[str]
+    shared_by_processes: bool
+    exact_up_to: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Store(Mem0VectorStore, ABC):
+    """An engine adapter. Safe to be called from several threads.
+
+    Attributes:
+        capabilities: what the engine does.
+        label: how errors name this store: engine, mode and place, never a secret.
+        collection: name of the collection.
+        dimensions: length of its vectors.
+    """
+
+    capabilities: ClassVar[Capabilities]
+    label: str
+    collection: str
+    dimensions: int
+
+    # -- what an adapter writes ------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def compiler(self) -> FilterCompiler[Any]:
+        """The compiler from filters to the engine's conditions."""
+
+    @abstractmethod
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """Write rows, replacing those with the same ids; all of them, or none and an error.
+
+        Raises:
+            StoreError: the engine refused or failed.
+        """
+
+    @abstractmethod
+    def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        """The rows with these ids, in any order; ids that are not there are left out."""
+
+    @abstractmethod
+    def remove(self, ids: Sequence[str]) -> None:
+        """Delete the rows with these ids; those that are not there are no error."""
+
+    @abstractmethod
+    def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
+        """The `limit` rows nearest to a vector, best first, among those where a native condition holds."""
+
+    @abstractmethod
+    def native_scan(
+        self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Row]:
+        """`limit` rows where a native condition holds, sorted by (field, id).
+
+        Ties in the field are sorted by id, ascending in both directions. `after` is the sort key of the last row
+        before them.
+        """
+
+    @abstractmethod
+    def native_count(self, condition: Any) -> int:
+        """How many rows there are where a native condition holds."""
+
+    @abstractmethod
+    def read_fingerprint(self) -> Fingerprint | None:
+        """What filled the collection; None where nothing did yet."""
+
+    @abstractmethod
+    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        """Remember what fills the collection."""
+
+    @abstractmethod
+    def sibling(self, suffix: str) -> Store:
+        """The collection ``<collection>_<suffix>`` of the same engine, made when missing (Mem0's entities)."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Delete every row; the collection stays."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what it holds: locks, clients, pools. A second call does nothing."""
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for a person: engine, place, how many rows."""
+        return {"store": self.label, "collection": self.collection, "rows": self.count()}
+
+    def tidy(self) -> None:  # noqa: B027  # optional: nothing to do is a fine answer
+        """Let the engine reorganise what was written in bulk."""
+
+    # -- what it gets ----------------------------------------------------------------------------
+
+    def plan(self, where: Node) -> Plan[Any]:
+        """How a filter is answered here."""
+        return self.compiler.plan(where)
+
+    def nearest(self, vector: Sequence[float], *, where: Node = ALL, limit: int) -> list[Scored]:
+        """The rows nearest to a vector for which a filter holds.
+
+        Args:
+            vector: of `dimensions` floats.
+            where: the filter.
+            limit: how many at most.
+
+        Returns:
+            Best first; ties (closer than 1e-6) by ``created_at``, then id.
+        """
+        if limit <= 0:
+            return []
+        plan = self.plan(where)
+        size = limit + 1 if plan.residual is None else max(limit + 1, _FIRST_ROUND)
+        while True:
+            found = self.native_nearest(vector, plan.native, size)
+            kept = [hit for hit in found if _holds(plan.residual, hit.row)]
+            complete = len(found) < size
+            if complete or (len(kept) > limit and kept[limit - 1].similarity - kept[-1].similarity > _TIE):
+                kept.sort(key=_rank)
+                return kept[:limit]
+            size *= _GROWTH
+
+    def scan(
+        self,
+        *,
+        where: Node = ALL,
+        field: SortField = "created_at",
+        descending: bool = True,
+        after: tuple[datetime, str] | None = None,
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Rows for which a filter holds, sorted by (field, id); see `native_scan`. `limit` None is all."""
+        rows: list[Row] = []
+        for row in self.iter_scan(where=where, field=field, descending=descending, after=after, size=limit):
+            rows.append(row)
+            if limit is not None and len(rows) >= limit:
+                break
+        return rows
+
+    def iter_scan(
+        self,
+        *,
+        where: Node = ALL,
+        field: SortField = "created_at",
+        descending: bool = True,
+        after: tuple[datetime, str] | None = None,
+        size: int | None = None,
+    ) -> Iterator[Row]:
+        """The same, fetched in rounds: the first of `size` rows, then growing up to 4096."""
+        plan = self.plan(where)
+        size = max(1, min(size or 1024, 4096)) if plan.residual is None else max(size or 0, _FIRST_ROUND)
+        while True:
+            found = self.native_scan(plan.native, field, descending=descending, after=after, limit=size)
+            yield from (row for row in found if _holds(plan.residual, row))
+            if len(found) < size:
+                return
+            after = (sort_value(found[-1], field), found[-1].id)
+            size = min(size * _GROWTH, 4096)
+
+    def count(self, where: Node = ALL) -> int:
+        """How many rows a filter holds for."""
+        plan = self.plan(where)
+        if plan.residual is None:
+            return self.native_count(plan.native)
+        return sum(1 for _ in self.iter_scan(where=where))
+
+    def bind(self, fingerprint: Fingerprint) -> None:
+        """Tie the collection to an embedder: remembered for a new collection, compared for another.
+
+        Raises:
+            EmbedderMismatch: another embedder filled it.
+        """
+        stored = self.read_fingerprint()
+        if stored is None:
+            self.write_fingerprint(fingerprint)
+        elif stored != fingerprint:
+            raise EmbedderMismatch(self.label, str(stored), str(fingerprint))
+
+
+def sort_value(row: Row, field: SortField) -> datetime:
+    """The instant that a row is sorted by."""
+    return payloads.fields(row.id, row.payload)[field] or EPOCH
+
+
+def _holds(residual: Node | None, row: Row) -> bool:
+    return residual is None or evaluate(residual, payloads.fields(row.id, row.payload))
+
+
+def _rank(hit: Scored) -> tuple[float, int, str]:
+    return (-round(hit.similarity, 6), to_micros(sort_value(hit.row, "created_at")), hit.row.id)
+
+
+def with_payload(row: Row, payload: Mapping[str, Any]) -> Row:
+    """The row with another payload."""
+    return replace(row, payload=dict(payload))

@@ -1,0 +1,144 @@
+"""The index: what an engine needs to answer filters exactly, whatever its own idea of types.
+
+Each memory carries a set of *terms*, strings that say one fact of one field, type included: equality, membership and
+existence become the question whether a term is there. Numbers and instants are kept beside them for ranges. So no
+engine's comparison of a float with an int, of a string with a date, or of a list with a scalar can change a result,
+and no field name or value ever becomes part of a path or a query text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final
+
+from memstack import payload as payloads
+from memstack.filters.ast import INSTANT_FIELDS, Scalar
+from memstack.filters.evaluate import is_number, resolve
+from memstack.instants import as_instant, to_micros
+from memstack.metadata import INT_MAX, INT_MIN
+from memstack.scope import SCOPE_FIELDS
+
+__all__ = [
+    "EXACT",
+    "Index",
+    "eq_term",
+    "exists_term",
+    "index_of",
+    "is_column",
+    "member_term",
+    "path_key",
+]
+
+EXACT: Final = 2**53  # integers up to here are exact as 64-bit floats
+_LONG: Final = 200
+# System fields that live in columns of their own on every engine, so that terms for them would be waste.
+_COLUMNS: Final = frozenset({*SCOPE_FIELDS, *INSTANT_FIELDS, "id", "data"})
+
+
+@dataclass(slots=True)
+class Index:
+    """What filters ask of one memory.
+
+    Attributes:
+        terms: facts, as `eq_term`, `member_term` and `exists_term` write them.
+        numbers: the value of every field that is a number, by `path_key`.
+        instants: likewise for dates, datetimes and ISO text, in microseconds since 1970 UTC.
+        times: the system's instants (`INSTANT_FIELDS`) by name, in microseconds since 1970 UTC.
+    """
+
+    terms: list[str] = field(default_factory=list)
+    numbers: dict[str, int | float] = field(default_factory=dict)
+    instants: dict[str, int] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+
+
+def index_of(payload: Mapping[str, Any]) -> Index:
+    """The index of a payload."""
+    index = Index()
+    metadata = payloads.metadata_of(payload)
+    for path in sorted(set(_paths(metadata))):
+        _add(index, path, resolve(metadata, path))
+    for name in ("hash", "actor_id", "role", "superseded_by"):
+        _add(index, name, payload.get(name))
+    index.terms.append(eq_term(payloads.FINGERPRINT, payloads.fingerprint_of(payload)))
+    seen = payloads.fields("", payload)
+    index.times = {name: to_micros(seen[name]) for name in sorted(INSTANT_FIELDS) if seen[name] is not None}
+    return index
+
+
+def _add(index: Index, path: str, value: Any) -> None:
+    if value is None:
+        return
+    index.terms.append(exists_term(path))
+    if isinstance(value, list):
+        index.terms.extend({member_term(path, item) for item in value if _is_scalar(item)})
+        return
+    if not _is_scalar(value):
+        return
+    index.terms.append(eq_term(path, value))
+    if is_number(value):
+        index.numbers[path_key(path)] = value
+    elif (instant := as_instant(value)) is not None:
+        index.instants[path_key(path)] = to_micros(instant)
+
+
+def _paths(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in mapping.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool, date))
+
+
+def _token(value: Scalar) -> str:
+    """A value as text, equal for just those values that `filters.evaluate.equal` calls equal."""
+    if isinstance(value, bool):
+        return f"b{int(value)}"
+    if isinstance(value, str):
+        return f"s{value}"
+    if isinstance(value, date):
+        instant = as_instant(value)
+        return f"t{to_micros(instant)}" if instant is not None else f"s{value}"
+    if isinstance(value, float) and not (value.is_integer() and INT_MIN <= value <= INT_MAX):
+        return f"n{value!r}"
+    return f"n{int(value)}"
+
+
+def _term(kind: str, path: str, token: str) -> str:
+    if len(path) + len(token) > _LONG:
+        token = "#" + hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
+    # A list in place of the path marks a hashed one: no field name can look like it.
+    name = path if len(path) <= _LONG else [hashlib.blake2b(path.encode(), digest_size=16).hexdigest()]
+    return kind + json.dumps([name, token], ensure_ascii=False)
+
+
+def eq_term(path: str, value: Scalar) -> str:
+    """The field has this value."""
+    return _term("=", path, _token(value))
+
+
+def member_term(path: str, value: Scalar) -> str:
+    """The field is a list with this member."""
+    return _term("@", path, _token(value))
+
+
+def exists_term(path: str) -> str:
+    """The field is present and not null."""
+    return _term("?", path, "")
+
+
+def path_key(path: str) -> str:
+    """A field name as a key that is a plain word in every engine's path syntax."""
+    return "k" + hashlib.blake2b(path.encode(), digest_size=10).hexdigest()
+
+
+def is_column(name: str) -> bool:
+    """Whether a field is kept in a column of its own instead of terms."""
+    return name in _COLUMNS

@@ -1,0 +1,396 @@
+"""Qdrant Edge: the real engine, in this process. The embedded default.
+
+One folder is one collection, indexed by tenant: a search walks the rows of its scope and no others. Measured choices:
+HNSW graphs per tenant only (``m=0, payload_m=16``), and full comparison of every row up to `EXACT_UP_TO` in a scope.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import qdrant_edge as edge
+
+from memstack import metadata as codec
+from memstack.config import QdrantEmbedded
+from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.instants import to_micros
+from memstack.payload import Payload
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store, sort_value
+from memstack.stores.index import index_of
+from memstack.stores.qdrant_filters import PUSHDOWN, QdrantCompiler, number_key
+
+if TYPE_CHECKING:
+    from memstack.filters.visit import FilterCompiler
+
+__all__ = ["EXACT_UP_TO", "QdrantEdgeStore"]
+
+EXACT_UP_TO: Final = 20_000
+_FORMAT: Final = 1
+_TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
+_FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
+_TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
+
+
+class _Words:
+    """`qdrant_filters.Vocabulary` in Qdrant Edge's classes."""
+
+    def match(self, key: str, values: Sequence[str]) -> Any:
+        match = edge.MatchValue(values[0]) if len(values) == 1 else edge.MatchAny(list(values))
+        return edge.FieldCondition(key, match=match)
+
+    def between(self, key: str, op: str, bound: float) -> Any:
+        return edge.FieldCondition(key, range=edge.RangeFloat(**{op: bound}))
+
+    def ids(self, ids: Sequence[str]) -> Any:
+        return edge.HasIdCondition(set(ids))
+
+    def all(self, conditions: Sequence[Any]) -> Any:
+        return edge.Filter(must=list(conditions))
+
+    def any(self, conditions: Sequence[Any]) -> Any:
+        return edge.Filter(should=list(conditions))
+
+    def none(self, condition: Any) -> Any:
+        return edge.Filter(must_not=[condition])
+
+
+class _Shard:
+    """An open shard, shared by every store of this process that uses its folder."""
+
+    _open: ClassVar[dict[Path, _Shard]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, folder: Path, shard: edge.EdgeShard) -> None:
+        self.folder = folder
+        self.engine = shard
+        self.users = 0
+        self.written = 0
+        self.pid = os.getpid()
+
+    @classmethod
+    def acquire(cls, folder: Path, dimensions: int, label: str) -> _Shard:
+        with cls._lock:
+            key = folder.resolve()
+            shared = cls._open.get(key)
+            if shared is None or shared.pid != os.getpid():
+                shared = cls(key, _load(folder, dimensions, label))
+                cls._open[key] = shared
+            shared.users += 1
+            return shared
+
+    def release(self) -> None:
+        with self._lock:
+            self.users -= 1
+            if self.users == 0 and self._open.get(self.folder) is self:
+                del self._open[self.folder]
+                self.engine.close()
+
+
+class QdrantEdgeStore(Store):
+    """A collection in a folder of its own, opened by one process at a time."""
+
+    config_model = QdrantEmbedded
+    capabilities = Capabilities(
+        pushdown=PUSHDOWN,
+        shared_by_processes=False,
+        exact_up_to=EXACT_UP_TO,
+        notes=("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",),
+    )
+
+    def __init__(self, path: str | os.PathLike[str], collection: str, dimensions: int) -> None:
+        self.root = Path(path)
+        self.collection = collection
+        self.dimensions = dimensions
+        self.folder = self.root / collection
+        self.label = f"qdrant (embedded) at {self.folder}"
+        self._compiler = QdrantCompiler(_Words())
+        self._closed = False
+        _prepare(self.root, self.folder, self.label)
+        self._shared = _Shard.acquire(self.folder, dimensions, self.label)
+
+    @classmethod
+    def open(cls, config: QdrantEmbedded, *, dimensions: int) -> QdrantEdgeStore:
+        """Open the collection that a config section names, making it when missing.
+
+        Raises:
+            StoreLocked: another process has it open.
+            StoreCorrupted: its files cannot be read.
+            StoreError: the folder cannot be used.
+        """
+        return cls(config.path, config.collection, dimensions)
+
+    @property
+    def compiler(self) -> FilterCompiler[Any]:
+        return self._compiler
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        points = [edge.Point(row.id, self._vector(row), _to_engine(row.payload)) for row in rows]
+        if not points:
+            return
+        free = shutil.disk_usage(self.root).free
+        if free < _FREE_BYTES:
+            raise StoreFull(self.label, str(self.root), free, _FREE_BYTES)
+        with self._call("write") as engine:
+            engine.update(edge.UpdateOperation.upsert_points(points))
+        self._shared.written += len(points)
+        if self._shared.written >= _TIDY_EVERY:
+            self.tidy()
+
+    def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        with self._call("read") as engine:
+            found = engine.retrieve(list(ids), True, vectors)
+        return [_to_row(record) for record in found]
+
+    def remove(self, ids: Sequence[str]) -> None:
+        with self._call("delete") as engine:
+            engine.update(edge.UpdateOperation.delete_points(list(ids)))
+
+    def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
+        request = edge.QueryRequest(
+            limit=limit,
+            query=edge.Query.Nearest(list(vector)),
+            filter=_filter(condition),
+            with_payload=True,
+        )
+        with self._call("search") as engine:
+            found = engine.query(request)
+        return [Scored(_to_row(point), point.score) for point in found]
+
+    def native_scan(
+        self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Row]:
+        key = f"times.{field}"
+        rows: list[Row] = []
+        conditions = [condition]
+        if after is not None:
+            micros = to_micros(after[0])
+            rows = [row for row in self._tied(condition, key, micros, after[1], limit + 1) if row.id != after[1]]
+            conditions.append(_Words().between(key, "lt" if descending else "gt", float(micros)))
+        missing = limit - len(rows)
+        if missing <= 0:
+            return rows[:limit]
+        direction = edge.Direction.Desc if descending else edge.Direction.Asc
+        found = self._scroll(conditions, limit=missing + 1, order_by=edge.OrderBy(key, direction))
+        if len(found) > missing:
+            # The engine orders by the field alone, so the rows that tie with the last one are fetched by id.
+            last = sort_value(found[missing - 1], field)
+            found = [row for row in found[:missing] if sort_value(row, field) != last]
+            found.sort(key=lambda row: _sort_key(row, field, descending=descending))
+            found += self._tied(condition, key, to_micros(last), None, missing - len(found))
+        else:
+            found.sort(key=lambda row: _sort_key(row, field, descending=descending))
+        return rows + found
+
+    def native_count(self, condition: Any) -> int:
+        with self._call("count") as engine:
+            return engine.count(edge.CountRequest(exact=True, filter=_filter(condition)))
+
+    def clear(self) -> None:
+        with self._call("clear") as engine:
+            engine.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=[])))
+        self.tidy()
+
+    def tidy(self) -> None:
+        self._shared.written = 0
+        with self._call("optimize") as engine:
+            engine.optimize()
+            engine.flush()
+
+    # -- the collection --------------------------------------------------------------------------
+
+    def read_fingerprint(self) -> Fingerprint | None:
+        manifest = self.folder / "memstack.json"
+        if not manifest.exists():
+            return None
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            version, stored = content["format"], content["embedder"]
+            fingerprint = Fingerprint(stored["provider"], stored["model"], stored["dimensions"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in memstack.json") from error
+        if version != _FORMAT:
+            raise StoreError(self.label, f"its format is {version}, and this release reads {_FORMAT}", "Upgrade memstack.")
+        return fingerprint
+
+    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        manifest = self.folder / "memstack.json"
+        draft = manifest.with_suffix(".json.new")
+        embedder = {
+            "provider": fingerprint.provider,
+            "model": fingerprint.model,
+            "dimensions": fingerprint.dimensions,
+        }
+        try:
+            draft.write_text(json.dumps({"format": _FORMAT, "embedder": embedder}, indent=1) + "\n", encoding="utf-8")
+            draft.replace(manifest)
+        except OSError as error:
+            raise StoreError(self.label, f"cannot write {manifest} ({error.strerror})") from error
+
+    def sibling(self, suffix: str) -> QdrantEdgeStore:
+        return QdrantEdgeStore(self.root, f"{self.collection}_{suffix}", self.dimensions)
+
+    def stats(self) -> dict[str, Any]:
+        with self._call("info") as engine:
+            info = engine.info()
+        return {**super().stats(), "segments": info.segments_count, "indexed_vectors": info.indexed_vectors_count}
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._shared.release()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _vector(self, row: Row) -> list[float]:
+        if row.vector is None or len(row.vector) != self.dimensions:
+            got = "none" if row.vector is None else str(len(row.vector))
+            raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
+        return list(row.vector)
+
+    def _scroll(
+        self, conditions: Sequence[Any], *, limit: int, offset: str | None = None, order_by: Any = None
+    ) -> list[Row]:
+        request = edge.ScrollRequest(
+            limit=limit,
+            offset=offset,
+            order_by=order_by,
+            filter=_filter(*conditions),
+            with_payload=True,
+        )
+        with self._call("scan") as engine:
+            found, _ = engine.scroll(request)
+        return [_to_row(record) for record in found]
+
+    def _tied(self, condition: Any, key: str, micros: int, start: str | None, limit: int) -> list[Row]:
+        """`limit` rows whose instant is this one, by id from `start` on."""
+        words = _Words()
+        same = [words.between(key, "gte", float(micros)), words.between(key, "lte", float(micros))]
+        return self._scroll([condition, *same], limit=limit, offset=start) if limit > 0 else []
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[edge.EdgeShard]:
+        if self._closed:
+            raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
+        if self._shared.pid != os.getpid():
+            raise StoreError(
+                self.label,
+                f"cannot {what}: it was opened before this process was forked",
+                "Open the memory in the process that uses it.",
+            )
+        with _translated(self.label, self.folder, what):
+            yield self._shared.engine
+
+
+def _prepare(root: Path, folder: Path, label: str) -> None:
+    for place in (root, folder):
+        if place.exists() and not place.is_dir():
+            raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder", "Name another path.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            label, f"the folder cannot be written ({error.strerror})", "Give it to this user, or name another path."
+        ) from error
+    free = shutil.disk_usage(root).free
+    if free < _FREE_BYTES:
+        raise StoreFull(label, str(root), free, _FREE_BYTES)
+
+
+def _load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
+    place = folder / "shard"
+    exists = (place / "edge_config.json").exists()
+    with _translated(label, folder, "open"):
+        if exists:
+            shard = edge.EdgeShard.load(str(place))
+        else:
+            place.mkdir(exist_ok=True)
+            shard = edge.EdgeShard.create(str(place), _edge_config(dimensions))
+    with _translated(label, folder, "index"):
+        indexed = shard.info().payload_schema
+        for name, params in _indexes().items():
+            if name not in indexed:
+                shard.update(edge.UpdateOperation.create_field_index(name, params))
+    return shard
+
+
+def _edge_config(dimensions: int) -> edge.EdgeConfig:
+    # full_scan_threshold is in KiB of vectors: below it, every row that the filter leaves is compared.
+    kibibytes = EXACT_UP_TO * dimensions * 4 // 1024
+    return edge.EdgeConfig(
+        vectors=edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine),
+        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=kibibytes, payload_m=16),
+    )
+
+
+def _indexes() -> dict[str, Any]:
+    tenants = {name: edge.KeywordIndexParams(is_tenant=True) for name in SCOPE_FIELDS}
+    times = {
+        f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in _TIMES
+    }
+    return {**tenants, "terms": edge.KeywordIndexParams(enable_hnsw=False), **times}
+
+
+def _filter(*conditions: Any) -> edge.Filter | None:
+    given = [condition for condition in conditions if condition is not None]
+    return edge.Filter(must=given) if given else None
+
+
+def _to_engine(payload: Payload) -> dict[str, Any]:
+    index = index_of(payload)
+    inside = {key: value for key, value in payload.items() if key != "data"}
+    return {
+        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
+        "data": payload.get("data", ""),
+        "body": codec.encode(inside),
+        "terms": index.terms,
+        "numbers": {key: number_key(value) for key, value in index.numbers.items()},
+        "instants": index.instants,
+        "times": index.times,
+    }
+
+
+def _to_row(record: edge.Record | edge.ScoredPoint) -> Row:
+    stored = record.payload or {}
+    vector = record.vector
+    return Row(
+        str(record.id),
+        {**codec.decode(stored["body"]), "data": stored["data"]},
+        vector if isinstance(vector, list) else None,  # type: ignore[arg-type]  # one unnamed dense vector
+    )
+
+
+def _sort_key(row: Row, field: SortField, *, descending: bool) -> tuple[int, str]:
+    micros = to_micros(sort_value(row, field))
+    return (-micros if descending else micros, row.id)
+
+
+@contextmanager
+def _translated(label: str, folder: Path, what: str) -> Iterator[None]:
+    """The engine's exceptions as ours. It raises plain ``Exception`` with text, and panics as ``BaseException``."""
+    try:
+        yield
+    except (MemstackError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        reason = " ".join(str(error).split())
+        if "WAL" in reason and "WouldBlock" in reason:
+            raise StoreLocked(label, str(folder)) from error
+        if what == "open":
+            raise StoreCorrupted(label, str(folder), reason) from error
+        raise StoreError(label, f"cannot {what}: {reason}") from error
+
+

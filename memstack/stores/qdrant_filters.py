@@ -1,0 +1,173 @@
+"""Filters as Qdrant conditions: one compiler for the engine in process and for servers.
+
+The two name their classes differently, so the compiler is written against `Vocabulary`, which each store fills.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from memstack.errors import InvalidInput
+from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.evaluate import is_number
+from memstack.filters.visit import Compiled, FilterCompiler
+from memstack.ids import canonical_id
+from memstack.instants import as_instant, to_micros
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.index import EXACT, eq_term, exists_term, member_term, path_key
+
+__all__ = ["PUSHDOWN", "QdrantCompiler", "Vocabulary", "number_key"]
+
+PUSHDOWN: Final = frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"})
+
+
+class Vocabulary(Protocol):
+    """How a Qdrant client spells conditions. Keys are paths of our own making, never a caller's words."""
+
+    def match(self, key: str, values: Sequence[str]) -> Any:
+        """The keyword field at `key` has any of the values."""
+
+    def between(self, key: str, op: str, bound: float) -> Any:
+        """The number at `key` is `op` (gt, gte, lt, lte) the bound."""
+
+    def ids(self, ids: Sequence[str]) -> Any:
+        """The point has one of these ids."""
+
+    def all(self, conditions: Sequence[Any]) -> Any:
+        """All hold."""
+
+    def any(self, conditions: Sequence[Any]) -> Any:
+        """Any holds (of at least one)."""
+
+    def none(self, condition: Any) -> Any:
+        """It does not hold."""
+
+
+def number_key(value: float) -> dict[str, int]:
+    """A number as small integers that sort as the number does.
+
+    Qdrant keeps payloads as JSON text and reads floats back up to one unit in the last place off (a fifth of random
+    doubles), and it compares integers as floats. So a number is kept as the two halves of its order-preserving IEEE
+    754 pattern, ``h`` and ``l``, and, where integers are denser than floats, the rest ``r``: each of them exact.
+    """
+    nearest = float(value) + 0.0  # -0.0 becomes 0.0
+    (bits,) = struct.unpack(">Q", struct.pack(">d", nearest))
+    ordered = bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 0x8000_0000_0000_0000)
+    key = {"h": ordered >> 32, "l": ordered & 0xFFFF_FFFF}
+    if abs(nearest) >= EXACT:
+        key["r"] = int(value) - int(nearest)
+    return key
+
+
+class QdrantCompiler(FilterCompiler[Any]):
+    """Terms are keyword matches, numbers the lexicographic order of their `number_key`, instants plain ranges.
+
+    An instant beyond 2**53 microseconds (outside the years 1684 to 2255) cannot be told from its neighbours as the
+    float that Qdrant compares: the range is widened to include it, and the node is evaluated again on what comes back.
+    """
+
+    def __init__(self, words: Vocabulary) -> None:
+        self._words = words
+
+    def conjunction(self, conditions: Sequence[Any]) -> Any:
+        return conditions[0] if len(conditions) == 1 else self._words.all(conditions)
+
+    def disjunction(self, conditions: Sequence[Any]) -> Any:
+        return conditions[0] if len(conditions) == 1 else self._words.any(conditions)
+
+    def negation(self, condition: Any) -> Any:
+        return self._words.none(condition)
+
+    def nothing(self) -> Any:
+        return self._words.ids([])
+
+    def visit_eq(self, node: Eq) -> Compiled[Any] | None:
+        return self._any_of(node.field, (node.value,))
+
+    def visit_in(self, node: In) -> Compiled[Any] | None:
+        return self._any_of(node.field, node.values)
+
+    def visit_contains(self, node: Contains) -> Compiled[Any] | None:
+        if isinstance(node.value, str):
+            return None  # also a substring: Qdrant's text matching splits words
+        return Compiled(self._words.match("terms", [member_term(node.field, node.value)]))
+
+    def visit_icontains(self, node: IContains) -> Compiled[Any] | None:
+        return None
+
+    def visit_exists(self, node: Exists) -> Compiled[Any] | None:
+        if node.field in INSTANT_FIELDS:
+            return Compiled(self._words.between(f"times.{node.field}", "gte", float("-inf")))
+        if node.field in (*SCOPE_FIELDS, "id", "data"):
+            return None
+        return Compiled(self._words.match("terms", [exists_term(node.field)]))
+
+    def visit_compare(self, node: Compare) -> Compiled[Any] | None:
+        if is_number(node.bound):
+            return Compiled(self._number(f"numbers.{path_key(node.field)}", node.op, node.bound))  # type: ignore[arg-type]
+        instant = as_instant(node.bound)
+        if instant is None:
+            return None
+        declared = node.field in INSTANT_FIELDS
+        key = f"times.{node.field}" if declared else f"instants.{path_key(node.field)}"
+        return self._range(key, node.op, to_micros(instant))
+
+    def _any_of(self, field: str, values: Sequence[Scalar]) -> Compiled[Any] | None:
+        if not values:
+            return Compiled(self.nothing())
+        if field in INSTANT_FIELDS:
+            ranges = [self._instant(field, value) for value in values]
+            exact = all(part.exact for part in ranges)
+            return Compiled(self.disjunction([part.condition for part in ranges]), exact)
+        if field in SCOPE_FIELDS:
+            return Compiled(self._match_strings(field, values))
+        if field == "id":
+            return Compiled(self._words.ids(_ids(values)))
+        if field == "data":
+            return None
+        return Compiled(self._words.match("terms", [eq_term(field, value) for value in values]))
+
+    def _match_strings(self, key: str, values: Sequence[Scalar]) -> Any:
+        strings = [value for value in values if isinstance(value, str)]
+        return self._words.match(key, strings) if strings else self.nothing()
+
+    def _instant(self, field: str, value: Scalar) -> Compiled[Any]:
+        instant = as_instant(value)
+        micros = 0 if instant is None else to_micros(instant)
+        low = self._range(f"times.{field}", "gte", micros)
+        high = self._range(f"times.{field}", "lte", micros)
+        return Compiled(self.conjunction([low.condition, high.condition]), low.exact and high.exact)
+
+    def _number(self, key: str, op: str, bound: float) -> Any:
+        parts = list(number_key(bound).items())
+        strict = op[:2]
+        condition = None
+        for name, part in reversed(parts):
+            path = f"{key}.{name}"
+            if condition is None:  # the last part decides
+                condition = self._words.between(path, op, float(part))
+                continue
+            equal = [self._words.between(path, "gte", float(part)), self._words.between(path, "lte", float(part))]
+            condition = self._words.any(
+                [self._words.between(path, strict, float(part)), self._words.all([*equal, condition])]
+            )
+        return condition
+
+    def _range(self, key: str, op: str, bound: float) -> Compiled[Any]:
+        if -EXACT < bound < EXACT:
+            return Compiled(self._words.between(key, op, float(bound)))
+        return Compiled(self._words.between(key, {"gt": "gte", "lt": "lte"}.get(op, op), float(bound)), exact=False)
+
+
+def _ids(values: Sequence[Scalar]) -> list[str]:
+    """The ids among the values that a point can have: text in the canonical spelling."""
+    found = []
+    for value in values:
+        try:
+            if isinstance(value, str) and canonical_id(value) == value:
+                found.append(value)
+        except InvalidInput:
+            continue
+    return found
