@@ -51,14 +51,15 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         self.api_version = self.config.version
         self.custom_instructions = self.config.custom_instructions
         self.reranker = None
-        self._entity_store = None
+        self._entity_store: Store | None = None
 
     @property
     def entity_store(self) -> Store:
         """Mem0's entities, in a collection beside the memories."""
-        if self._entity_store is None:
-            self._entity_store = self._parts.store.sibling("entities")
-        return self._entity_store
+        store = self._entity_store
+        if store is None:
+            self._entity_store = store = self._parts.store.sibling("entities")
+        return store
 
     def _process_metadata_filters(self, metadata_filters: Mapping[str, Any]) -> dict[str, Any]:
         """Filters reach the store as they were written: its parser is the one that knows their meaning."""

@@ -182,9 +182,7 @@ class CursorError(InvalidInput):
     """A cursor that was not issued for this listing."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(
-            "cursor", problem, "Pass `next_cursor` of a page back with the same scope, filters and order."
-        )
+        super().__init__("cursor", problem, "Pass `next_cursor` of a page back with the same scope, filters and order.")
 
 
 class IdempotencyMismatch(InvalidInput):

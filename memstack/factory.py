@@ -8,10 +8,12 @@ from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any
 
+from platformdirs import user_data_path
+
 from memstack.config import Settings
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
-from memstack.history import SqliteHistory
+from memstack.history import MEMORY, SqliteHistory
 from memstack.payload import scope_of
 from memstack.providers.base import LLM, Embedder
 from memstack.registry import PROVIDERS, STORES
@@ -45,9 +47,10 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
     section: Any = settings.vector_store
     store_class: Any = STORES.load(section.key, "vector_store.provider")
     store: Store = store_class.open(section, dimensions=embedder.dimensions)
+    history_path = settings.history_path
     try:
         store.bind(Fingerprint(embedder.provider, embedder.model, embedder.dimensions))
-        history = SqliteHistory(settings.history_path, store.collection, lambda key: _scope_in(store, key))
+        history = SqliteHistory(history_path or MEMORY, store.collection, lambda key: _scope_in(store, key))
     except BaseException:
         store.close()
         raise
@@ -58,7 +61,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         max_metadata_depth=settings.limits.max_metadata_depth,
         telemetry=settings.telemetry,
         custom_instructions=settings.custom_instructions,
-        data_folder=settings.history_path.parent,
+        data_folder=user_data_path("memstack") if history_path is None else history_path.parent,
     )
     return MemoryGateway.of(Parts(store, embedder, llm, history, options))
 
@@ -106,5 +109,5 @@ class OpeningMemory:
 
 
 def open_async_memory(config: Config = None, /, **overrides: Any) -> OpeningMemory:
-    """The same as `open_memory`, for asyncio: ``async with open_async_memory() as memory: …``, or ``await`` it."""
+    """Open a memory for asyncio: await the result, or use it with ``async with``. Arguments as for `open_memory`."""
     return OpeningMemory(config, overrides)

@@ -16,8 +16,20 @@ from typing import Any, Final
 from memstack.errors import InvalidInput, MetadataError, describe
 from memstack.instants import as_instant
 
-__all__ = ["INT_MAX", "INT_MIN", "RESERVED", "check_metadata", "check_text", "decode", "encode", "merge"]
+__all__ = [
+    "INT_MAX",
+    "INT_MIN",
+    "RESERVED",
+    "Scalar",
+    "check_metadata",
+    "check_text",
+    "check_value",
+    "decode",
+    "encode",
+    "merge",
+]
 
+Scalar = str | int | float | bool | date | datetime  # what filters compare with
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
 
@@ -100,36 +112,54 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def _check(value: Any, where: str, depth: int, left: list[int], limit: int) -> Any:
     left[0] -= 1
     if left[0] < -1:
-        raise MetadataError(where, f"is beyond the {limit} values that one memory may have", "Store less, or elsewhere.")
-    if isinstance(value, Enum):
-        value = value.value
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(check_text(where, value))
-    if isinstance(value, int):
-        if not INT_MIN <= value <= INT_MAX:
-            raise MetadataError(where, f"is an integer of {value.bit_length()} bits", "Integers have 64: store a str.")
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise MetadataError(where, "is a float that is not finite", "Leave the field out instead of NaN.")
-        return float(value)
-    if isinstance(value, (date, datetime)):
-        if as_instant(value) is None:
-            raise MetadataError(where, "is a time outside the years 1 to 9999 in UTC")
-        return value
+        raise MetadataError(
+            where, f"is beyond the {limit} values that one memory may have", "Store less, or elsewhere."
+        )
     if isinstance(value, (Mapping, list, tuple)):
         if depth <= 0:
             raise MetadataError(where, "is nested too deeply, or refers to itself", "Flatten it.")
         if isinstance(value, Mapping):
             return _check_mapping(value, where, depth, left, limit)
         return [_check(item, f"{where}[{i}]", depth - 1, left, limit) for i, item in enumerate(value)]
-    raise MetadataError(
-        where,
-        f"is {describe(value)}, which cannot be stored",
-        "Use str, int, float, bool, date, datetime, or lists and mappings of them.",
+    if value is None:
+        return None
+    return check_value(
+        value, where, MetadataError, "Use str, int, float, bool, date, datetime, or lists and mappings of them."
     )
+
+
+def check_value(value: object, where: str, error: type[InvalidInput], hint: str) -> Scalar:
+    """A single value that metadata can hold and filters can compare with; an Enum stands for its value.
+
+    Args:
+        value: the value.
+        where: its place, for the message.
+        error: which error to raise.
+        hint: the way out for a value of another type.
+
+    Raises:
+        InvalidInput: (as `error`) it is of another type, not finite, an integer beyond 64 bits, or a string or time
+            that not every engine can hold.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(check_text(where, value, error))
+    if isinstance(value, int):
+        if not INT_MIN <= value <= INT_MAX:
+            raise error(where, f"is an integer of {value.bit_length()} bits", "Integers have 64: use a str.")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise error(where, "is a float that is not finite", "Leave the field out instead of NaN.")
+        return float(value)
+    if isinstance(value, (date, datetime)):
+        if as_instant(value) is None:
+            raise error(where, "is a time outside the years 1 to 9999 in UTC")
+        return value
+    raise error(where, f"is {describe(value)}, which has no place here", hint)
 
 
 def _check_mapping(value: Mapping[Any, Any], where: str, depth: int, left: list[int], limit: int) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class Registry(Generic[T]):
         entry, plugin = self._entries.get(name), self._plugins().get(name)
         if entry is not None:
             if plugin is not None:
-                raise ConfigError(where, f"the plug-in {plugin.value!r} takes the name {name!r}, which is memstack's own")
+                raise ConfigError(
+                    where, f"the plug-in {plugin.value!r} takes the name {name!r}, which is memstack's own"
+                )
             return self._import(entry, where)
         if plugin is not None:
             try:

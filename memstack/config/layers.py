@@ -91,7 +91,9 @@ def plain(value: Any, where: str = "") -> Any:
         return value
     for key in value:
         if not isinstance(key, str):
-            raise ConfigError(where or "config", f"has a key that is {describe(key)}, not text", "Name options by text.")
+            raise ConfigError(
+                where or "config", f"has a key that is {describe(key)}, not text", "Name options by text."
+            )
     return {key: plain(item, f"{where}.{key}" if where else key) for key, item in value.items()}
 
 

@@ -129,7 +129,9 @@ def parse_section(name: SectionName, value: object) -> SectionConfig:
         return value
     if not isinstance(value, Mapping):
         raise ConfigError(
-            name, f"is {describe(value)}, not a mapping of options", f"Write `{name}: {{provider: …}}` with its options."
+            name,
+            f"is {describe(value)}, not a mapping of options",
+            f"Write `{name}: {{provider: …}}` with its options.",
         )
     return model_of(name, value)[1].model_validate(dict(value))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +13,8 @@ from memstack.config.sources import standard_name
 from memstack.errors import ConfigError, UnknownName
 
 __all__ = ["config_error", "option_names"]
+
+_ORDER: Final = {"extra_forbidden": 0, "literal_error": 2}  # the rest is 1; a literal is often one of two alternatives
 
 
 def option_names(model: type[BaseModel]) -> list[str]:
@@ -34,7 +36,7 @@ def config_error(
     Returns:
         The error to raise. It tells of the first problem, and names the other options that have one.
     """
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = sorted(error.errors(include_url=False), key=lambda problem: _ORDER.get(problem["type"], 1))
     places = [_dotted(problem["loc"]) for problem in problems]
     first, where = problems[0], places[0]
     model = _model(settings, options, where)
@@ -49,9 +51,10 @@ def config_error(
     also = f" Also wrong: {', '.join(others)}." if others else ""
     if first["type"] == "missing":
         return ConfigError(where, "is missing", f"Give it, or set {_variables(where, options)}.{also}")
-    came = f"It comes from {origins[where]}. " if where in origins else ""
-    quotes = "Put it in quotes. " if first["type"] == "string_type" and _is_scalar(first["input"]) else ""
-    return ConfigError(where, _problem(first, model, where), f"{came}{quotes}{env_name(where)} sets it too.{also}")
+    came = _came(where, origins)
+    also = f" {env_name(where)} sets it too.{also}" if env_name(where) not in came else also
+    quotes = " Put it in quotes." if first["type"] == "string_type" and _is_scalar(first["input"]) else ""
+    return ConfigError(where, _problem(first, model, where), f"{came}{quotes}{also}".strip())
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:
@@ -67,8 +70,11 @@ def _joined(where: str, inner: str) -> str:
 
 def _hint(where: str, raised: ConfigError, origins: Mapping[str, str]) -> str:
     option = _joined(where, raised.where)
-    came = f"It comes from {origins[option]}. " if option in origins else ""
-    return f"{came}{raised.hint}"
+    return f"{_came(option, origins)} {raised.hint}".strip()
+
+
+def _came(option: str, origins: Mapping[str, str]) -> str:
+    return f"It comes from {origins[option]}." if option in origins else ""
 
 
 def _model(settings: type[BaseModel], options: Mapping[str, Any], where: str) -> type[BaseModel]:
@@ -88,9 +94,7 @@ def _is_model(item: object) -> bool:
     return isinstance(item, type) and issubclass(item, BaseModel)
 
 
-def _unknown(
-    where: str, model: type[BaseModel], options: Mapping[str, Any], origins: Mapping[str, str]
-) -> ConfigError:
+def _unknown(where: str, model: type[BaseModel], options: Mapping[str, Any], origins: Mapping[str, str]) -> ConfigError:
     section, _, option = where.rpartition(".")
     origin = origins.get(where, "")
     shown = f"{where} ({origin})" if origin.startswith("environment") else where

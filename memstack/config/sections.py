@@ -142,7 +142,7 @@ def _from_json(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError:
-        raise ValueError("is not JSON, such as {\"X-Team\": \"search\"}") from None
+        raise ValueError('is not JSON, such as {"X-Team": "search"}') from None
 
 
 def _header_name(value: str) -> str:
@@ -565,7 +565,9 @@ class LimitsConfig(FrozenOptions, frozen=True):
 
 def _check_place(url: object, host: object, variable: str) -> None:
     if url is None and host is None:
-        raise ConfigError("url", "is missing", f"A server needs a `url` or a `host`; the variable {variable} sets it too.")
+        raise ConfigError(
+            "url", "is missing", f"A server needs a `url` or a `host`; the variable {variable} sets it too."
+        )
     if url is not None and host is not None:
         raise ConfigError("host", "stands beside `url`, which says it already", "Drop one of the two.")
 

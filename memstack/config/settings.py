@@ -79,7 +79,7 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):
     """Refuse every host but this machine. Default: false."""
     telemetry: bool = False
     """Let Mem0 send its usage figures home. Default: false."""
-    remember_roles: Annotated[tuple[Role, ...], BeforeValidator(_roles), Field(min_length=1)] = ("user",)
+    remember_roles: Annotated[tuple[Role, ...], Field(min_length=1), BeforeValidator(_roles)] = ("user",)
     """Whose messages are stored as said, where no LLM draws memories out of them: user, assistant, system, tool or
     developer. Default: user."""
     custom_instructions: str | None = None
@@ -151,7 +151,9 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):
         found: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            inner = [f"{name}.{option}" for option in option_names(type(value))] if isinstance(value, BaseModel) else [name]
+            inner = (
+                [f"{name}.{option}" for option in option_names(type(value))] if isinstance(value, BaseModel) else [name]
+            )
             found.update({option: given.get(option) or given.get(name) or "default" for option in inner})
         return found
 

@@ -98,7 +98,9 @@ def environment_layer(known: Iterable[str]) -> Layer:
         if name not in names:
             raise _unknown_variable(variable, names)
         variables[".".join([name, *nested])] = variable
-        _set(options, [name, *nested], _section(variable, value) if name in SECTIONS and not nested else value, variable)
+        _set(
+            options, [name, *nested], _section(variable, value) if name in SECTIONS and not nested else value, variable
+        )
     return Layer(options, lambda option: f"environment {_nearest_variable(option, variables)}")
 
 
@@ -142,7 +144,7 @@ def _unknown_variable(variable: str, names: list[str]) -> ConfigError:
         if stem.startswith(f"{outer}_"):
             option = stem[len(outer) :].strip("_")
             return ConfigError(variable, "is no option", f"Two underscores lead into a section: {outer}__{option}.")
-    return UnknownName(variable, "environment variable", stem, [env_name(name) for name in names])
+    return UnknownName(variable, "option", stem[len(_PREFIX) :].lower(), names)
 
 
 # -- the standard variables ------------------------------------------------------------------

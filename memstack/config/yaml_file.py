@@ -74,7 +74,9 @@ def _read(path: Path, shown: str) -> bytes:
     except FileNotFoundError:
         raise ConfigError(shown, "there is no such file", _INIT_HINT) from None
     except IsADirectoryError:
-        raise ConfigError(shown, "is a folder, not a file", f"Name the file in it: {Path(shown) / 'memstack.yaml'}.") from None
+        raise ConfigError(
+            shown, "is a folder, not a file", f"Name the file in it: {Path(shown) / 'memstack.yaml'}."
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
         raise ConfigError(shown, f"cannot be read ({reason})", "Check the path and its permissions.") from None
@@ -94,7 +96,9 @@ def _parse(data: bytes, shown: str) -> object:
             shown, f"line {line} holds bytes or characters that YAML does not allow", "Save the file as UTF-8 text."
         ) from None
     except (ValueError, RecursionError) as error:
-        problem = "nests too deeply" if isinstance(error, RecursionError) else "holds a date or number that does not exist"
+        problem = (
+            "nests too deeply" if isinstance(error, RecursionError) else "holds a date or number that does not exist"
+        )
         raise ConfigError(shown, f"is no valid YAML: it {problem}", "Put text in quotes.") from None
 
 
@@ -138,6 +142,8 @@ class _Check:
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict) and not isinstance(key, str):
                 where = f" in `{'.'.join(place)}`" if place else ""
-                raise ConfigError(self._shown, f"has a key{where} that is {describe(key)}, not text", "Put it in quotes.")
+                raise ConfigError(
+                    self._shown, f"has a key{where} that is {describe(key)}, not text", "Put it in quotes."
+                )
             self.walk(item, (*place, str(key)))
         self._inside.pop()

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from datetime import date, datetime
-from enum import Enum
-from typing import Any, Final, Literal, NoReturn, Union
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn
 
 from memstack.errors import FilterError, describe
 from memstack.instants import as_instant
-from memstack.metadata import INT_MAX, INT_MIN, check_text
+from memstack.metadata import Scalar, check_text, check_value
 
 __all__ = [
     "ALL",
@@ -36,7 +34,6 @@ __all__ = [
     "check_scalar",
 ]
 
-Scalar = Union[str, int, float, bool, date, datetime]
 ComparisonOp = Literal["gt", "gte", "lt", "lte"]
 
 # Fields of a memory that are instants by declaration: ISO text in a filter is read as an instant there.
@@ -67,31 +64,14 @@ def check_scalar(value: object, where: str) -> Scalar:
     Raises:
         FilterError: it is null, NaN, an integer beyond 64 bits, or of another type.
     """
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(check_text(where, value, FilterError))
-    if isinstance(value, int):
-        if not INT_MIN <= value <= INT_MAX:
-            raise FilterError(where, f"is an integer of {value.bit_length()} bits", "Integers have 64.")
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise FilterError(where, "is a float that is not finite")
-        return float(value)
-    if isinstance(value, (date, datetime)):
-        if as_instant(value) is None:
-            raise FilterError(where, "is a time outside the years 1 to 9999 in UTC")
-        return value
     if value is None:
         raise FilterError(
             where, "is null, and null equals nothing", 'To find where a field is missing: {"NOT": [{"field": "*"}]}.'
         )
-    raise FilterError(
+    return check_value(
+        value,
         where,
-        f"is {describe(value)}, which cannot be compared with",
+        FilterError,
         "Use str, int, float, bool, date or datetime; for lists `in`, `nin` or `contains`.",
     )
 
@@ -145,7 +125,7 @@ class Eq(Node):
 
     field: str
     value: Scalar
-    where: str = field(default="filters", compare=False, repr=False)
+    where: str = dataclasses.field(default="filters", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _init_field(self)
@@ -158,7 +138,7 @@ class In(Node):
 
     field: str
     values: tuple[Scalar, ...]
-    where: str = field(default="filters", compare=False, repr=False)
+    where: str = dataclasses.field(default="filters", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _init_field(self)
@@ -175,7 +155,7 @@ class Compare(Node):
     field: str
     op: ComparisonOp
     bound: Scalar
-    where: str = field(default="filters", compare=False, repr=False)
+    where: str = dataclasses.field(default="filters", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _init_field(self)
@@ -200,7 +180,7 @@ class Contains(Node):
 
     field: str
     value: Scalar
-    where: str = field(default="filters", compare=False, repr=False)
+    where: str = dataclasses.field(default="filters", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _init_field(self)
@@ -213,7 +193,7 @@ class IContains(Node):
 
     field: str
     value: str
-    where: str = field(default="filters", compare=False, repr=False)
+    where: str = dataclasses.field(default="filters", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _init_field(self)
@@ -227,7 +207,7 @@ class Exists(Node):
     """The field is present and not null."""
 
     field: str
-    where: str = field(default="filters", compare=False, repr=False)
+    where: str = dataclasses.field(default="filters", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _init_field(self)
@@ -254,7 +234,7 @@ def _node(value: object) -> Node:
     return value
 
 
-def _parts(node: Node, kind: type[And] | type[Or]) -> tuple[Node, ...]:
+def _parts(node: Node, kind: type[And | Or]) -> tuple[Node, ...]:
     """The children of a node of this kind, so that long chains stay flat; else the node alone."""
     return node.children if isinstance(node, kind) else (node,)
 

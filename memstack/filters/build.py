@@ -22,11 +22,11 @@ class Field:
     def __repr__(self) -> str:
         return f"F[{self._name!r}]"
 
-    def __eq__(self, value: Any) -> Node:  # type: ignore[override]  # the builder's point
-        return Eq(self._name, value, f"filters.{self._name}")
+    def __eq__(self, value: object) -> Node:  # type: ignore[override]  # the builder's point
+        return Eq(self._name, value, f"filters.{self._name}")  # type: ignore[arg-type]  # checked there
 
-    def __ne__(self, value: Any) -> Node:  # type: ignore[override]
-        return Not(Eq(self._name, value, f"filters.{self._name}"))
+    def __ne__(self, value: object) -> Node:  # type: ignore[override]
+        return Not(Eq(self._name, value, f"filters.{self._name}"))  # type: ignore[arg-type]
 
     def __gt__(self, bound: Any) -> Node:
         return Compare(self._name, "gt", bound, f"filters.{self._name}.gt")

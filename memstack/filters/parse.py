@@ -89,7 +89,7 @@ def _logical(operator: str, value: object, where: str, depth: int) -> Node:
     return And(tuple(Not(child) for child in children))
 
 
-def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # noqa: PLR0911  # one line an operator
+def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # one line an operator
     place = f"{where}.{op}"
     match op:
         case "eq":

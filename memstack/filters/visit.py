@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Optional, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from memstack.filters.ast import (
     ALL,
@@ -95,7 +95,7 @@ class Plan(Generic[T]):
         }
 
 
-class FilterCompiler(FilterVisitor[Optional[Compiled[T]]], Generic[T], ABC):
+class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
     """Compiles filters for an engine. A subclass defines the leaves and how conditions combine.
 
     A leaf's visitor returns None where the engine cannot narrow the candidates at all.

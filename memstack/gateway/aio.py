@@ -22,7 +22,8 @@ from memstack.gateway.writing import UNSET, Unset
 from memstack.records import AddResult, Change, Hit, Memory, Order, Page
 
 if TYPE_CHECKING:
-    import mem0
+    from mem0 import Memory as Mem0Memory
+    from typing_extensions import Self
 
 __all__ = ["AsyncMemoryGateway"]
 
@@ -114,7 +115,7 @@ class AsyncMemoryGateway:
         *,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        expires_at: datetime | date | str | None | Unset = UNSET,
+        expires_at: datetime | date | str | Unset | None = UNSET,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
@@ -267,7 +268,7 @@ class AsyncMemoryGateway:
         await self._run(self._gateway.reset)
 
     @property
-    def mem0(self) -> mem0.Memory:
+    def mem0(self) -> Mem0Memory:
         """The composed ``mem0.Memory`` (its methods block)."""
         return self._gateway.mem0
 
@@ -276,7 +277,7 @@ class AsyncMemoryGateway:
         await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(self._gateway.close)
 
-    async def __aenter__(self) -> AsyncMemoryGateway:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -80,7 +80,7 @@ def _role(role: object, where: str) -> Role:
     if not isinstance(role, str) or role not in ROLES:
         problem = f"is {describe(role)}" if not isinstance(role, str) else f"{role[:40]!r} is unknown"
         raise InvalidInput(where, problem, f"Known: {', '.join(ROLES)}.")
-    return cast("Role", role)
+    return role
 
 
 def _content(content: object, where: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from types import TracebackType
@@ -27,23 +25,24 @@ from memstack.gateway.inputs import (
     read_messages,
 )
 from memstack.gateway.items import Item, read_item
-from memstack.gateway.parts import Parts, tick, visible
+from memstack.gateway.parts import Parts, visible
 from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
 from memstack.metadata import check_metadata, check_text
+from memstack.payload import memory_from
 from memstack.records import AddResult, Change, Failed, Hit, Memory, Order, Page, Skipped
 from memstack.scope import Scope
 from memstack.stores.base import SortField, sort_value
 
 if TYPE_CHECKING:
-    import mem0
+    from mem0 import Memory as Mem0Memory
+    from typing_extensions import Self
 
 __all__ = ["Filters", "MemoryGateway"]
 
 T = TypeVar("T")
 Filters = Node | Mapping[str, Any] | None
-_log: Final = logging.getLogger(__name__)
 _MAX_KEY: Final = 256
 _PAGE: Final = 500
 
@@ -54,7 +53,7 @@ class _Core:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.closed = False
-        self.mem0: mem0.Memory | None = None
+        self.mem0: Mem0Memory | None = None
 
 
 class MemoryGateway:
@@ -147,7 +146,7 @@ class MemoryGateway:
         if infer:
             if parts.llm is None:
                 raise LLMNotConfigured
-            return inference.add(parts, self.mem0_of_core, drafts, key=key)
+            return inference.add(parts, self._composed, drafts, key=key)
         return writing.add(parts, drafts, key=key)
 
     def add_many(
@@ -218,7 +217,7 @@ class MemoryGateway:
         *,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        expires_at: datetime | date | str | None | Unset = UNSET,
+        expires_at: datetime | date | str | Unset | None = UNSET,
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
@@ -452,7 +451,7 @@ class MemoryGateway:
         scope = self._scope(user_id, agent_id, run_id)
         key = canonical_id(id)
         for row in parts.store.fetch([key]):
-            memory = retrieval.memory_from(row.id, row.payload)
+            memory = memory_from(row.id, row.payload)
             if scope.covers(memory.scope):
                 return memory
         raise MemoryNotFound(key, str(scope))
@@ -505,7 +504,7 @@ class MemoryGateway:
         parts.history.clear()
 
     @property
-    def mem0(self) -> mem0.Memory:
+    def mem0(self) -> Mem0Memory:
         """The composed ``mem0.Memory``: code written for Mem0 2.x works on it and sees the same data.
 
         Importing Mem0 takes seconds; it happens here, at the first use.
@@ -515,9 +514,9 @@ class MemoryGateway:
             ScopeError: this is a handle: Mem0's own methods are not bound to its scope.
         """
         self._unbound("mem0")
-        return self.mem0_of_core()
+        return self._composed()
 
-    def mem0_of_core(self) -> mem0.Memory:
+    def _composed(self) -> Mem0Memory:
         """The composed ``mem0.Memory`` for the gateway's own use."""
         parts = self._parts()
         if self._core.mem0 is None:
@@ -549,7 +548,7 @@ class MemoryGateway:
             if parts.llm is not None:
                 parts.llm.close()
 
-    def __enter__(self) -> MemoryGateway:
+    def __enter__(self) -> Self:
         self._parts()
         return self
 
@@ -581,9 +580,7 @@ class MemoryGateway:
 
     def _metadata(self, metadata: Mapping[str, Any] | None, *, keep_none: bool = False) -> dict[str, Any]:
         options = self._core.parts.options
-        checked = check_metadata(
-            metadata, max_values=options.max_metadata_values, max_depth=options.max_metadata_depth
-        )
+        checked = check_metadata(metadata, max_values=options.max_metadata_values, max_depth=options.max_metadata_depth)
         if keep_none and metadata is not None:
             checked.update({key: None for key, value in metadata.items() if value is None})
         return checked

@@ -329,9 +329,7 @@ def _change(event: Event, memory: Memory, *, old: Memory | None = None, new: Mem
 
 
 @contextmanager
-def _together(
-    parts: Parts, *, undo_ids: Sequence[Row] = (), undo_rows: Sequence[Row] = ()
-) -> Iterator[Transaction]:
+def _together(parts: Parts, *, undo_ids: Sequence[Row] = (), undo_rows: Sequence[Row] = ()) -> Iterator[Transaction]:
     """A write to the store inside a write transaction of the history.
 
     Where the block or the commit fails, the store is brought back: rows of `undo_ids` (filled by the block) are
@@ -346,4 +344,3 @@ def _together(
         if undo_rows:
             parts.store.upsert(undo_rows)
         raise
-

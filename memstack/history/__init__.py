@@ -1,5 +1,5 @@
 """History: the append-only log of changes."""
 
-from memstack.history.sqlite import SqliteHistory, Transaction
+from memstack.history.sqlite import MEMORY, SqliteHistory, Transaction
 
-__all__ = ["SqliteHistory", "Transaction"]
+__all__ = ["MEMORY", "SqliteHistory", "Transaction"]

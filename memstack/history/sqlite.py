@@ -22,8 +22,9 @@ from memstack.instants import as_instant, from_micros, iso, to_micros, utcnow
 from memstack.records import Change
 from memstack.scope import SCOPE_FIELDS, Scope
 
-__all__ = ["SqliteHistory", "Transaction"]
+__all__ = ["MEMORY", "SqliteHistory", "Transaction"]
 
+MEMORY: Final = ":memory:"  # a history that is kept nowhere
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 30.0
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
@@ -158,7 +159,7 @@ class SqliteHistory:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         try:
-            if self.path != ":memory:":
+            if self.path != MEMORY:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -180,10 +181,14 @@ class SqliteHistory:
         if version == 0:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if tables - {"changes", "idempotency", "runs", "messages", "sqlite_sequence"}:
-                raise HistoryError(self.path, "is a database of something else", "Name another file with `history.path`.")
+                raise HistoryError(
+                    self.path, "is a database of something else", "Name another file with `history.path`."
+                )
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
         elif version != _VERSION:
-            raise HistoryError(self.path, f"has version {version}, and this release reads {_VERSION}", "Upgrade memstack.")
+            raise HistoryError(
+                self.path, f"has version {version}, and this release reads {_VERSION}", "Upgrade memstack."
+            )
 
     # -- the gateway's side ----------------------------------------------------------------------
 
@@ -341,7 +346,10 @@ class SqliteHistory:
             now = to_micros(utcnow())
             connection.executemany(
                 "INSERT INTO messages (collection, scope, role, content, name, at) VALUES (?, ?, ?, ?, ?, ?)",
-                [(self.collection, session_scope, m.get("role"), m.get("content"), m.get("name"), now) for m in messages],
+                [
+                    (self.collection, session_scope, m.get("role"), m.get("content"), m.get("name"), now)
+                    for m in messages
+                ],
             )
             connection.execute(
                 "DELETE FROM messages WHERE collection = ? AND scope = ? AND seq NOT IN "
@@ -353,7 +361,8 @@ class SqliteHistory:
         """The last messages of a scope, oldest first."""
         with self._locked() as connection:
             found = connection.execute(
-                "SELECT role, content, name, at FROM messages WHERE collection = ? AND scope = ? ORDER BY seq DESC LIMIT ?",
+                "SELECT role, content, name, at FROM messages WHERE collection = ? AND scope = ? "
+                "ORDER BY seq DESC LIMIT ?",
                 (self.collection, session_scope, limit),
             ).fetchall()
         return [

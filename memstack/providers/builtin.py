@@ -62,7 +62,10 @@ class WordLlamaEmbedder(Embedder):
                 found[batch] = model.embed([texts[i] for i in batch], norm=False, batch_size=len(batch))
         except (OSError, ValueError, RuntimeError) as error:
             raise ProviderError(
-                self.provider, self.model, f"cannot embed ({error})", hint="Reinstall wordllama: its wheel holds the model."
+                self.provider,
+                self.model,
+                f"cannot embed ({error})",
+                hint="Reinstall wordllama: its wheel holds the model.",
             ) from error
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         normalised = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)

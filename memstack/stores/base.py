@@ -173,7 +173,7 @@ class Store(Mem0VectorStore, ABC):
         """Figures for a person: engine, place, how many rows."""
         return {"store": self.label, "collection": self.collection, "rows": self.count()}
 
-    def tidy(self) -> None:  # noqa: B027  # optional: nothing to do is a fine answer
+    def tidy(self) -> None:  # optional: nothing to do is a fine answer
         """Let the engine reorganise what was written in bulk."""
 
     # -- what it gets ----------------------------------------------------------------------------

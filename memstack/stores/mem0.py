@@ -79,9 +79,7 @@ class Mem0VectorStore:
         filters: Mapping[str, Any] | Node | None = None,
     ) -> list[list[OutputData]]:
         """`search` for several queries."""
-        return [
-            self.search(query, vector, top_k, filters) for query, vector in zip(queries, vectors_list, strict=True)
-        ]
+        return [self.search(query, vector, top_k, filters) for query, vector in zip(queries, vectors_list, strict=True)]
 
     def keyword_search(
         self, query: str, top_k: int = 5, filters: Mapping[str, Any] | Node | None = None
@@ -120,14 +118,12 @@ class Mem0VectorStore:
         found = self._fetch(vector_id)
         return None if found is None else OutputData(found.id, None, dict(found.payload))
 
-    def list(
-        self, filters: Mapping[str, Any] | Node | None = None, top_k: int | None = None
-    ) -> list[list[OutputData]]:
+    def list(self, filters: Mapping[str, Any] | Node | None = None, top_k: int | None = None) -> list[list[OutputData]]:
         """The newest rows, in the list of one list that Mem0 expects."""
         rows = self._store.scan(where=_where(filters), limit=top_k)
         return [[OutputData(row.id, None, dict(row.payload)) for row in rows]]
 
-    def list_cols(self) -> list[str]:
+    def list_cols(self) -> Sequence[str]:
         """The names of the collections: this one."""
         return [self._store.collection]
 

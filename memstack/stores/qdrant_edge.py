@@ -149,7 +149,7 @@ class QdrantEdgeStore(Store):
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         with self._call("read") as engine:
-            found = engine.retrieve(list(ids), True, vectors)
+            found = engine.retrieve(list(ids), with_payload=True, with_vector=vectors)
         return [_to_row(record) for record in found]
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -220,7 +220,9 @@ class QdrantEdgeStore(Store):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in memstack.json") from error
         if version != _FORMAT:
-            raise StoreError(self.label, f"its format is {version}, and this release reads {_FORMAT}", "Upgrade memstack.")
+            raise StoreError(
+                self.label, f"its format is {version}, and this release reads {_FORMAT}", "Upgrade memstack."
+            )
         return fingerprint
 
     def write_fingerprint(self, fingerprint: Fingerprint) -> None:
@@ -338,9 +340,7 @@ def _edge_config(dimensions: int) -> edge.EdgeConfig:
 
 def _indexes() -> dict[str, Any]:
     tenants = {name: edge.KeywordIndexParams(is_tenant=True) for name in SCOPE_FIELDS}
-    times = {
-        f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in _TIMES
-    }
+    times = {f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in _TIMES}
     return {**tenants, "terms": edge.KeywordIndexParams(enable_hnsw=False), **times}
 
 
@@ -392,5 +392,3 @@ def _translated(label: str, folder: Path, what: str) -> Iterator[None]:
         if what == "open":
             raise StoreCorrupted(label, str(folder), reason) from error
         raise StoreError(label, f"cannot {what}: {reason}") from error
-
-
