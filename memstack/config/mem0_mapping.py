@@ -1,7 +1,7 @@
 """Mem0's configuration in our words, unchanged in meaning.
 
-Mem0 nests a provider's options: ``{"provider": "qdrant", "config": {"collection_name": …}}``. What such a mapping says is
-kept; an option that has no counterpart here is an error that names it; one that has its default in Mem0, and does
+Mem0 nests a provider's options: ``{"provider": "qdrant", "config": {"collection_name": …}}``. What such a mapping says
+is kept; an option that has no counterpart here is an error that names it; one that has its default in Mem0, and does
 nothing there, is left out. What the mapping does not say is memstack's default: a section that is missing is not
 Mem0's OpenAI, but the built-in embedder, and no LLM.
 """
@@ -47,14 +47,14 @@ class _Options:
 _OWN_CLIENT: Final = "memstack makes its own client: give the address instead."
 _NOT_HERE: Final = "Remove it; memstack has nothing like it."
 _COLLECTION: Final = {"collection_name": "collection"}
-_LLM_IDLE: Final = {
+_LLM_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "top_k": (1,),
     "enable_vision": (False,),
     "vision_details": ("auto",),
     "is_reasoning_model": (),
     "http_client_proxies": (),
 }
-_OPENAI_LLM_IDLE: Final = {
+_OPENAI_LLM_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
     **_LLM_IDLE,
     "route": ("fallback",),
     "models": ([],),
@@ -64,7 +64,7 @@ _OPENAI_LLM_IDLE: Final = {
     "store": (False,),
     "response_callback": (),
 }
-_EMBEDDER_IDLE: Final = {
+_EMBEDDER_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "http_client_proxies": (),
     "model_kwargs": ({},),
     "memory_add_embedding_type": (),
@@ -261,7 +261,8 @@ def _instructions(options: Mapping[str, Any]) -> dict[str, Any]:
     prompt = options.get("custom_fact_extraction_prompt")
     if prompt is None:
         return {}
-    if options.get("custom_instructions") not in (None, prompt):
+    newer = options.get("custom_instructions")
+    if newer is not None and newer != prompt:
         raise ConfigError(
             "custom_fact_extraction_prompt",
             "stands beside `custom_instructions`, its newer name, and says something else",
@@ -271,7 +272,7 @@ def _instructions(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_top_level(options: Mapping[str, Any]) -> None:
-    if options.get("version") not in (None, "v1.1"):
+    if options.get("version") is not None and options["version"] != "v1.1":
         raise ConfigError("version", "is not v1.1, the only one that Mem0 2 still has", "Remove it.")
     for name in ("custom_update_memory_prompt", "graph_store", "reranker"):
         if options.get(name) is not None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from memstack.config.docs import descriptions
 from memstack.config.layers import SECTIONS, env_name
 from memstack.config.lookup import PROVIDED, model_of, siblings
 from memstack.config.sources import standard_name
 from memstack.errors import ConfigError, UnknownName
 
 __all__ = ["config_error", "option_names"]
-
-_ORDER: Final = {"extra_forbidden": 0, "literal_error": 2}  # the rest is 1; a literal is often one of two alternatives
 
 
 def option_names(model: type[BaseModel]) -> list[str]:
@@ -36,12 +36,12 @@ def config_error(
     Returns:
         The error to raise. It tells of the first problem, and names the other options that have one.
     """
-    problems = sorted(error.errors(include_url=False), key=lambda problem: _ORDER.get(problem["type"], 1))
+    problems = sorted(error.errors(include_url=False), key=_rank)
     places = [_dotted(problem["loc"]) for problem in problems]
     first, where = problems[0], places[0]
     model = _model(settings, options, where)
     raised = first.get("ctx", {}).get("error")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == where.count(".") + 1:
         return _unknown(where, model, options, origins)
     if isinstance(raised, UnknownName) or (isinstance(raised, ImportError) and isinstance(raised, ConfigError)):
         return raised
@@ -55,6 +55,12 @@ def config_error(
     also = f" {env_name(where)} sets it too.{also}" if env_name(where) not in came else also
     quotes = " Put it in quotes." if first["type"] == "string_type" and _is_scalar(first["input"]) else ""
     return ConfigError(where, _problem(first, model, where), f"{came}{quotes}{also}".strip())
+
+
+def _rank(problem: ErrorDetails) -> int:
+    """Unknown options first; last the complaint of a union's literal, beside which stands what was meant."""
+    in_union = isinstance(problem["loc"][-1], str) and str(problem["loc"][-1]).startswith("literal[")
+    return 0 if problem["type"] == "extra_forbidden" else 2 if in_union else 1
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:
@@ -128,11 +134,10 @@ def _problem(problem: Any, model: type[BaseModel], where: str) -> str:
     if raised is not None:  # a ValueError of a validator of ours
         return str(raised)
     if problem["type"] == "string_pattern_mismatch":
-        option = where.rpartition(".")[2]
-        field = next((item for name, item in model.model_fields.items() if (item.alias or name) == option), None)
-        if field is not None and field.description:
-            text = " ".join(field.description.split())
-            return f"does not have the right form ({text.rstrip('.')})"
+        described = descriptions(model).get(where.rpartition(".")[2], "")
+        return f"does not have the right form: {described}".rstrip(": .")
+    if problem["type"] == "path_type":
+        return "is not a path"
     message = str(problem["msg"])
     subject, should, rest = message.partition(" should ")
     return f"should {rest}" if should and " " not in subject.strip() else message[:1].lower() + message[1:]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from memstack.config.docs import descriptions
 from memstack.config.lookup import BUILTIN, DEFAULT_PROVIDER, PROVIDED, SectionName, plugin_model, plugin_names
-from memstack.config.sections import SectionConfig
+from memstack.config.sections import HistoryConfig, LimitsConfig, SectionConfig
 from memstack.config.settings import Settings
 from memstack.errors import ConfigError
 
 __all__ = ["config_schema"]
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
-_REFERENCE: Final = "Reference"
-_REFERENCE_SCHEMA: Final = {
+_REFERENCE: Final = {
     "type": "string",
     "pattern": r"\$\{.+\}",
     "description": "A variable of the environment: `${NAME}` or `${NAME:-default}`.",
@@ -32,31 +33,29 @@ def config_schema() -> dict[str, Any]:
     Returns:
         The schema.
     """
-    models = {name: _models(name) for name in PROVIDED}
-    listed = [model for section in models.values() for model in section.values()]
-    mapping, document = models_json_schema(
-        [(model, "validation") for model in (Settings, *listed)], by_alias=True, ref_template="#/$defs/{model}"
-    )
+    sections: dict[str, list[type[BaseModel]]] = {name: list(_models(name).values()) for name in PROVIDED}
+    sections.update(history=[HistoryConfig], limits=[LimitsConfig])
+    models: list[type[BaseModel]] = [Settings, *(model for section in sections.values() for model in section)]
+    mapping, document = models_json_schema([(model, "validation") for model in models], by_alias=True)
+    references = {model: mapping[model, "validation"]["$ref"] for model in models}
     definitions: dict[str, Any] = document["$defs"]
-    for definition in definitions.values():
-        _take_references(definition)
-    definitions[_REFERENCE] = dict(_REFERENCE_SCHEMA)
-    root = definitions.pop(mapping[Settings, "validation"]["$ref"].rpartition("/")[2])
-    for name, section in models.items():
-        for model in section.values():
-            definition = definitions[mapping[model, "validation"]["$ref"].rpartition("/")[2]]
-            _name_provider(definition, name)
-        root["properties"][name] = {
-            "description": Settings.model_fields[name].description,
-            "anyOf": [*(dict(mapping[model, "validation"]) for model in section.values()), {"type": "null"}],
-        }
-    for name in ("history", "limits"):
-        root["properties"][name] = {
-            "description": Settings.model_fields[name].description,
-            "anyOf": [{"$ref": reference} for reference in _references(root["properties"][name])] + [{"type": "null"}],
-        }
+    for model, reference in references.items():
+        _finish(definitions[_name(reference)], model)
+    definitions["Reference"] = dict(_REFERENCE)
+    root = definitions[_name(references[Settings])]
+    for name, section in sections.items():
+        alternatives: list[dict[str, Any]] = [{"$ref": references[model]} for model in section]
+        described = root["properties"][name]["description"]
+        root["properties"][name] = {"description": described, "anyOf": [*alternatives, {"type": "null"}]}
+    for name, provider in DEFAULT_PROVIDER.items():
+        for model in sections[name]:
+            _ask_for_provider(definitions[_name(references[model])], provider)
     used = _reachable(root, definitions)
-    return {"$schema": _DRAFT, **root, "$defs": {name: definitions[name] for name in sorted(used)}}
+    return {"$schema": _DRAFT, "title": "memstack", **root, "$defs": {name: definitions[name] for name in sorted(used)}}
+
+
+def _name(reference: str) -> str:
+    return reference.rpartition("/")[2]
 
 
 def _models(name: SectionName) -> dict[str, type[SectionConfig]]:
@@ -70,26 +69,26 @@ def _models(name: SectionName) -> dict[str, type[SectionConfig]]:
     return found
 
 
-def _name_provider(definition: dict[str, Any], name: SectionName) -> None:
+def _ask_for_provider(definition: dict[str, Any], default: str) -> None:
     """Ask for `provider` where it is not the default, so that a section without one means the default's."""
-    if definition["properties"]["provider"].get("const") != DEFAULT_PROVIDER[name]:
+    if definition["properties"]["provider"].get("const") != default:
         definition["required"] = sorted({*definition.get("required", []), "provider"})
 
 
-def _take_references(definition: dict[str, Any]) -> None:
-    """Let options that are no plain text be references too; drop what pydantic derives from names."""
+def _finish(definition: dict[str, Any], model: type[BaseModel]) -> None:
+    """Describe the options; let those that are no plain text be references too; drop titles derived from names."""
     definition.pop("title", None)
-    definition["description"] = definition["description"].partition("\n\n")[0].replace("\n", " ")
-    for name, option in definition.get("properties", {}).items():
+    definition["description"] = (model.__doc__ or "").partition("\n\n")[0].replace("\n", " ").strip()
+    described = descriptions(model)
+    for name, option in definition["properties"].items():
         option.pop("title", None)
-        if "description" in option:
-            option["description"] = option["description"].replace("\n", " ")
-        if name in {"provider", "mode"} or "$ref" in option or any(map(_is_plain_text, option.get("anyOf", [option]))):
-            continue
-        kept = {word: option.pop(word) for word in ("description", "default") if word in option}
+        kept = {"description": described[name]} if name in described else {}
+        kept.update({word: option.pop(word) for word in ("description", "default") if word in option} | kept)
         alternatives = option.pop("anyOf", None) or [dict(option)]
         option.clear()
-        option.update({**kept, "anyOf": [*alternatives, {"$ref": f"#/$defs/{_REFERENCE}"}]})
+        if name not in {"provider", "mode"} and not any(map(_is_plain_text, alternatives)):
+            alternatives.append({"$ref": "#/$defs/Reference"})
+        option.update({**kept, **(alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives})})
 
 
 def _is_plain_text(part: dict[str, Any]) -> bool:
@@ -105,10 +104,10 @@ def _references(value: Any) -> set[str]:
 
 def _reachable(root: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
     found: set[str] = set()
-    waiting = [reference.rpartition("/")[2] for reference in _references(root)]
+    waiting = [_name(reference) for reference in _references(root)]
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += [reference.rpartition("/")[2] for reference in _references(definitions[name])]
+            waiting += [_name(reference) for reference in _references(definitions[name])]
     return found

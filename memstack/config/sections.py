@@ -1,7 +1,7 @@
 """The sections of a configuration: one frozen model for each provider and mode.
 
-The docstring under each field is its documentation: it becomes the description in the JSON Schema. Nothing here
-imports an engine or a client library.
+The docstring under each field is its documentation: it becomes the description in the JSON Schema (see
+`memstack.config.docs`). Nothing here imports an engine or a client library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -173,17 +172,15 @@ KeepAlive = Annotated[
 # -- what sections share ---------------------------------------------------------------------
 
 
-class FrozenOptions(BaseModel, frozen=True):
+class FrozenOptions(
+    BaseModel,
+    frozen=True,
+    extra="forbid",
+    hide_input_in_errors=True,
+    defer_build=True,  # most are never used
+    protected_namespaces=(),
+):
     """A group of options. Frozen; unknown options are refused; no secret shows in its text form or in its errors."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        defer_build=True,
-        protected_namespaces=(),
-    )
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """The options as they may be shown: see `memstack.config.urls.mask`."""

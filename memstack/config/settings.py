@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SerializeAsAny, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from memstack.config.interpolate import Unset
 from memstack.config.layers import SECTIONS, Layer, Merged, merge, plain
@@ -41,7 +41,7 @@ def _roles(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-class Settings(FrozenOptions, BaseSettings, frozen=True):
+class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]  # by its model_config
     """The whole configuration of a memory.
 
     Options are taken from, the highest first: the keyword arguments; the environment (``MEMSTACK_OFFLINE``,
@@ -56,8 +56,6 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):
     Raises:
         ConfigError: the configuration cannot be used; the message names the option and the way out.
     """
-
-    model_config = SettingsConfigDict(title="memstack", env_prefix="MEMSTACK_", env_nested_delimiter="__")
 
     vector_store: Annotated[SerializeAsAny[StoreConfig], BeforeValidator(partial(parse_section, "vector_store"))] = (
         Field(default_factory=QdrantEmbedded)
@@ -93,7 +91,7 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):
             super().__init__(**merged.options)
         except ValidationError as error:
             raise config_error(error, type(self), merged.options, merged.origins()) from None
-        self._origins = self._all_origins(merged.origins())
+        self._origins = self._all_origins(merged.origins())  # pyright: ignore[reportAttributeAccessIssue]  # private
         self._check_offline()
 
     @classmethod
@@ -130,8 +128,10 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """Where each option came from, by its dotted name: ``"default"``, ``"override"``, ``"memstack.yaml"``,
-        ``"mapping"``, ``"mem0 mapping"``, ``"environment OPENAI_API_KEY"``, or ``"inferred"`` (a mode).
+        """Where each option came from, by its dotted name.
+
+        One of ``"default"``, ``"override"``, ``"memstack.yaml"`` (the file), ``"mapping"``, ``"mem0 mapping"``,
+        ``"environment OPENAI_API_KEY"``, or ``"inferred"`` (a mode that other options tell).
         """
         return MappingProxyType(dict(self._origins))
 
@@ -151,10 +151,8 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):
         found: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            inner = (
-                [f"{name}.{option}" for option in option_names(type(value))] if isinstance(value, BaseModel) else [name]
-            )
-            found.update({option: given.get(option) or given.get(name) or "default" for option in inner})
+            options = [f"{name}.{option}" for option in option_names(type(value))] if name in SECTIONS else [name]
+            found.update({option: given.get(option) or given.get(name) or "default" for option in options})
         return found
 
     def _check_offline(self) -> None:

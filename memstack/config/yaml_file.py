@@ -30,9 +30,9 @@ class _Duplicate(Exception):
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, which refuses duplicate keys."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Look at the keys as they were written, before merge keys (``<<``) bring in others."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[arg-type]  # None is no anchor
+        node = super().compose_mapping_node(anchor)
         seen: dict[str, int] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
