@@ -11,6 +11,7 @@ from typing import Any
 from platformdirs import user_data_path
 
 from memstack.config import Settings
+from memstack.errors import ConfigError
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
 from memstack.history import MEMORY, SqliteHistory
@@ -45,6 +46,12 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
     embedder = make_embedder(settings)
     llm = make_llm(settings)
     section: Any = settings.vector_store
+    if section.embedding_dims not in (None, embedder.dimensions):
+        raise ConfigError(
+            "vector_store.embedding_dims",
+            f"is {section.embedding_dims}, and the embedder {embedder.model!r} makes {embedder.dimensions} dimensions",
+            "Leave it out, or configure the embedder that it is meant for.",
+        )
     store_class: Any = STORES.load(section.key, "vector_store.provider")
     store: Store = store_class.open(section, dimensions=embedder.dimensions)
     history_path = settings.history_path

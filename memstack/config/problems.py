@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -88,16 +88,11 @@ def _model(settings: type[BaseModel], options: Mapping[str, Any], where: str) ->
     for name in PROVIDED:
         if name == section and isinstance(options.get(name), Mapping):
             return model_of(name, options[name])[1]
-    if section in SECTIONS and "." in where:
+    if "." in where and section in settings.model_fields:
         annotation = settings.model_fields[section].annotation
-        found = next((item for item in (annotation, *get_args(annotation)) if _is_model(item)), None)
-        if isinstance(found, type):
-            return found
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation
     return settings
-
-
-def _is_model(item: object) -> bool:
-    return isinstance(item, type) and issubclass(item, BaseModel)
 
 
 def _unknown(where: str, model: type[BaseModel], options: Mapping[str, Any], origins: Mapping[str, str]) -> ConfigError:

@@ -82,8 +82,10 @@ def _finish(definition: dict[str, Any], model: type[BaseModel]) -> None:
     described = descriptions(model)
     for name, option in definition["properties"].items():
         option.pop("title", None)
-        kept = {"description": described[name]} if name in described else {}
-        kept.update({word: option.pop(word) for word in ("description", "default") if word in option} | kept)
+        kept = {"description": described.get(name, option.pop("description", ""))}
+        default = option.pop("default", None)
+        if default is not None:
+            kept["default"] = default
         alternatives = option.pop("anyOf", None) or [dict(option)]
         option.clear()
         if name not in {"provider", "mode"} and not any(map(_is_plain_text, alternatives)):

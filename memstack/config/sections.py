@@ -429,6 +429,8 @@ class PgvectorEmbedded(_Pgvector, frozen=True):
 class _Remote(SectionConfig, frozen=True):
     """What the clients of model servers share: deadlines, retries, and how hard a server may be pushed."""
 
+    model: Name
+    """Name of the model. No default: it is never guessed."""
     connect_timeout: Seconds = 5.0
     """Longest time to reach the server, in seconds. Default: 5."""
     read_timeout: Seconds = 120.0
@@ -450,8 +452,6 @@ class _OpenAI(_Remote, frozen=True):
 
     provider: Literal["openai"] = "openai"
     """OpenAI, or a server that speaks its API."""
-    model: Name
-    """Name of the model. No default: it is never guessed."""
     api_key: HeaderSecret | None = None
     """Key of the API. Default: OPENAI_API_KEY, else none."""
     base_url: WebAddress = "https://api.openai.com/v1"
@@ -467,8 +467,6 @@ class _Ollama(_Remote, frozen=True):
 
     provider: Literal["ollama"] = "ollama"
     """Ollama."""
-    model: Name
-    """Name of the model. No default: it is never guessed."""
     host: Annotated[str, AfterValidator(_ollama_address)] = f"http://127.0.0.1:{_OLLAMA_PORT}"
     """Address of the server. Default: OLLAMA_HOST, else http://127.0.0.1:11434."""
     keep_alive: KeepAlive = "5m"
@@ -510,7 +508,7 @@ class NoLLM(SectionConfig, frozen=True):
     """No language model."""
 
 
-class _Sampling(SectionConfig, frozen=True):
+class _Sampling(_Remote, frozen=True):
     """How an LLM chooses its words."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.1

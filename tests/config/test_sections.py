@@ -1,0 +1,288 @@
+"""The models of the sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from memstack.config import (
+    BuiltinEmbedder,
+    ChromaServer,
+    HistoryConfig,
+    OllamaEmbedder,
+    OllamaLLM,
+    OpenAIEmbedder,
+    OpenAILLM,
+    PgvectorServer,
+    QdrantEmbedded,
+    QdrantInMemory,
+    QdrantServer,
+    SectionConfig,
+    Settings,
+)
+from memstack.config.docs import descriptions
+from memstack.config.lookup import BUILTIN
+
+MODELS = [model for section in BUILTIN.values() for model in section.values()]
+
+
+@pytest.mark.parametrize(("key", "model"), [pair for section in BUILTIN.values() for pair in section.items()])
+def test_key_is_the_name_in_the_registry(key: str, model: type[SectionConfig]) -> None:
+    """A section's key is the key under which its model stands."""
+    needed: dict[str, Any] = {"model": "m"} if "model" in model.model_fields else {}
+    if model in (QdrantServer, PgvectorServer):
+        needed["host"] = "localhost"
+    assert model(**needed).key == key
+
+
+@pytest.mark.parametrize("model", [Settings, *MODELS])
+def test_every_option_is_described(model: type[BaseModel]) -> None:
+    """Every option says what it means, and all but provider and mode what happens without it."""
+    described = descriptions(model)
+    for name, field in model.model_fields.items():
+        text = described[field.alias or name]
+        assert text.endswith(".")
+        assert name in {"provider", "mode", "history", "limits"} or "efault" in text
+
+
+@pytest.mark.parametrize("name", ["abc", "a-1", "Mem_0", "a" * 48, "memories"])
+def test_collection_names_that_every_engine_takes(name: str) -> None:
+    """3 to 48 letters, digits, `_`, `-` make a name."""
+    assert QdrantInMemory(collection=name).collection == name
+
+
+@pytest.mark.parametrize("name", ["", "a", "ab", "1ab", "_ab", "ab-", "ab_", "a b", "a.b", "a" * 49, "ab\n", "äbc", "a/b"])
+def test_other_collection_names_are_refused(name: str) -> None:
+    """What one of the engines would refuse is refused for all."""
+    with pytest.raises(ValidationError):
+        QdrantInMemory(collection=name)
+
+
+def test_sections_are_frozen_and_say_so_without_the_value() -> None:
+    """An option cannot be changed, and the error does not show what it was to become."""
+    section = OpenAIEmbedder(model="m")
+    with pytest.raises(AttributeError, match="api_key cannot be changed") as caught:
+        section.api_key = "sk-hunter2"  # type: ignore[assignment, misc]  # pyright: ignore
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(AttributeError, match="frozen"):
+        section.anything = "sk-hunter2"  # type: ignore[attr-defined]  # pyright: ignore
+
+
+def test_equal_sections_are_equal_and_hash_alike() -> None:
+    """Sections are values."""
+    assert QdrantEmbedded(path=Path("a")) == QdrantEmbedded(path=Path("a"))
+    assert len({QdrantEmbedded(path=Path("a")), QdrantEmbedded(path=Path("a"))}) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("localhost", "http://localhost:11434"),
+        ("localhost:1234", "http://localhost:1234"),
+        (":1234", "http://127.0.0.1:1234"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:1234", "http://127.0.0.1:1234"),
+        ("::", "http://127.0.0.1:11434"),
+        ("::1", "http://[::1]:11434"),
+        ("[::1]:1234", "http://[::1]:1234"),
+        ("http://[::]:1234", "http://127.0.0.1:1234"),
+        ("http://gpu", "http://gpu"),
+        ("https://gpu.example/ollama/", "https://gpu.example/ollama"),
+        (" gpu ", "http://gpu:11434"),
+    ],
+)
+def test_ollama_host_is_read_as_ollama_reads_it(given: str, meant: str) -> None:
+    """All forms of OLLAMA_HOST become one URL; "all interfaces" is this machine to a client."""
+    assert OllamaLLM(model="m", host=given).host == meant
+
+
+@pytest.mark.parametrize(
+    "address", ["", " ", "ftp://x", "http://", "http://a b", "http://a\\b", "http://a:x", "http://a:99999", "http://[::1"]
+)
+@pytest.mark.parametrize("option", ["host", "base_url", "url"])
+def test_what_is_no_address_is_refused(option: str, address: str) -> None:
+    """Addresses are looked at when the configuration is read, not when they are dialled."""
+    model: Any = {"host": OllamaEmbedder, "base_url": OpenAIEmbedder, "url": QdrantServer}[option]
+    with pytest.raises(ValidationError):
+        model(**{option: address}, **({} if option == "url" else {"model": "m"}))
+
+
+@pytest.mark.parametrize("url", ["http://localhost:6333", "https://x.cloud.qdrant.io", "localhost:6333", "qdrant"])
+def test_qdrant_urls(url: str) -> None:
+    """Qdrant's URL may leave out the scheme, as its client allows."""
+    assert QdrantServer(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgres://h/d", "postgresql://h/d"),
+        ("postgresql+psycopg2://u:p@h/d", "postgresql://u:p@h/d"),
+        (" postgresql:///d\n", "postgresql:///d"),
+        ("host=/run dbname=d", "host=/run dbname=d"),
+    ],
+)
+def test_postgres_urls(given: str, meant: str) -> None:
+    """PostgreSQL is addressed as libpq takes it, and as SQLAlchemy writes it."""
+    url = PgvectorServer(url=given).url  # type: ignore[arg-type]  # pyright: ignore
+    assert url is not None
+    assert url.get_secret_value() == meant
+
+
+@pytest.mark.parametrize("url", ["", "mysql://h/d", "localhost", "http://h"])
+def test_other_urls_are_refused_for_postgres(url: str) -> None:
+    """Another database's URL is refused."""
+    with pytest.raises(ValidationError):
+        PgvectorServer(url=url)  # type: ignore[arg-type]  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"url": "http://a", "host": "b"}], ids=["neither", "both"]
+)
+@pytest.mark.parametrize("model", [QdrantServer, PgvectorServer])
+def test_a_server_has_one_place(model: Any, options: dict[str, str]) -> None:
+    """A server is named by a URL or by a host, not by both."""
+    if model is PgvectorServer and options:
+        options = {**options, "url": "postgresql://a/b"}
+    with pytest.raises(ValidationError):
+        model(**options)
+
+
+@pytest.mark.parametrize("option", ["port", "user", "password", "dbname"])
+def test_parts_beside_a_postgres_url_are_refused(option: str) -> None:
+    """What a URL says cannot be said a second time."""
+    with pytest.raises(ValidationError, match=option):
+        PgvectorServer(**{"url": "postgresql://a/b", option: "1"})  # type: ignore[arg-type]  # pyright: ignore
+
+
+def test_pool_sizes_are_in_order() -> None:
+    """The smallest pool is not larger than the largest."""
+    with pytest.raises(ValidationError, match="pool_min"):
+        PgvectorServer(host="h", pool_min=3, pool_max=2)
+
+
+@pytest.mark.parametrize("schema", ["public", "_a1", "A" * 63])
+def test_schema_names(schema: str) -> None:
+    """The option is called `schema`; it is a plain SQL name."""
+    assert PgvectorServer(host="h", schema=schema).schema_name == schema
+
+
+@pytest.mark.parametrize("schema", ["", "a-b", "1a", 'a"; drop', "a" * 64, "a.b"])
+def test_other_schema_names_are_refused(schema: str) -> None:
+    """What would have to be quoted is no schema name."""
+    with pytest.raises(ValidationError):
+        PgvectorServer(host="h", schema=schema)
+
+
+@pytest.mark.parametrize("secret", ["sk-1\n", "  sk-1 "])
+def test_keys_are_stripped(secret: str) -> None:
+    """The line break that `$(cat key)` brings along is not part of the key."""
+    key = OpenAILLM(model="m", api_key=secret).api_key  # type: ignore[arg-type]  # pyright: ignore
+    assert key is not None
+    assert key.get_secret_value() == "sk-1"
+
+
+@pytest.mark.parametrize("secret", ["", " ", "a\nb", "a\rb", "ключ", "a\0b"])
+@pytest.mark.parametrize(
+    ("model", "option"), [(OpenAILLM, "api_key"), (QdrantServer, "api_key"), (ChromaServer, "token")]
+)
+def test_keys_that_no_header_carries_are_refused(model: Any, option: str, secret: str) -> None:
+    """A key with a line break inside would be shown by the HTTP library's error; it does not get there."""
+    needed = {"model": "m"} if model is OpenAILLM else {"host": "h"}
+    with pytest.raises(ValidationError):
+        model(**needed, **{option: secret})
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "b"}, '{"X-A": "b"}'])
+def test_headers_are_a_mapping_or_json(headers: Any) -> None:
+    """Headers come as a mapping, or as JSON from the environment; their values are secrets."""
+    section = OpenAILLM(model="m", headers=headers)
+    assert section.headers["X-A"].get_secret_value() == "b"
+    assert "'b'" not in repr(section)
+
+
+@pytest.mark.parametrize("headers", ["X-A: b", "[1]", {"a b": "c"}, {"": "c"}, {"a": "b\nc"}, {"a": 1.5}])
+def test_other_headers_are_refused(headers: Any) -> None:
+    """Names and values must be what HTTP can carry."""
+    with pytest.raises(ValidationError):
+        OpenAILLM(model="m", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("5m", "5m"), ("1h30m", "1h30m"), ("-1", -1), (300, 300), ("300", 300), ("-1m", "-1m")]
+)
+def test_keep_alive(given: Any, meant: Any) -> None:
+    """Ollama takes seconds as a number, or a duration with its unit; text of digits alone is a number."""
+    assert OllamaLLM(model="m", keep_alive=given).keep_alive == meant
+
+
+@pytest.mark.parametrize("value", ["", "5", "m5", "5 minutes", 1.5, None][:1] + ["m5", "5 minutes", 1.5, None])
+def test_other_keep_alives_are_refused(value: Any) -> None:
+    """A duration without a unit, or with one that Ollama does not know, is refused."""
+    with pytest.raises(ValidationError):
+        OllamaLLM(model="m", keep_alive=value)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (OpenAIEmbedder, {"batch_size": 0}),
+        (OpenAIEmbedder, {"batch_size": 2049}),
+        (OpenAIEmbedder, {"dimensions": 0}),
+        (OpenAIEmbedder, {"timeout": 0}),
+        (OpenAIEmbedder, {"timeout": float("inf")}),
+        (OpenAIEmbedder, {"timeout": float("nan")}),
+        (OpenAIEmbedder, {"max_retries": -1}),
+        (OpenAIEmbedder, {"concurrency": 0}),
+        (OpenAILLM, {"temperature": 2.1}),
+        (OpenAILLM, {"top_p": 0}),
+        (OpenAILLM, {"max_tokens": 0}),
+        (OpenAILLM, {"reasoning_effort": "enormous"}),
+        (OllamaLLM, {"num_ctx": 0}),
+        (OllamaLLM, {"model": " "}),
+    ],
+)
+def test_numbers_out_of_range_are_refused(model: Any, options: dict[str, Any]) -> None:
+    """Every number has its bounds."""
+    with pytest.raises(ValidationError):
+        model(**{"model": "m", **options})
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1, "http"])
+def test_ports_are_ports(port: Any) -> None:
+    """A port is a number from 1 to 65535."""
+    with pytest.raises(ValidationError):
+        ChromaServer(port=port)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("a/b", "a/b"), ("~/x", "home/x"), ("./a/../b", "b"), (".", ".")])
+def test_paths_are_absolute(given: str, meant: str, tmp_path: Path) -> None:
+    """A path hangs on the working directory; ``~`` is the home folder."""
+    assert QdrantEmbedded(path=Path(given)).path == tmp_path / meant
+    assert HistoryConfig(path=Path(given)).path == tmp_path / meant
+
+
+@pytest.mark.parametrize("path", ["", "  ", "a\0b", "~nobody-of-this-name/x"])
+def test_what_is_no_path_is_refused(path: str) -> None:
+    """An empty path is not the working directory."""
+    with pytest.raises(ValidationError):
+        QdrantEmbedded(path=path)  # type: ignore[arg-type]  # pyright: ignore
+
+
+def test_unknown_options_are_refused() -> None:
+    """A section takes its own options only."""
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        BuiltinEmbedder(model="m")  # type: ignore[call-arg]  # pyright: ignore
+
+
+def test_only_the_store_in_memory_is_not_persistent() -> None:
+    """A store says whether it outlives the process, and where its folder is."""
+    assert not QdrantInMemory().persistent
+    assert QdrantInMemory().folder is None
+    assert QdrantServer(host="h").persistent
+    assert QdrantServer(host="h").folder is None
+    assert QdrantEmbedded(path=Path("/x")).folder == Path("/x")

@@ -1,0 +1,160 @@
+"""What every test stands on: an environment of its own, hypothesis profiles, and the stores under test.
+
+A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend of `BACKENDS`
+(``MEMSTACK_TEST_STORE=qdrant-embedded,chroma-server`` chooses some of them). What such a test shows holds on every
+backend: it never asks which one it runs on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from memstack import MemoryGateway, open_memory
+
+# -- hypothesis ------------------------------------------------------------------------------
+
+# "ci" finds the same on every machine and every day. "thorough" looks twenty times as long, elsewhere each time:
+# `pytest --hypothesis-profile thorough`. Tests scale with it through `strategies.examples`.
+_SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile("ci", derandomize=True, deadline=None, database=None, suppress_health_check=_SLOW)
+settings.register_profile("thorough", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=_SLOW)
+settings.load_profile("ci")
+
+# -- backends --------------------------------------------------------------------------------
+
+Section = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A kind of store that runs.
+
+    Attributes:
+        section: the ``vector_store`` section for a folder: the same folder is the same store.
+        persistent: whether a store outlives its gateway.
+    """
+
+    section: Callable[[Path], Section]
+    persistent: bool = True
+
+
+@contextmanager
+def _qdrant_embedded(folder: Path) -> Iterator[Backend]:
+    yield Backend(lambda path: {"provider": "qdrant", "mode": "embedded", "path": str(path / "store")})
+
+
+# Each entry starts what its backend needs (a server on a free port, given a folder for its files), and stops it.
+BACKENDS: Final[dict[str, Callable[[Path], AbstractContextManager[Backend]]]] = {
+    "qdrant-embedded": _qdrant_embedded,
+}
+
+
+def _chosen() -> list[str]:
+    asked = [name.strip() for name in os.environ.get("MEMSTACK_TEST_STORE", "").split(",") if name.strip()]
+    unknown = [name for name in asked if name not in BACKENDS]
+    if unknown:
+        raise pytest.UsageError(
+            f"MEMSTACK_TEST_STORE: there is no {', '.join(unknown)}. Known: {', '.join(BACKENDS)}."
+        )
+    return asked or list(BACKENDS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop before collection when a store is named that does not exist."""
+    _chosen()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a store once for each that was chosen."""
+    if "store_name" in metafunc.fixturenames:
+        metafunc.parametrize("store_name", _chosen(), indirect=True, scope="session")
+
+
+# -- the environment -------------------------------------------------------------------------
+
+_FOREIGN: Final = ("MEMSTACK_", "OPENAI_", "OLLAMA_", "QDRANT_", "MEM0_", "DATABASE_URL")
+
+
+def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN):
+            patch.delenv(name)
+    home.mkdir(parents=True, exist_ok=True)
+    patch.setenv("HOME", str(home))
+    patch.setenv("USERPROFILE", str(home))
+    for name in ("DATA", "CONFIG", "CACHE", "STATE"):
+        patch.setenv(f"XDG_{name}_HOME", str(home / f".{name.lower()}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No setting of the developer's reaches a test; homes are temporary. Here for what opens before a test does."""
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(patch, tmp_path_factory.mktemp("home"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_test(_own_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test, or a library that it runs, changes in the environment ends with the test."""
+    before = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(patch, tmp_path_factory.mktemp("home"))
+        yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+# -- stores ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def store_name(request: pytest.FixtureRequest) -> str:
+    """The name of the backend of this run. For reports: a test that asks for it is not the same on every backend."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def backend(store_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """The backend of this run, started."""
+    with BACKENDS[store_name](tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+def _opener(backend: Backend, closing: ExitStack) -> Callable[..., MemoryGateway]:
+    def open_here(path: Path, /, **overrides: Any) -> MemoryGateway:
+        """Open the memory of a folder; `overrides` are those of `open_memory`."""
+        memory = open_memory({"vector_store": backend.section(path)}, **overrides)
+        closing.callback(memory.close)
+        return memory
+
+    return open_here
+
+
+@pytest.fixture
+def open_here(backend: Backend) -> Iterator[Callable[..., MemoryGateway]]:
+    """``open_here(path, **overrides)`` opens the memory of a folder; the test's end closes it."""
+    with ExitStack() as closing:
+        yield _opener(backend, closing)
+
+
+@pytest.fixture
+def memory(open_here: Callable[..., MemoryGateway], tmp_path: Path) -> MemoryGateway:
+    """An empty memory."""
+    return open_here(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_memory(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryGateway]:
+    """A memory that the tests of a module share: each keeps to scopes of its own."""
+    with ExitStack() as closing:
+        yield _opener(backend, closing)(tmp_path_factory.mktemp("shared"))
