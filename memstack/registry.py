@@ -107,6 +107,8 @@ STORES: Final[Registry[Store]] = Registry(
     "memstack.stores",
     {
         "qdrant:embedded": _Entry("memstack.stores.qdrant_edge:QdrantEdgeStore"),
+        "qdrant:server": _Entry("memstack.stores.qdrant_server:QdrantServerStore", "qdrant_client", "qdrant"),
+        "qdrant:memory": _Entry("memstack.stores.qdrant_server:QdrantMemoryStore", "qdrant_client", "qdrant"),
     },
 )
 

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from oracle import Spec, fields_of, instant_of
+from tests.oracle import Spec, fields_of, instant_of
 
 from memstack import F, Memory
 from memstack.filters import And, Node, Or

@@ -20,7 +20,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from memstack.config.interpolate import Unset
-from memstack.config.lookup import PROVIDED, mode_of
+from memstack.config.lookup import PROVIDED, belongs, mode_of
 from memstack.errors import ConfigError, describe
 
 __all__ = ["SECTIONS", "Layer", "Merged", "env_name", "merge", "plain"]
@@ -80,10 +80,16 @@ class Merged:
 def plain(value: Any, where: str = "") -> Any:
     """Mappings as dicts, and models as the options that were set in them.
 
+    Args:
+        value: options, or the value of one.
+        where: dotted name of the option; empty for the whole.
+
     Raises:
-        ConfigError: a mapping has a key that is not text.
+        ConfigError: a mapping has a key that is not text; or a model is that of another section.
     """
     if isinstance(value, BaseModel):
+        if where in PROVIDED and not belongs(where, value):
+            raise ConfigError(where, f"is {describe(value)}, a model of another section", "Pass one of this section.")
         options = value.model_dump(exclude_unset=True, by_alias=True)
         named = {name: getattr(value, name, None) for name in ("provider", "mode")}  # defaults, most often
         return {**{name: word for name, word in named.items() if word is not None}, **options}
@@ -91,9 +97,7 @@ def plain(value: Any, where: str = "") -> Any:
         return value
     for key in value:
         if not isinstance(key, str):
-            raise ConfigError(
-                where or "config", f"has a key that is {describe(key)}, not text", "Name options by text."
-            )
+            raise ConfigError(where or "config", f"has a key that is {describe(key)}, not text", "Name options.")
     return {key: plain(item, f"{where}.{key}" if where else key) for key, item in value.items()}
 
 

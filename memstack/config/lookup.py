@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel
+
 from memstack.config.sections import (
     BuiltinEmbedder,
     ChromaEmbedded,
@@ -29,6 +31,7 @@ __all__ = [
     "DEFAULT_PROVIDER",
     "PROVIDED",
     "SectionName",
+    "belongs",
     "mode_of",
     "model_of",
     "parse_section",
@@ -118,6 +121,14 @@ def siblings(name: SectionName, key: str) -> dict[str, type[SectionConfig]]:
     }
 
 
+def belongs(name: str, section: BaseModel) -> bool:
+    """Whether a model is one of this section: an `OllamaLLM` is no embedder."""
+    if isinstance(section, StoreConfig) or name == "vector_store":
+        return isinstance(section, StoreConfig) and name == "vector_store"
+    others = [model for other in PROVIDED if other != name for model in BUILTIN[other].values()]
+    return isinstance(section, SectionConfig) and type(section) not in others
+
+
 def parse_section(name: SectionName, value: object) -> SectionConfig:
     """A section as a model; a model stays as it is.
 
@@ -125,7 +136,7 @@ def parse_section(name: SectionName, value: object) -> SectionConfig:
         ConfigError: it is neither a mapping nor a model of this section.
         pydantic.ValidationError: an option is wrong.
     """
-    if isinstance(value, SectionConfig) and _fits(name, value):
+    if isinstance(value, SectionConfig) and belongs(name, value):
         return value
     if not isinstance(value, Mapping):
         raise ConfigError(
@@ -175,13 +186,6 @@ def _is_ours(name: SectionName, provider: str, mode: object) -> bool:
     if mode is not None and name == "vector_store":
         return f"{provider}:{mode}" in BUILTIN[name]
     return any(key.partition(":")[0] == provider for key in BUILTIN[name])
-
-
-def _fits(name: SectionName, section: SectionConfig) -> bool:
-    if isinstance(section, StoreConfig) or name == "vector_store":
-        return isinstance(section, StoreConfig) and name == "vector_store"
-    others = [model for other in PROVIDED if other != name for model in BUILTIN[other].values()]
-    return type(section) not in others
 
 
 def _store_key(provider: str, section: Mapping[str, Any], known: list[str]) -> str:

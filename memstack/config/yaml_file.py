@@ -103,7 +103,8 @@ def _parse(data: bytes, shown: str) -> object:
 
 
 def _unparsable(error: yaml.MarkedYAMLError, data: bytes, shown: str) -> ConfigError:
-    mark = error.problem_mark or error.context_mark
+    unfinished = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
+    mark = (error.context_mark if unfinished else None) or error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 1
     text = data.decode("utf-8", errors="replace").splitlines()
     for number, content in enumerate(text[:line], start=1):

@@ -12,30 +12,29 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import qdrant_edge as edge
 
-from memstack import metadata as codec
 from memstack.config import QdrantEmbedded
 from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
-from memstack.instants import to_micros
-from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store, sort_value
-from memstack.stores.index import index_of
-from memstack.stores.qdrant_filters import PUSHDOWN, QdrantCompiler, number_key
+from memstack.stores.base import Capabilities, Fingerprint, Row, Scored
+from memstack.stores.qdrant_common import (
+    EXACT_UP_TO,
+    NOTES,
+    PUSHDOWN,
+    TIMES,
+    QdrantStore,
+    full_scan_kibibytes,
+    to_point,
+    to_row,
+)
 
-if TYPE_CHECKING:
-    from memstack.filters.visit import FilterCompiler
+__all__ = ["QdrantEdgeStore"]
 
-__all__ = ["EXACT_UP_TO", "QdrantEdgeStore"]
-
-EXACT_UP_TO: Final = 20_000
 _FORMAT: Final = 1
-_TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
 
@@ -95,15 +94,16 @@ class _Shard:
                 self.engine.close()
 
 
-class QdrantEdgeStore(Store):
+class QdrantEdgeStore(QdrantStore):
     """A collection in a folder of its own, opened by one process at a time."""
 
     config_model = QdrantEmbedded
+    words = _Words()
     capabilities = Capabilities(
         pushdown=PUSHDOWN,
         shared_by_processes=False,
         exact_up_to=EXACT_UP_TO,
-        notes=("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",),
+        notes=NOTES,
     )
 
     def __init__(self, path: str | os.PathLike[str], collection: str, dimensions: int) -> None:
@@ -112,7 +112,6 @@ class QdrantEdgeStore(Store):
         self.dimensions = dimensions
         self.folder = self.root / collection
         self.label = f"qdrant (embedded) at {self.folder}"
-        self._compiler = QdrantCompiler(_Words())
         self._closed = False
         _prepare(self.root, self.folder, self.label)
         self._shared = _Shard.acquire(self.folder, dimensions, self.label)
@@ -128,14 +127,10 @@ class QdrantEdgeStore(Store):
         """
         return cls(config.path, config.collection, dimensions)
 
-    @property
-    def compiler(self) -> FilterCompiler[Any]:
-        return self._compiler
-
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
-        points = [edge.Point(row.id, self._vector(row), _to_engine(row.payload)) for row in rows]
+        points = [edge.Point(row.id, self._checked_vector(row), to_point(row.payload)) for row in rows]
         if not points:
             return
         free = shutil.disk_usage(self.root).free
@@ -150,7 +145,7 @@ class QdrantEdgeStore(Store):
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         with self._call("read") as engine:
             found = engine.retrieve(list(ids), with_payload=True, with_vector=vectors)
-        return [_to_row(record) for record in found]
+        return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def remove(self, ids: Sequence[str]) -> None:
         with self._call("delete") as engine:
@@ -165,32 +160,7 @@ class QdrantEdgeStore(Store):
         )
         with self._call("search") as engine:
             found = engine.query(request)
-        return [Scored(_to_row(point), point.score) for point in found]
-
-    def native_scan(
-        self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int
-    ) -> list[Row]:
-        key = f"times.{field}"
-        rows: list[Row] = []
-        conditions = [condition]
-        if after is not None:
-            micros = to_micros(after[0])
-            rows = [row for row in self._tied(condition, key, micros, after[1], limit + 1) if row.id != after[1]]
-            conditions.append(_Words().between(key, "lt" if descending else "gt", float(micros)))
-        missing = limit - len(rows)
-        if missing <= 0:
-            return rows[:limit]
-        direction = edge.Direction.Desc if descending else edge.Direction.Asc
-        found = self._scroll(conditions, limit=missing + 1, order_by=edge.OrderBy(key, direction))
-        if len(found) > missing:
-            # The engine orders by the field alone, so the rows that tie with the last one are fetched by id.
-            last = sort_value(found[missing - 1], field)
-            found = [row for row in found[:missing] if sort_value(row, field) != last]
-            found.sort(key=lambda row: _sort_key(row, field, descending=descending))
-            found += self._tied(condition, key, to_micros(last), None, missing - len(found))
-        else:
-            found.sort(key=lambda row: _sort_key(row, field, descending=descending))
-        return rows + found
+        return [Scored(to_row(point.id, point.payload, None), point.score) for point in found]
 
     def native_count(self, condition: Any) -> int:
         with self._call("count") as engine:
@@ -254,31 +224,23 @@ class QdrantEdgeStore(Store):
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _vector(self, row: Row) -> list[float]:
-        if row.vector is None or len(row.vector) != self.dimensions:
-            got = "none" if row.vector is None else str(len(row.vector))
-            raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
-        return list(row.vector)
-
     def _scroll(
-        self, conditions: Sequence[Any], *, limit: int, offset: str | None = None, order_by: Any = None
+        self,
+        conditions: Sequence[Any],
+        *,
+        limit: int,
+        offset: str | None = None,
+        order: tuple[str, bool] | None = None,
     ) -> list[Row]:
+        directed = None
+        if order is not None:
+            directed = edge.OrderBy(order[0], edge.Direction.Desc if order[1] else edge.Direction.Asc)
         request = edge.ScrollRequest(
-            limit=limit,
-            offset=offset,
-            order_by=order_by,
-            filter=_filter(*conditions),
-            with_payload=True,
+            limit=limit, offset=offset, order_by=directed, filter=_filter(*conditions), with_payload=True
         )
         with self._call("scan") as engine:
             found, _ = engine.scroll(request)
-        return [_to_row(record) for record in found]
-
-    def _tied(self, condition: Any, key: str, micros: int, start: str | None, limit: int) -> list[Row]:
-        """`limit` rows whose instant is this one, by id from `start` on."""
-        words = _Words()
-        same = [words.between(key, "gte", float(micros)), words.between(key, "lte", float(micros))]
-        return self._scroll([condition, *same], limit=limit, offset=start) if limit > 0 else []
+        return [to_row(point.id, point.payload, None) for point in found]
 
     @contextmanager
     def _call(self, what: str) -> Iterator[edge.EdgeShard]:
@@ -330,52 +292,23 @@ def _load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
 
 
 def _edge_config(dimensions: int) -> edge.EdgeConfig:
-    # full_scan_threshold is in KiB of vectors: below it, every row that the filter leaves is compared.
-    kibibytes = EXACT_UP_TO * dimensions * 4 // 1024
     return edge.EdgeConfig(
         vectors=edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine),
-        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=kibibytes, payload_m=16),
+        hnsw_config=edge.HnswIndexConfig(
+            m=0, ef_construct=100, full_scan_threshold=full_scan_kibibytes(dimensions), payload_m=16
+        ),
     )
 
 
 def _indexes() -> dict[str, Any]:
     tenants = {name: edge.KeywordIndexParams(is_tenant=True) for name in SCOPE_FIELDS}
-    times = {f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in _TIMES}
+    times = {f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in TIMES}
     return {**tenants, "terms": edge.KeywordIndexParams(enable_hnsw=False), **times}
 
 
 def _filter(*conditions: Any) -> edge.Filter | None:
     given = [condition for condition in conditions if condition is not None]
     return edge.Filter(must=given) if given else None
-
-
-def _to_engine(payload: Payload) -> dict[str, Any]:
-    index = index_of(payload)
-    inside = {key: value for key, value in payload.items() if key != "data"}
-    return {
-        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
-        "data": payload.get("data", ""),
-        "body": codec.encode(inside),
-        "terms": index.terms,
-        "numbers": {key: number_key(value) for key, value in index.numbers.items()},
-        "instants": index.instants,
-        "times": index.times,
-    }
-
-
-def _to_row(record: edge.Record | edge.ScoredPoint) -> Row:
-    stored = record.payload or {}
-    vector = record.vector
-    return Row(
-        str(record.id),
-        {**codec.decode(stored["body"]), "data": stored["data"]},
-        vector if isinstance(vector, list) else None,  # type: ignore[arg-type]  # one unnamed dense vector
-    )
-
-
-def _sort_key(row: Row, field: SortField, *, descending: bool) -> tuple[int, str]:
-    micros = to_micros(sort_value(row, field))
-    return (-micros if descending else micros, row.id)
 
 
 @contextmanager

@@ -54,7 +54,9 @@ def test_collection_names_that_every_engine_takes(name: str) -> None:
     assert QdrantInMemory(collection=name).collection == name
 
 
-@pytest.mark.parametrize("name", ["", "a", "ab", "1ab", "_ab", "ab-", "ab_", "a b", "a.b", "a" * 49, "ab\n", "äbc", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["", "a", "ab", "1ab", "_ab", "ab-", "ab_", "a b", "a.b", "a" * 49, "ab\n", "äbc", "a/b"]
+)
 def test_other_collection_names_are_refused(name: str) -> None:
     """What one of the engines would refuse is refused for all."""
     with pytest.raises(ValidationError):
@@ -100,7 +102,8 @@ def test_ollama_host_is_read_as_ollama_reads_it(given: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", " ", "ftp://x", "http://", "http://a b", "http://a\\b", "http://a:x", "http://a:99999", "http://[::1"]
+    "address",
+    ["", " ", "ftp://x", "http://", "http://a b", "http://a\\b", "http://a:x", "http://a:99999", "http://[::1"],
 )
 @pytest.mark.parametrize("option", ["host", "base_url", "url"])
 def test_what_is_no_address_is_refused(option: str, address: str) -> None:
@@ -140,9 +143,7 @@ def test_other_urls_are_refused_for_postgres(url: str) -> None:
         PgvectorServer(url=url)  # type: ignore[arg-type]  # pyright: ignore
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"url": "http://a", "host": "b"}], ids=["neither", "both"]
-)
+@pytest.mark.parametrize("options", [{}, {"url": "http://a", "host": "b"}], ids=["neither", "both"])
 @pytest.mark.parametrize("model", [QdrantServer, PgvectorServer])
 def test_a_server_has_one_place(model: Any, options: dict[str, str]) -> None:
     """A server is named by a URL or by a host, not by both."""
@@ -220,7 +221,7 @@ def test_keep_alive(given: Any, meant: Any) -> None:
     assert OllamaLLM(model="m", keep_alive=given).keep_alive == meant
 
 
-@pytest.mark.parametrize("value", ["", "5", "m5", "5 minutes", 1.5, None][:1] + ["m5", "5 minutes", 1.5, None])
+@pytest.mark.parametrize("value", ["", "m5", "5 minutes", "5 m", 1.5, None])
 def test_other_keep_alives_are_refused(value: Any) -> None:
     """A duration without a unit, or with one that Ollama does not know, is refused."""
     with pytest.raises(ValidationError):

@@ -99,7 +99,10 @@ def test_libpq_takes_hosts_from_the_environment(variable: str, found: str, monke
         ("postgresql://u@h/d", "postgresql://u@h/d"),
         ("https://hunter2@h/d", "https://**********@h/d"),
         ("u:hunter2@h:1", "u:**********@h:1"),
-        ("postgresql://h/d?sslmode=require&sslpassword=hunter2", "postgresql://h/d?sslmode=require&sslpassword=**********"),
+        (
+            "postgresql://h/d?sslmode=require&sslpassword=hunter2",
+            "postgresql://h/d?sslmode=require&sslpassword=**********",
+        ),
         ("https://h/v1?api_key=hunter2&x=1", "https://h/v1?api_key=**********&x=1"),
         ("host", "host"),
         ("", ""),

@@ -1,25 +1,45 @@
-"""Filters as Qdrant conditions: one compiler for the engine in process and for servers.
+"""What Qdrant in this process and Qdrant on a server share: points, filters, and the order of listings.
 
-The two name their classes differently, so the compiler is written against `Vocabulary`, which each store fills.
+The two clients name their classes differently, so the compiler is written against `Vocabulary`, which each store fills.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Protocol
 
-from memstack.errors import InvalidInput
+from memstack import metadata as codec
+from memstack.errors import InvalidInput, StoreError
 from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.ids import canonical_id
 from memstack.instants import as_instant, to_micros
+from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.index import EXACT, eq_term, exists_term, member_term, path_key
+from memstack.stores.base import Row, SortField, Store, sort_value
+from memstack.stores.index import EXACT, eq_term, exists_term, index_of, member_term, path_key
 
-__all__ = ["PUSHDOWN", "QdrantCompiler", "Vocabulary", "number_key"]
+__all__ = [
+    "EXACT_UP_TO",
+    "NOTES",
+    "PUSHDOWN",
+    "TIMES",
+    "QdrantCompiler",
+    "QdrantStore",
+    "Vocabulary",
+    "full_scan_kibibytes",
+    "number_key",
+    "to_point",
+    "to_row",
+]
 
+EXACT_UP_TO: Final = 20_000
+TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
+NOTES: Final = ("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",)
 PUSHDOWN: Final = frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"})
 
 
@@ -171,3 +191,99 @@ def _ids(values: Sequence[Scalar]) -> list[str]:
         except InvalidInput:
             continue
     return found
+
+
+def full_scan_kibibytes(dimensions: int) -> int:
+    """Qdrant's ``full_scan_threshold``: below so many KiB of vectors, every row that the filter leaves is compared."""
+    return EXACT_UP_TO * dimensions * 4 // 1024
+
+
+class QdrantStore(Store):
+    """A Qdrant collection, wherever the engine runs. A subclass scrolls, and the rest of the contract.
+
+    Attributes:
+        words: the client's vocabulary.
+    """
+
+    words: Vocabulary
+
+    @property
+    def compiler(self) -> QdrantCompiler:
+        return QdrantCompiler(self.words)
+
+    @abstractmethod
+    def _scroll(
+        self,
+        conditions: Sequence[Any],
+        *,
+        limit: int,
+        offset: str | None = None,
+        order: tuple[str, bool] | None = None,
+    ) -> list[Row]:
+        """`limit` rows where all conditions hold (None among them says nothing).
+
+        Sorted by id from `offset` on, or by `order`: the key of an integer and whether it descends.
+        """
+
+    def native_scan(
+        self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Row]:
+        """Qdrant orders by the field alone: rows that tie with the first or the last are fetched by id."""
+        key = f"times.{field}"
+        rows: list[Row] = []
+        conditions = [condition]
+        if after is not None:
+            micros = to_micros(after[0])
+            rows = [row for row in self._tied(condition, key, micros, after[1], limit + 1) if row.id != after[1]]
+            conditions.append(self.words.between(key, "lt" if descending else "gt", float(micros)))
+        missing = limit - len(rows)
+        if missing <= 0:
+            return rows[:limit]
+        found = self._scroll(conditions, limit=missing + 1, order=(key, descending))
+        cut = len(found) > missing
+        last = sort_value(found[missing - 1], field) if cut else None
+        whole = [row for row in found[:missing] if sort_value(row, field) != last]
+        whole.sort(key=lambda row: _sort_key(row, field, descending=descending))
+        if last is not None:
+            whole += self._tied(condition, key, to_micros(last), None, missing - len(whole))
+        return rows + whole
+
+    def _tied(self, condition: Any, key: str, micros: int, start: str | None, limit: int) -> list[Row]:
+        """`limit` rows whose instant is this one, by id from `start` on."""
+        same = [self.words.between(key, op, float(micros)) for op in ("gte", "lte")]
+        return self._scroll([condition, *same], limit=limit, offset=start) if limit > 0 else []
+
+    def _checked_vector(self, row: Row) -> list[float]:
+        if row.vector is None or len(row.vector) != self.dimensions:
+            got = "none" if row.vector is None else str(len(row.vector))
+            raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
+        return list(row.vector)
+
+
+def to_point(payload: Payload) -> dict[str, Any]:
+    """A payload as the point keeps it: the text, the owner, everything else as one text, and the index beside it."""
+    index = index_of(payload)
+    return {
+        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
+        "data": payload.get("data", ""),
+        "body": codec.encode({key: value for key, value in payload.items() if key != "data"}),
+        "terms": index.terms,
+        "numbers": {key: number_key(value) for key, value in index.numbers.items()},
+        "instants": index.instants,
+        "times": index.times,
+    }
+
+
+def to_row(point_id: object, stored: Mapping[str, Any] | None, vector: object) -> Row:
+    """A point as a row."""
+    content = stored or {}
+    return Row(
+        str(point_id),
+        {**codec.decode(content["body"]), "data": content["data"]},
+        vector if isinstance(vector, list) else None,
+    )
+
+
+def _sort_key(row: Row, field: SortField, *, descending: bool) -> tuple[int, str]:
+    micros = to_micros(sort_value(row, field))
+    return (-micros if descending else micros, row.id)

@@ -1,0 +1,233 @@
+"""The verbs: ``add``, ``search``, ``list``, ``show``, ``update``, ``delete``, ``history``, ``stats``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from memstack.cli import exits
+from memstack.cli.options import (
+    AgentOption,
+    CategoryOption,
+    ExpiresOption,
+    FilterOption,
+    IdArgument,
+    MetadataOption,
+    RunOption,
+    UserOption,
+    read_expiry,
+    read_filters,
+    read_metadata,
+    scope_of,
+)
+from memstack.cli.output import literal
+from memstack.cli.rendering import fields_of, show_added, show_changes, show_fields, show_hits, show_memories
+from memstack.cli.session import Session
+from memstack.errors import InvalidInput
+from memstack.records import Order
+
+__all__ = ["add", "delete", "history", "list_", "search", "show", "stats", "update"]
+
+
+def add(
+    session: Session,
+    text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What was said.", show_default=False)],
+    user: UserOption = None,
+    agent: AgentOption = None,
+    run: RunOption = None,
+    category: CategoryOption = None,
+    metadata: MetadataOption = None,
+    role: Annotated[str, typer.Option("--role", help="Who said it: user, assistant, system, tool, developer.")] = "user",
+    name: Annotated[str | None, typer.Option("--name", help="Which of them said it.")] = None,
+    occurred_at: Annotated[
+        str | None, typer.Option("--occurred-at", metavar="TIME", help="When it was said: ISO 8601. Default: now.")
+    ] = None,
+    expires_at: ExpiresOption = None,
+    infer: Annotated[
+        bool | None,
+        typer.Option(
+            "--infer/--verbatim",
+            help="Let the language model draw facts out of it, or store it as said. Default: whether one is configured.",
+        ),
+    ] = None,
+) -> None:
+    """Remember what was said; each TEXT is a message.
+
+    Equal memories are stored once. As with the library, messages of other roles than `remember_roles` (default: user)
+    are skipped where no language model is used. Exit code 3 where something failed.
+    """
+    scope = scope_of(user, agent, run)
+    fields = read_metadata(metadata, category)
+    messages: list[dict[str, Any]] = [
+        {"role": role, "content": part, "name": name, "occurred_at": occurred_at} for part in text
+    ]
+    expiry = None if expires_at is None else read_expiry(expires_at)
+    with session.memory() as memory:
+        result = memory.add(messages, **scope, metadata=fields, infer=infer, expires_at=expiry)
+    session.output.result(result.to_dict(), lambda console: show_added(console, result))
+    if result.failed:
+        raise typer.Exit(exits.PARTLY)
+
+
+def search(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="What to look for; '' for the newest memories.", show_default=False)],
+    user: UserOption = None,
+    agent: AgentOption = None,
+    run: RunOption = None,
+    filters: FilterOption = None,
+    category: CategoryOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many at most.")] = 10,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Least score, 0 to 1.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell how each was found.")] = False,
+) -> None:
+    """Find the memories that fit a query best, with their scores from 0 to 1."""
+    scope = scope_of(user, agent, run, needed=filters is None)
+    where = read_filters(filters, category)
+    with session.memory() as memory:
+        hits = memory.search(query, **scope, filters=where, limit=limit, threshold=threshold, explain=explain)
+    session.output.result({"hits": [hit.to_dict() for hit in hits]}, lambda console: show_hits(console, hits))
+
+
+def list_(
+    session: Session,
+    user: UserOption = None,
+    agent: AgentOption = None,
+    run: RunOption = None,
+    filters: FilterOption = None,
+    category: CategoryOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many on a page.")] = 20,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Where the page before ended.")] = None,
+    order: Annotated[
+        str,
+        typer.Option("--order", help="created_at, updated_at or occurred_at; with a leading '-' the newest first."),
+    ] = "-created_at",
+    everything: Annotated[bool, typer.Option("--all", help="All of them, in place of a page.")] = False,
+) -> None:
+    """List memories, page by page."""
+    if everything and cursor is not None:
+        raise InvalidInput("--cursor", "stands beside --all, which begins at the beginning", "Drop one of the two.")
+    scope = scope_of(user, agent, run, needed=filters is None)
+    where = read_filters(filters, category)
+    by: Order = order  # type: ignore[assignment]  # checked by the gateway
+    with session.memory() as memory:
+        if not everything:
+            page = memory.get_all(**scope, filters=where, limit=limit, cursor=cursor, order=by)
+            session.output.result(page.to_dict(), lambda console: show_memories(console, page))
+            if page.next_cursor is not None:
+                session.output.note(f"There are more: --cursor {page.next_cursor}")
+        elif session.output.json:
+            found = [item.to_dict() for item in memory.iter_all(**scope, filters=where, order=by)]
+            session.output.result({"memories": found, "next_cursor": None}, lambda _: None)
+        else:
+            show_memories(session.output.console, memory.iter_all(**scope, filters=where, order=by))
+
+
+def show(
+    session: Session, id_: IdArgument, user: UserOption = None, agent: AgentOption = None, run: RunOption = None
+) -> None:
+    """Show everything about a memory. With a scope, only one of that scope is found."""
+    with session.memory() as memory:
+        found = memory.get(id_, **scope_of(user, agent, run, needed=False))
+    session.output.result(found.to_dict(), lambda console: show_fields(console, fields_of(found)))
+
+
+def update(
+    session: Session,
+    id_: IdArgument,
+    text: Annotated[str | None, typer.Option("--text", help="The new text.")] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option("--metadata", "-m", metavar="JSON", help="Fields to set; null removes one, the others stay."),
+    ] = None,
+    category: CategoryOption = None,
+    expires_at: Annotated[
+        str | None, typer.Option("--expires-at", metavar="TIME", help="From when on it is hidden: ISO 8601, or 'never'.")
+    ] = None,
+    user: UserOption = None,
+    agent: AgentOption = None,
+    run: RunOption = None,
+) -> None:
+    """Change a memory. With a scope, only one of that scope is found."""
+    changes: dict[str, Any] = {"text": text, "metadata": read_metadata(metadata, category)}
+    if expires_at is not None:
+        changes["expires_at"] = read_expiry(expires_at)
+    if all(value is None for value in changes.values()) and "expires_at" not in changes:
+        raise InvalidInput("update", "nothing to change is given", "Pass --text, --metadata or --expires-at.")
+    with session.memory() as memory:
+        changed = memory.update(id_, **changes, **scope_of(user, agent, run, needed=False))
+    session.output.result(changed.to_dict(), lambda console: show_memories(console, [changed]))
+
+
+def delete(
+    session: Session,
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="The id of a memory.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All memories of the scope, in place of one.")] = False,
+    user: UserOption = None,
+    agent: AgentOption = None,
+    run: RunOption = None,
+    filters: FilterOption = None,
+    category: CategoryOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a memory, or with --all those of a scope (it asks first). Their history stays."""
+    if (id_ is None) == (not everything):
+        raise InvalidInput("delete", "takes an ID or --all, one of the two", "See memstack delete --help.")
+    scope = scope_of(user, agent, run, needed=everything)
+    where = read_filters(filters, category)
+    if id_ is not None:
+        if where is not None:
+            raise InvalidInput("--filter", "stands beside an ID", "Drop it, or pass --all in place of the ID.")
+        with session.memory() as memory:
+            memory.delete(id_, **scope)
+        session.output.result({"deleted": 1}, lambda console: console.print("Deleted 1 memory."))
+        return
+    if not yes:
+        named = ", ".join(f"{key.removesuffix('_id')} {value}" for key, value in scope.items() if value is not None)
+        _ask(f"Delete all memories of {named}{' for which the filter holds' if where is not None else ''}?")
+    with session.memory() as memory:
+        count = memory.delete_all(**scope, filters=where)
+    session.output.result({"deleted": count}, lambda console: console.print(f"Deleted {_count(count, 'memory')}."))
+
+
+def history(
+    session: Session, id_: IdArgument, user: UserOption = None, agent: AgentOption = None, run: RunOption = None
+) -> None:
+    """Show the changes of a memory, oldest first; also of one that was deleted."""
+    with session.memory() as memory:
+        changes = memory.history(id_, **scope_of(user, agent, run, needed=False))
+    session.output.result(
+        {"changes": [change.to_dict() for change in changes]}, lambda console: show_changes(console, changes)
+    )
+
+
+def stats(session: Session) -> None:
+    """Show figures: the engine and how many memories it holds, the embedder, the model, the history."""
+    with session.memory() as memory:
+        found = memory.stats()
+
+    def fields(console: Console) -> None:
+        show_fields(console, {f"{part}.{name}": value for part, values in found.items() for name, value in values.items()})
+
+    session.output.result(found, fields)
+
+
+def _ask(question: str) -> None:
+    """Ask; leave where the answer is no.
+
+    Raises:
+        InvalidInput: nobody is there to answer.
+    """
+    try:
+        agreed = typer.confirm(literal(question).plain, err=True)
+    except typer.Abort:
+        raise InvalidInput("--yes", "is not given, and there was no answer", "Pass --yes to delete without a question.") from None
+    if not agreed:
+        typer.echo("Nothing was deleted.", err=True)
+        raise typer.Exit(exits.FAILED)
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what.removesuffix('y')}ies"

@@ -1,0 +1,133 @@
+"""Memories, hits and outcomes for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from memstack.cli.output import literal
+
+if TYPE_CHECKING:
+    from memstack.records import AddResult, Change, Hit, Memory
+
+__all__ = ["fields_of", "moment", "show_added", "show_changes", "show_fields", "show_hits", "show_memories"]
+
+_LONGEST: Final = 500
+
+
+def moment(instant: datetime) -> str:
+    """An instant, to the minute."""
+    return f"{instant.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def show_hits(console: Console, hits: Sequence[Hit]) -> None:
+    """Print what a search found, best first."""
+    grid = _grid(3)
+    for place, hit in enumerate(hits, 1):
+        lines = [_described(hit)]
+        if hit.explain is not None:
+            lines.append(literal(json.dumps(dict(hit.explain), ensure_ascii=False, default=str), style="dim"))
+        grid.add_row(f"{place}.", Text(f"{hit.score:.3f}", style="green"), Group(*lines))
+    console.print(grid if hits else "Nothing found.")
+
+
+def show_memories(console: Console, memories: Iterable[Memory]) -> int:
+    """Print memories one after the other, as they come; returns how many."""
+    count = 0
+    for memory in memories:
+        count += 1
+        console.print(_described(memory))
+    return count
+
+
+def show_added(console: Console, result: AddResult) -> None:
+    """Print what became of messages."""
+    grid = _grid(2)
+    for memory in result.stored:
+        grid.add_row(Text("stored", style="green"), _described(memory))
+    for skipped in result.skipped:
+        there = f" {skipped.memory_id}" if skipped.memory_id else ""
+        grid.add_row(Text("skipped", style="yellow"), literal(f"{skipped.detail}{there}"))
+    for failed in result.failed:
+        grid.add_row(Text("failed", style="red"), literal(failed.reason))
+    for conflict in result.conflicts:
+        grid.add_row(Text("conflict", style="yellow"), Group(literal(conflict.reason), _described(conflict.memory)))
+    console.print(grid)
+
+
+def show_changes(console: Console, changes: Sequence[Change]) -> None:
+    """Print the history of a memory, oldest first."""
+    grid = Table("when", "what", "text", "metadata", "who", header_style="bold")
+    for change in changes:
+        grid.add_row(
+            moment(change.at),
+            change.event,
+            _turn(change.old_text, change.new_text),
+            _turn(_pairs(change.old_metadata), _pairs(change.new_metadata)),
+            literal(change.actor or ""),
+        )
+    console.print(grid)
+
+
+def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
+    """Print names and values."""
+    grid = _grid(2)
+    for name, value in fields.items():
+        grid.add_row(Text(name, style="bold"), literal(value if isinstance(value, str) else _scalar(value)))
+    console.print(grid)
+
+
+def fields_of(memory: Memory) -> dict[str, Any]:
+    """Everything about a memory, by name."""
+    found = memory.to_dict()
+    metadata = found.pop("metadata", {})
+    sources = found.pop("source", [])
+    named = {f"metadata.{name}": value for name, value in metadata.items()}
+    said = {f"source[{i}]": _pairs(source) for i, source in enumerate(sources)}
+    return {**found, **named, **said}
+
+
+def _grid(columns: int) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    for _ in range(columns - 1):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold", ratio=1)
+    return grid
+
+
+def _described(memory: Memory) -> Group:
+    """A memory in two or three lines: its text; when and whose; its metadata and id."""
+    text = memory.text
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}… ({len(text):,} characters)"
+    about = [moment(memory.occurred_at), *(f"{name} {value}" for name, value in _owners(memory))]
+    if memory.source and memory.source[0].name:
+        about.append(f"said by {memory.source[0].name}")
+    lines = [literal(text), literal(", ".join(about), style="dim")]
+    if memory.metadata:
+        lines.append(literal(_pairs(memory.metadata), style="cyan"))
+    return Group(*lines, literal(memory.id, style="dim"))
+
+
+def _owners(memory: Memory) -> list[tuple[str, str]]:
+    return [(name.removesuffix("_id"), value) for name, value in memory.scope.as_dict().items()]
+
+
+def _pairs(metadata: Mapping[str, Any] | None) -> str:
+    return "" if metadata is None else "  ".join(f"{name}={_scalar(value)}" for name, value in metadata.items())
+
+
+def _scalar(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _turn(old: str | None, new: str | None) -> Text:
+    if old is None or new is None or old == new:
+        return literal((new if new is not None else old) or "", style="strike" if new is None else "")
+    return Text("\n").join([literal(old, style="strike"), literal(new)])

@@ -1,0 +1,347 @@
+"""Qdrant on a server or cluster, and the client's own ``:memory:`` mode for tests.
+
+The same points, filters and listings as the embedded engine's. A collection is indexed by tenant when it is made.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar, Final, TypeVar
+
+import grpc
+import httpx
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from memstack.config import QdrantInMemory, QdrantServer
+from memstack.errors import MemstackError, StoreError
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.base import Capabilities, Fingerprint, Row, Scored
+from memstack.stores.qdrant_common import (
+    EXACT_UP_TO,
+    NOTES,
+    PUSHDOWN,
+    TIMES,
+    QdrantStore,
+    full_scan_kibibytes,
+    to_point,
+    to_row,
+)
+from memstack.stores.remote import retrying
+
+__all__ = ["QdrantMemoryStore", "QdrantServerStore"]
+
+T = TypeVar("T")
+_MANIFESTS: Final = "memstack_manifests"  # one point for each collection: what filled it
+_BATCH: Final = 500  # points in one request: well below the server's limit of 32 MiB
+_UNAUTHORISED: Final = (401, 403)
+
+
+class _Words:
+    """`Vocabulary` in qdrant-client's models."""
+
+    def match(self, key: str, values: Sequence[str]) -> Any:
+        match = models.MatchValue(value=values[0]) if len(values) == 1 else models.MatchAny(any=list(values))
+        return models.FieldCondition(key=key, match=match)
+
+    def between(self, key: str, op: str, bound: float) -> Any:
+        return models.FieldCondition(key=key, range=models.Range(**{op: bound}))
+
+    def ids(self, ids: Sequence[str]) -> Any:
+        return models.HasIdCondition(has_id=list(ids))
+
+    def all(self, conditions: Sequence[Any]) -> Any:
+        return models.Filter(must=list(conditions))
+
+    def any(self, conditions: Sequence[Any]) -> Any:
+        return models.Filter(should=list(conditions))
+
+    def none(self, condition: Any) -> Any:
+        return models.Filter(must_not=[condition])
+
+
+class QdrantServerStore(QdrantStore):
+    """A collection on a Qdrant server."""
+
+    config_model: ClassVar[type[QdrantServer | QdrantInMemory]] = QdrantServer
+    words = _Words()
+    capabilities = Capabilities(pushdown=PUSHDOWN, shared_by_processes=True, exact_up_to=EXACT_UP_TO, notes=NOTES)
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        label: str,
+        collection: str,
+        dimensions: int,
+        *,
+        owner: bool = True,
+        lock: threading.RLock | None = None,
+        creation: dict[str, int] | None = None,
+    ) -> None:
+        self.client = client
+        self.label = label
+        self.collection = collection
+        self.dimensions = dimensions
+        self._owner = owner
+        self._lock = lock
+        self._creation = creation or {}
+        self._local = lock is not None
+        self._closed = False
+        self._prepare()
+
+    @classmethod
+    def open(cls, config: Any, *, dimensions: int) -> QdrantServerStore:
+        """Connect to the server that a config section names, and make the collection when it is missing.
+
+        Raises:
+            StoreError: the server cannot be reached, refuses the key, or has a collection of this name that memstack
+                did not make.
+        """
+        key = config.api_key.get_secret_value() if config.api_key is not None else None
+        place = {"url": config.url} if config.url is not None else {"host": config.host, "port": config.port}
+        https = {} if config.https is None else {"https": config.https}
+        client = QdrantClient(
+            **place,
+            **https,
+            grpc_port=config.grpc_port,
+            prefer_grpc=config.prefer_grpc,
+            api_key=key,
+            timeout=config.timeout,
+            check_compatibility=False,
+        )
+        names = ("shard_number", "replication_factor", "write_consistency_factor")
+        creation = {name: value for name in names if (value := getattr(config, name)) is not None}
+        at = config.url if config.url is not None else f"{config.host}:{config.port}"
+        try:
+            return cls(client, f"qdrant (server) at {at}", config.collection, dimensions, creation=creation)
+        except BaseException:
+            client.close()
+            raise
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        points = [
+            models.PointStruct(id=row.id, vector=self._checked_vector(row), payload=to_point(row.payload))
+            for row in rows
+        ]
+        for start in range(0, len(points), _BATCH):
+            some = points[start : start + _BATCH]
+            self._call("write", lambda some=some: self.client.upsert(self.collection, some, wait=True))  # type: ignore[misc]
+
+    def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        found = self._call(
+            "read", lambda: self.client.retrieve(self.collection, list(ids), with_payload=True, with_vectors=vectors)
+        )
+        return [to_row(point.id, point.payload, point.vector) for point in found]
+
+    def remove(self, ids: Sequence[str]) -> None:
+        selector = models.PointIdsList(points=list(ids))
+        self._call("delete", lambda: self.client.delete(self.collection, selector, wait=True))
+
+    def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
+        found = self._call(
+            "search",
+            lambda: self.client.query_points(
+                self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=True
+            ),
+        )
+        return [Scored(to_row(point.id, point.payload, None), point.score) for point in found.points]
+
+    def native_count(self, condition: Any) -> int:
+        answer = self._call(
+            "count", lambda: self.client.count(self.collection, count_filter=_filter(condition), exact=True)
+        )
+        return answer.count
+
+    def clear(self) -> None:
+        self._call(
+            "clear",
+            lambda: self.client.delete(self.collection, models.FilterSelector(filter=models.Filter()), wait=True),
+        )
+
+    # -- the collection --------------------------------------------------------------------------
+
+    def read_fingerprint(self) -> Fingerprint | None:
+        def read() -> list[Any]:
+            if not self.client.collection_exists(_MANIFESTS):
+                return []
+            return self.client.retrieve(_MANIFESTS, [self._manifest_id], with_payload=True)
+
+        for point in self._call("read", read):
+            stored = point.payload or {}
+            return Fingerprint(stored["provider"], stored["model"], stored["dimensions"])
+        return None
+
+    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        payload = {
+            "collection": self.collection,
+            "provider": fingerprint.provider,
+            "model": fingerprint.model,
+            "dimensions": fingerprint.dimensions,
+        }
+        point = models.PointStruct(id=self._manifest_id, vector=[1.0], payload=payload)
+
+        def write() -> None:
+            if not self.client.collection_exists(_MANIFESTS):
+                params = models.VectorParams(size=1, distance=models.Distance.DOT)
+                self.client.create_collection(_MANIFESTS, vectors_config=params)
+            self.client.upsert(_MANIFESTS, [point], wait=True)
+
+        self._call("write", write)
+
+    def sibling(self, suffix: str) -> QdrantServerStore:
+        sibling = QdrantServerStore(
+            self.client,
+            self.label,
+            f"{self.collection}_{suffix}",
+            self.dimensions,
+            owner=False,
+            lock=self._lock,
+            creation=self._creation,
+        )
+        if sibling.read_fingerprint() is None and (mine := self.read_fingerprint()) is not None:
+            sibling.write_fingerprint(mine)
+        return sibling
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._owner:
+                self.client.close()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    @property
+    def _manifest_id(self) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"memstack:{self.collection}"))
+
+    def _prepare(self) -> None:
+        exists = self._call("open", lambda: self.client.collection_exists(self.collection))
+        if not exists:
+            self._call("create the collection", self._create)
+        elif self.read_fingerprint() is None and self.native_count(None) > 0:
+            raise StoreError(
+                self.label,
+                f"the collection {self.collection!r} is there, and memstack did not make it",
+                "It was left as it is. Choose another name with `vector_store.collection`.",
+            )
+        if not self._local:
+            for name, schema in _indexes().items():
+                self._call("index", lambda name=name, schema=schema: self._index(name, schema))  # type: ignore[misc]
+
+    def _create(self) -> None:
+        self.client.create_collection(
+            self.collection,
+            vectors_config=models.VectorParams(size=self.dimensions, distance=models.Distance.COSINE),
+            hnsw_config=models.HnswConfigDiff(
+                m=0, payload_m=16, full_scan_threshold=full_scan_kibibytes(self.dimensions)
+            ),
+            **self._creation,  # type: ignore[arg-type]
+        )
+
+    def _index(self, name: str, schema: Any) -> None:
+        self.client.create_payload_index(self.collection, name, field_schema=schema, wait=True)
+
+    def _scroll(
+        self,
+        conditions: Sequence[Any],
+        *,
+        limit: int,
+        offset: str | None = None,
+        order: tuple[str, bool] | None = None,
+    ) -> list[Row]:
+        directed = None
+        if order is not None:
+            direction = models.Direction.DESC if order[1] else models.Direction.ASC
+            directed = models.OrderBy(key=order[0], direction=direction)
+        found, _ = self._call(
+            "scan",
+            lambda: self.client.scroll(
+                self.collection,
+                scroll_filter=_filter(*conditions),
+                limit=limit,
+                offset=offset,
+                order_by=directed,
+                with_payload=True,
+            ),
+        )
+        return [to_row(point.id, point.payload, None) for point in found]
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
+
+        def translated() -> T:
+            try:
+                with self._lock or nullcontext():
+                    return call()
+            except MemstackError:
+                raise
+            except Exception as error:
+                raise _ours(error, self.label, what) from error
+
+        return retrying(translated)
+
+
+class QdrantMemoryStore(QdrantServerStore):
+    """qdrant-client's own engine in Python, without a server. Nothing outlives it. It is not safe under threads by
+    itself, so calls take turns."""
+
+    config_model = QdrantInMemory
+    capabilities = Capabilities(
+        pushdown=PUSHDOWN, shared_by_processes=False, notes=("For tests: it compares with every row there is.",)
+    )
+
+    @classmethod
+    def open(cls, config: Any, *, dimensions: int) -> QdrantMemoryStore:
+        return cls(
+            QdrantClient(":memory:"), "qdrant (memory)", config.collection, dimensions, lock=threading.RLock()
+        )
+
+
+def _indexes() -> dict[str, Any]:
+    tenants = {
+        name: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True) for name in SCOPE_FIELDS
+    }
+    terms = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+    times = {
+        f"times.{name}": models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
+        for name in TIMES
+    }
+    return {**tenants, "terms": terms, **times}
+
+
+def _filter(*conditions: Any) -> models.Filter | None:
+    given = [condition for condition in conditions if condition is not None]
+    return models.Filter(must=given) if given else None
+
+
+def _ours(error: Exception, label: str, what: str) -> StoreError:
+    """The client's exceptions as ours. Messages of the server are kept short: they can quote what was sent."""
+    if isinstance(error, UnexpectedResponse):
+        status = error.status_code or 0
+        if status in _UNAUTHORISED:
+            return StoreError(
+                label, f"cannot {what}: the server refuses the key (HTTP {status})", "Set `vector_store.api_key`."
+            )
+        again = status in (408, 429) or status >= 500  # noqa: PLR2004
+        return StoreError(label, f"cannot {what}: HTTP {status} {error.reason_phrase}", retryable=again)
+    if isinstance(error, (ResponseHandlingException, httpx.HTTPError, ConnectionError)):
+        return StoreError(
+            label,
+            f"cannot {what}: the server cannot be reached",
+            "Is it running there? See `vector_store.url`.",
+            retryable=True,
+        )
+    if isinstance(error, grpc.RpcError):
+        code = getattr(error, "code", lambda: None)()
+        name = getattr(code, "name", "UNKNOWN")
+        if name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            return StoreError(label, f"cannot {what}: the server refuses the key", "Set `vector_store.api_key`.")
+        again = name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+        return StoreError(label, f"cannot {what}: gRPC {name}", retryable=again)
+    return StoreError(label, f"cannot {what}: {type(error).__name__}")
