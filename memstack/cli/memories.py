@@ -34,12 +34,15 @@ __all__ = ["add", "delete", "history", "list_", "search", "show", "stats", "upda
 def add(
     session: Session,
     text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What was said.", show_default=False)],
+    *,
     user: UserOption = None,
     agent: AgentOption = None,
     run: RunOption = None,
     category: CategoryOption = None,
     metadata: MetadataOption = None,
-    role: Annotated[str, typer.Option("--role", help="Who said it: user, assistant, system, tool, developer.")] = "user",
+    role: Annotated[
+        str, typer.Option("--role", help="Who said it: user, assistant, system, tool, developer.")
+    ] = "user",
     name: Annotated[str | None, typer.Option("--name", help="Which of them said it.")] = None,
     occurred_at: Annotated[
         str | None, typer.Option("--occurred-at", metavar="TIME", help="When it was said: ISO 8601. Default: now.")
@@ -49,7 +52,7 @@ def add(
         bool | None,
         typer.Option(
             "--infer/--verbatim",
-            help="Let the language model draw facts out of it, or store it as said. Default: whether one is configured.",
+            help="Let the language model draw facts out of it, or store it as said. Default: if one is configured.",
         ),
     ] = None,
 ) -> None:
@@ -74,6 +77,7 @@ def add(
 def search(
     session: Session,
     query: Annotated[str, typer.Argument(help="What to look for; '' for the newest memories.", show_default=False)],
+    *,
     user: UserOption = None,
     agent: AgentOption = None,
     run: RunOption = None,
@@ -93,6 +97,7 @@ def search(
 
 def list_(
     session: Session,
+    *,
     user: UserOption = None,
     agent: AgentOption = None,
     run: RunOption = None,
@@ -137,6 +142,7 @@ def show(
 def update(
     session: Session,
     id_: IdArgument,
+    *,
     text: Annotated[str | None, typer.Option("--text", help="The new text.")] = None,
     metadata: Annotated[
         str | None,
@@ -144,7 +150,8 @@ def update(
     ] = None,
     category: CategoryOption = None,
     expires_at: Annotated[
-        str | None, typer.Option("--expires-at", metavar="TIME", help="From when on it is hidden: ISO 8601, or 'never'.")
+        str | None,
+        typer.Option("--expires-at", metavar="TIME", help="From when on it is hidden: ISO 8601, or 'never'."),
     ] = None,
     user: UserOption = None,
     agent: AgentOption = None,
@@ -164,6 +171,7 @@ def update(
 def delete(
     session: Session,
     id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="The id of a memory.", show_default=False)] = None,
+    *,
     everything: Annotated[bool, typer.Option("--all", help="All memories of the scope, in place of one.")] = False,
     user: UserOption = None,
     agent: AgentOption = None,
@@ -185,7 +193,7 @@ def delete(
         session.output.result({"deleted": 1}, lambda console: console.print("Deleted 1 memory."))
         return
     if not yes:
-        named = ", ".join(f"{key.removesuffix('_id')} {value}" for key, value in scope.items() if value is not None)
+        named = ", ".join(f"{key.removesuffix('_id')} {value}" for key, value in scope.items() if value)
         _ask(f"Delete all memories of {named}{' for which the filter holds' if where is not None else ''}?")
     with session.memory() as memory:
         count = memory.delete_all(**scope, filters=where)
@@ -209,7 +217,9 @@ def stats(session: Session) -> None:
         found = memory.stats()
 
     def fields(console: Console) -> None:
-        show_fields(console, {f"{part}.{name}": value for part, values in found.items() for name, value in values.items()})
+        show_fields(
+            console, {f"{part}.{name}": value for part, values in found.items() for name, value in values.items()}
+        )
 
     session.output.result(found, fields)
 
@@ -223,7 +233,9 @@ def _ask(question: str) -> None:
     try:
         agreed = typer.confirm(literal(question).plain, err=True)
     except typer.Abort:
-        raise InvalidInput("--yes", "is not given, and there was no answer", "Pass --yes to delete without a question.") from None
+        raise InvalidInput(
+            "--yes", "is not given, and there was no answer", "Pass --yes to delete without a question."
+        ) from None
     if not agreed:
         typer.echo("Nothing was deleted.", err=True)
         raise typer.Exit(exits.FAILED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import typer
 
@@ -20,6 +20,7 @@ __all__ = [
     "IdArgument",
     "MetadataOption",
     "RunOption",
+    "ScopeIds",
     "UserOption",
     "read_expiry",
     "read_filters",
@@ -37,7 +38,8 @@ AgentOption = Annotated[
     str | None, typer.Option("--agent", metavar="ID", help="Of this agent.", rich_help_panel=_WHOSE)
 ]
 RunOption = Annotated[
-    str | None, typer.Option("--run", metavar="ID", help="Of this run: a session, a conversation.", rich_help_panel=_WHOSE)
+    str | None,
+    typer.Option("--run", metavar="ID", help="Of this run: a session, a conversation.", rich_help_panel=_WHOSE),
 ]
 FilterOption = Annotated[
     str | None,
@@ -56,12 +58,22 @@ MetadataOption = Annotated[
 ]
 ExpiresOption = Annotated[
     str | None,
-    typer.Option("--expires-at", metavar="TIME", help="From when on it is hidden: ISO 8601, UTC where no zone is given."),
+    typer.Option(
+        "--expires-at", metavar="TIME", help="From when on it is hidden: ISO 8601, UTC where no zone is given."
+    ),
 ]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of a memory.", show_default=False)]
 
 
-def scope_of(user: str | None, agent: str | None, run: str | None, *, needed: bool = True) -> dict[str, str | None]:
+class ScopeIds(TypedDict):
+    """A scope as the verbs take it."""
+
+    user_id: str | None
+    agent_id: str | None
+    run_id: str | None
+
+
+def scope_of(user: str | None, agent: str | None, run: str | None, *, needed: bool = True) -> ScopeIds:
     """The scope as the verbs take it.
 
     Args:
@@ -88,7 +100,7 @@ def read_object(text: str, option: str) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidInput(option, f"is no JSON{place}", "Quote it for the shell: '{\"field\": \"value\"}'.") from None
+        raise InvalidInput(option, f"is no JSON{place}", 'Quote it for the shell: \'{"field": "value"}\'.') from None
     if not isinstance(found, dict):
         raise InvalidInput(option, f"is {describe(found)}, not a JSON object", 'Write {"field": "value"}.')
     return found

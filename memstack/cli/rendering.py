@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from memstack.cli.output import literal
 if TYPE_CHECKING:
     from memstack.records import AddResult, Change, Hit, Memory
 
-__all__ = ["fields_of", "moment", "show_added", "show_changes", "show_fields", "show_hits", "show_memories"]
+__all__ = ["fields_of", "moment", "pairs", "show_added", "show_changes", "show_fields", "show_hits", "show_memories"]
 
 _LONGEST: Final = 500
 
@@ -30,7 +31,7 @@ def show_hits(console: Console, hits: Sequence[Hit]) -> None:
     """Print what a search found, best first."""
     grid = _grid(3)
     for place, hit in enumerate(hits, 1):
-        lines = [_described(hit)]
+        lines: list[RenderableType] = [_described(hit)]
         if hit.explain is not None:
             lines.append(literal(json.dumps(dict(hit.explain), ensure_ascii=False, default=str), style="dim"))
         grid.add_row(f"{place}.", Text(f"{hit.score:.3f}", style="green"), Group(*lines))
@@ -62,17 +63,16 @@ def show_added(console: Console, result: AddResult) -> None:
 
 
 def show_changes(console: Console, changes: Sequence[Change]) -> None:
-    """Print the history of a memory, oldest first."""
-    grid = Table("when", "what", "text", "metadata", "who", header_style="bold")
+    """Print the history of a memory, oldest first: what went and what came."""
     for change in changes:
-        grid.add_row(
-            moment(change.at),
-            change.event,
-            _turn(change.old_text, change.new_text),
-            _turn(_pairs(change.old_metadata), _pairs(change.new_metadata)),
-            literal(change.actor or ""),
-        )
-    console.print(grid)
+        who = f" by {change.actor}" if change.actor else ""
+        why = f": {change.reason}" if change.reason else ""
+        console.print(literal(f"{moment(change.at)}  {change.event}{who}{why}", style="bold"))
+        for old, new in ((change.old_text, change.new_text), (pairs(change.old_metadata), pairs(change.new_metadata))):
+            if old and old != new:
+                console.print(Padding(literal(f"- {old}", style="red"), (0, 0, 0, 2), expand=False))
+            if new and new != old:
+                console.print(Padding(literal(f"+ {new}", style="green"), (0, 0, 0, 2), expand=False))
 
 
 def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ def fields_of(memory: Memory) -> dict[str, Any]:
     metadata = found.pop("metadata", {})
     sources = found.pop("source", [])
     named = {f"metadata.{name}": value for name, value in metadata.items()}
-    said = {f"source[{i}]": _pairs(source) for i, source in enumerate(sources)}
+    said = {f"source[{i}]": pairs(source) for i, source in enumerate(sources)}
     return {**found, **named, **said}
 
 
@@ -111,7 +111,7 @@ def _described(memory: Memory) -> Group:
         about.append(f"said by {memory.source[0].name}")
     lines = [literal(text), literal(", ".join(about), style="dim")]
     if memory.metadata:
-        lines.append(literal(_pairs(memory.metadata), style="cyan"))
+        lines.append(literal(pairs(memory.metadata), style="cyan"))
     return Group(*lines, literal(memory.id, style="dim"))
 
 
@@ -119,15 +119,10 @@ def _owners(memory: Memory) -> list[tuple[str, str]]:
     return [(name.removesuffix("_id"), value) for name, value in memory.scope.as_dict().items()]
 
 
-def _pairs(metadata: Mapping[str, Any] | None) -> str:
+def pairs(metadata: Mapping[str, Any] | None) -> str:
+    """Fields in one line; nothing where there are none."""
     return "" if metadata is None else "  ".join(f"{name}={_scalar(value)}" for name, value in metadata.items())
 
 
 def _scalar(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _turn(old: str | None, new: str | None) -> Text:
-    if old is None or new is None or old == new:
-        return literal((new if new is not None else old) or "", style="strike" if new is None else "")
-    return Text("\n").join([literal(old, style="strike"), literal(new)])

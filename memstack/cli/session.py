@@ -37,7 +37,7 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="OPTION=VALUE",
-        help="Set an option of the configuration, as in vector_store.path=./memory. May be repeated; wins over all else.",
+        help="Set an option of the configuration, as in vector_store.path=./memory. May be repeated, and wins.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -49,9 +49,7 @@ JsonOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PANEL)
-]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PANEL)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +157,15 @@ def with_session(function: Callable[Concatenate[Session, P], None]) -> Callable[
         if (annotation := get_type_hints(command, include_extras=True)[parameter.name]) is not Any
     ]
     parameters = [shared[0], *own, *shared[1:]]
-    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__name__, command.__doc__ = function.__name__, _unwrapped(inspect.getdoc(function) or "")
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return command
+
+
+def _unwrapped(text: str) -> str:
+    """Text with one line a paragraph: typer would keep the line breaks of the source."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,8 @@ def open_source(stream: BinaryIO, name: str) -> Source:
         document = json.loads(first + rest)
     except (ValueError, RecursionError) as error:
         if _is_json(first):  # a line of its own; others follow
-            return _JsonLines(lines, first, _size(stream), rest)
+            lines.go_on_with(io.BytesIO(rest))
+            return _JsonLines(lines, first, _size(stream))
         raise InvalidInput("FILE", f"{name} begins like a JSON list and is none ({error})", _WAY_OUT) from None
     if not document or locomo.is_conversation(document[0]):
         return _Conversations(document)
@@ -94,6 +96,10 @@ class _Lines:
     def __init__(self, stream: BinaryIO) -> None:
         self.number = 0
         self.read = 0
+        self._stream = stream
+
+    def go_on_with(self, stream: BinaryIO) -> None:
+        """Take what follows from another stream."""
         self._stream = stream
 
     def __iter__(self) -> Iterator[bytes]:
@@ -117,21 +123,14 @@ class _JsonLines:
 
     form = "jsonl"
 
-    def __init__(self, lines: _Lines, first: bytes | None, total: int | None, rest: bytes | None = None) -> None:
+    def __init__(self, lines: _Lines, first: bytes | None, total: int | None) -> None:
         self.total = total
         self._lines = lines
         self._first = first
-        self._rest = rest
 
     def entries(self) -> Iterator[Entry]:
         if self._first is not None:
             yield self._entry(self._first)
-        if self._rest is not None:
-            for line in self._rest.splitlines(keepends=True):
-                self._lines.number += 1
-                self._lines.read += len(line)
-                if line.strip():
-                    yield self._entry(line)
         for line in self._lines:
             if line.strip():
                 yield self._entry(line)

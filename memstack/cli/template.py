@@ -24,10 +24,10 @@ vector_store:
 # vector_store: {provider: qdrant, mode: memory}  # gone with the process, for tests; pip install "memstack[qdrant]"
 # vector_store: {provider: chroma, mode: embedded, path: ./memory}  # pip install "memstack[chroma]"
 # vector_store: {provider: chroma, mode: server, host: localhost, port: 8000}
-# vector_store: {provider: pgvector, mode: server, url: "postgresql://localhost/app"}  # pip install "memstack[pgvector]"
+# vector_store: {provider: pgvector, url: "postgresql://localhost/app"}  # pip install "memstack[pgvector]"
 # vector_store: {provider: pgvector, mode: embedded, path: ./memory}
 
-# What turns text into vectors: the built-in embedder, 256 dimensions. Nothing is downloaded, nothing leaves the machine.
+# What turns text into vectors: the built-in embedder, 256 dimensions. No download, no network.
 # A collection belongs to the embedder that filled it: with another embedder, choose another collection.
 embedder:
   provider: builtin

@@ -26,6 +26,7 @@ __all__ = ["OPERATORS", "parse"]
 
 OPERATORS: Final = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains", "exists")
 _MAX_DEPTH: Final = 64
+_NODES: Final = 2  # levels of nodes that one level of a mapping becomes at most: several fields, and an OR among them
 
 
 def parse(filters: Node | Mapping[str, Any] | None) -> Node:
@@ -42,20 +43,36 @@ def parse(filters: Node | Mapping[str, Any] | None) -> Node:
     """
     if filters is None:
         return ALL
-    if isinstance(filters, Node):
-        return filters
     return _mapping(filters, "filters", _MAX_DEPTH)
 
 
 def _mapping(value: object, where: str, depth: int) -> Node:
     if isinstance(value, Node):
-        return value
+        return _not_too_deep(value, _NODES * (depth + 1))
     if not isinstance(value, Mapping):
         raise FilterError(where, f"is {describe(value)}, not a mapping", 'As in {"category": "projects"}.')
     if depth <= 0:
         raise FilterError("filters", f"is nested deeper than {_MAX_DEPTH} levels")
     parts = [_entry(key, item, where, depth) for key, item in value.items()]
     return all_of(*parts) if parts else ALL
+
+
+def _not_too_deep(node: Node, levels: int) -> Node:
+    """The node, where its visitors can follow it."""
+    level = [node]
+    while level:
+        if levels <= 0:
+            raise FilterError("filters", f"is nested deeper than {_MAX_DEPTH} levels")
+        levels -= 1
+        below = [child for parent in level for child in _children(parent)]
+        level = list({id(child): child for child in below}.values())
+    return node
+
+
+def _children(node: Node) -> tuple[Node, ...]:
+    if isinstance(node, (And, Or)):
+        return node.children
+    return (node.child,) if isinstance(node, Not) else ()
 
 
 def _entry(key: object, value: object, where: str, depth: int) -> Node:

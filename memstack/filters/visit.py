@@ -205,6 +205,11 @@ def fields_of(node: Node) -> frozenset[str]:
     return _Fields().visit(node)
 
 
+def _name(field: str) -> str:
+    """A field in words; quoted where it could be taken for something else."""
+    return field if all(part.isidentifier() for part in field.split(".")) else repr(field)
+
+
 class _Render(FilterVisitor[str]):
     """A filter in words, for `explain` and for telling filters apart."""
 
@@ -218,22 +223,22 @@ class _Render(FilterVisitor[str]):
         return f"NOT {self.visit(node.child)}"
 
     def visit_eq(self, node: Eq) -> str:
-        return f"{node.field} eq {node.value!r}"
+        return f"{_name(node.field)} eq {node.value!r}"
 
     def visit_in(self, node: In) -> str:
-        return f"{node.field} in {list(node.values)!r}"
+        return f"{_name(node.field)} in {list(node.values)!r}"
 
     def visit_compare(self, node: Compare) -> str:
-        return f"{node.field} {node.op} {node.bound!r}"
+        return f"{_name(node.field)} {node.op} {node.bound!r}"
 
     def visit_contains(self, node: Contains) -> str:
-        return f"{node.field} contains {node.value!r}"
+        return f"{_name(node.field)} contains {node.value!r}"
 
     def visit_icontains(self, node: IContains) -> str:
-        return f"{node.field} icontains {node.value!r}"
+        return f"{_name(node.field)} icontains {node.value!r}"
 
     def visit_exists(self, node: Exists) -> str:
-        return f"{node.field} exists"
+        return f"{_name(node.field)} exists"
 
 
 def render(node: Node) -> str:

@@ -56,6 +56,11 @@ class Scored:
     row: Row
     similarity: float
 
+    @property
+    def score(self) -> float:
+        """The similarity with opposite directions counted as 0: in [0, 1], as Mem0 documents for cosine."""
+        return min(1.0, max(0.0, self.similarity))
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -191,7 +196,7 @@ class Store(Mem0VectorStore, ABC):
             limit: how many at most.
 
         Returns:
-            Best first; ties (closer than 1e-6) by ``created_at``, then id.
+            Best score first; ties (closer than 1e-6) by ``created_at``, then id.
         """
         if limit <= 0:
             return []
@@ -201,7 +206,7 @@ class Store(Mem0VectorStore, ABC):
             found = self.native_nearest(vector, plan.native, size)
             kept = [hit for hit in found if _holds(plan.residual, hit.row)]
             complete = len(found) < size
-            if complete or (len(kept) > limit and kept[limit - 1].similarity - kept[-1].similarity > _TIE):
+            if complete or (len(kept) > limit and kept[limit - 1].score - kept[-1].score > _TIE):
                 kept.sort(key=_rank)
                 return kept[:limit]
             size *= _GROWTH
@@ -273,7 +278,7 @@ def _holds(residual: Node | None, row: Row) -> bool:
 
 
 def _rank(hit: Scored) -> tuple[float, int, str]:
-    return (-round(hit.similarity, 6), to_micros(sort_value(hit.row, "created_at")), hit.row.id)
+    return (-round(hit.score, 6), to_micros(sort_value(hit.row, "created_at")), hit.row.id)
 
 
 def with_payload(row: Row, payload: Mapping[str, Any]) -> Row:

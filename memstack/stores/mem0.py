@@ -69,7 +69,7 @@ class Mem0VectorStore:
     ) -> list[OutputData]:
         """The rows nearest to a vector, best first."""
         hits = self._store.nearest(vectors, where=_where(filters), limit=top_k)
-        return [OutputData(hit.row.id, max(0.0, hit.similarity), dict(hit.row.payload)) for hit in hits]
+        return [OutputData(hit.row.id, hit.score, dict(hit.row.payload)) for hit in hits]
 
     def search_batch(
         self,

@@ -5,7 +5,6 @@ The two clients name their classes differently, so the compiler is written again
 
 from __future__ import annotations
 
-import struct
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,7 +20,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Row, SortField, Store, sort_value
-from memstack.stores.index import EXACT, eq_term, exists_term, index_of, member_term, path_key
+from memstack.stores.index import EXACT, eq_term, exists_term, index_of, member_term, number_key, path_key
 
 __all__ = [
     "EXACT_UP_TO",
@@ -32,7 +31,6 @@ __all__ = [
     "QdrantStore",
     "Vocabulary",
     "full_scan_kibibytes",
-    "number_key",
     "to_point",
     "to_row",
 ]
@@ -63,22 +61,6 @@ class Vocabulary(Protocol):
 
     def none(self, condition: Any) -> Any:
         """It does not hold."""
-
-
-def number_key(value: float) -> dict[str, int]:
-    """A number as small integers that sort as the number does.
-
-    Qdrant keeps payloads as JSON text and reads floats back up to one unit in the last place off (a fifth of random
-    doubles), and it compares integers as floats. So a number is kept as the two halves of its order-preserving IEEE
-    754 pattern, ``h`` and ``l``, and, where integers are denser than floats, the rest ``r``: each of them exact.
-    """
-    nearest = float(value) + 0.0  # -0.0 becomes 0.0
-    (bits,) = struct.unpack(">Q", struct.pack(">d", nearest))
-    ordered = bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 0x8000_0000_0000_0000)
-    key = {"h": ordered >> 32, "l": ordered & 0xFFFF_FFFF}
-    if abs(nearest) >= EXACT:
-        key["r"] = int(value) - int(nearest)
-    return key
 
 
 class QdrantCompiler(FilterCompiler[Any]):

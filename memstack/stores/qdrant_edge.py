@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import qdrant_edge as edge
 
@@ -31,6 +30,7 @@ from memstack.stores.qdrant_common import (
     to_point,
     to_row,
 )
+from memstack.stores.shared import Shared
 
 __all__ = ["QdrantEdgeStore"]
 
@@ -63,35 +63,14 @@ class _Words:
 
 
 class _Shard:
-    """An open shard, shared by every store of this process that uses its folder."""
+    """An open shard, and how many rows were written to it since it was last reorganised."""
 
-    _open: ClassVar[dict[Path, _Shard]] = {}
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(self, folder: Path, shard: edge.EdgeShard) -> None:
-        self.folder = folder
-        self.engine = shard
-        self.users = 0
+    def __init__(self, engine: edge.EdgeShard) -> None:
+        self.engine = engine
         self.written = 0
-        self.pid = os.getpid()
 
-    @classmethod
-    def acquire(cls, folder: Path, dimensions: int, label: str) -> _Shard:
-        with cls._lock:
-            key = folder.resolve()
-            shared = cls._open.get(key)
-            if shared is None or shared.pid != os.getpid():
-                shared = cls(key, _load(folder, dimensions, label))
-                cls._open[key] = shared
-            shared.users += 1
-            return shared
-
-    def release(self) -> None:
-        with self._lock:
-            self.users -= 1
-            if self.users == 0 and self._open.get(self.folder) is self:
-                del self._open[self.folder]
-                self.engine.close()
+    def close(self) -> None:
+        self.engine.close()
 
 
 class QdrantEdgeStore(QdrantStore):
@@ -114,7 +93,9 @@ class QdrantEdgeStore(QdrantStore):
         self.label = f"qdrant (embedded) at {self.folder}"
         self._closed = False
         _prepare(self.root, self.folder, self.label)
-        self._shared = _Shard.acquire(self.folder, dimensions, self.label)
+        self._shared = Shared.acquire(
+            QdrantEdgeStore, self.folder, lambda: _Shard(_load(self.folder, dimensions, self.label)), _Shard.close
+        )
 
     @classmethod
     def open(cls, config: QdrantEmbedded, *, dimensions: int) -> QdrantEdgeStore:
@@ -138,8 +119,8 @@ class QdrantEdgeStore(QdrantStore):
             raise StoreFull(self.label, str(self.root), free, _FREE_BYTES)
         with self._call("write") as engine:
             engine.update(edge.UpdateOperation.upsert_points(points))
-        self._shared.written += len(points)
-        if self._shared.written >= _TIDY_EVERY:
+        self._shared.engine.written += len(points)
+        if self._shared.engine.written >= _TIDY_EVERY:
             self.tidy()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
@@ -172,7 +153,7 @@ class QdrantEdgeStore(QdrantStore):
         self.tidy()
 
     def tidy(self) -> None:
-        self._shared.written = 0
+        self._shared.engine.written = 0
         with self._call("optimize") as engine:
             engine.optimize()
             engine.flush()
@@ -253,7 +234,7 @@ class QdrantEdgeStore(QdrantStore):
                 "Open the memory in the process that uses it.",
             )
         with _translated(self.label, self.folder, what):
-            yield self._shared.engine
+            yield self._shared.engine.engine
 
 
 def _prepare(root: Path, folder: Path, label: str) -> None:

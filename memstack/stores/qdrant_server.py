@@ -289,7 +289,8 @@ class QdrantServerStore(QdrantStore):
 
 class QdrantMemoryStore(QdrantServerStore):
     """qdrant-client's own engine in Python, without a server. Nothing outlives it. It is not safe under threads by
-    itself, so calls take turns."""
+    itself, so calls take turns.
+    """
 
     config_model = QdrantInMemory
     capabilities = Capabilities(
@@ -298,9 +299,7 @@ class QdrantMemoryStore(QdrantServerStore):
 
     @classmethod
     def open(cls, config: Any, *, dimensions: int) -> QdrantMemoryStore:
-        return cls(
-            QdrantClient(":memory:"), "qdrant (memory)", config.collection, dimensions, lock=threading.RLock()
-        )
+        return cls(QdrantClient(":memory:"), "qdrant (memory)", config.collection, dimensions, lock=threading.RLock())
 
 
 def _indexes() -> dict[str, Any]:

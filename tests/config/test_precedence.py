@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memstack.config import OllamaLLM, OpenAIEmbedder, QdrantEmbedded, QdrantServer, Settings
+from memstack.config import OllamaLLM, OpenAIEmbedder, OpenAILLM, QdrantEmbedded, QdrantServer, Settings
 from memstack.errors import ConfigError, UnknownName
 
 Write = Callable[..., Path]
@@ -59,8 +60,9 @@ def test_nested_mappings_merge_too() -> None:
         {"llm": {"provider": "openai", "model": "m", "headers": {"X-A": "1", "X-B": "1"}}},
         llm={"headers": {"X-B": "2", "X-C": "2"}},
     )
-    headers: dict[str, Any] = getattr(settings.llm, "headers")  # noqa: B009
-    assert {name: value.get_secret_value() for name, value in headers.items()} == {"X-A": "1", "X-B": "2", "X-C": "2"}
+    assert isinstance(settings.llm, OpenAILLM)
+    headers = {name: value.get_secret_value() for name, value in settings.llm.headers.items()}
+    assert headers == {"X-A": "1", "X-B": "2", "X-C": "2"}
 
 
 @pytest.mark.parametrize(
@@ -324,8 +326,9 @@ def test_every_option_has_an_origin(write: Write, monkeypatch: pytest.MonkeyPatc
 
 def test_origins_cannot_be_changed() -> None:
     """What is told is not what is kept."""
+    origins: Any = Settings.load().origins
     with pytest.raises(TypeError):
-        Settings.load().origins["offline"] = "x"  # type: ignore[index]  # pyright: ignore
+        origins["offline"] = "x"
 
 
 # -- names that do not exist -----------------------------------------------------------------
@@ -357,11 +360,9 @@ def test_unknown_names_are_answered_with_the_nearest(
     options: dict[str, Any], where: str, nearest: str | None, write: Write
 ) -> None:
     """An unknown option, provider or mode names its place, the nearest known name, and all choices."""
-    import json
-
-    for load in (lambda: Settings.load(options), lambda: Settings.load(write(json.dumps(options)))):
+    for config in (options, write(json.dumps(options))):
         with pytest.raises(UnknownName) as caught:
-            load()
+            Settings.load(config)
         assert caught.value.where == where
         if nearest:
             assert f"Did you mean {nearest!r}" in str(caught.value)

@@ -26,6 +26,12 @@ from memstack.config import (
 from memstack.config.docs import descriptions
 from memstack.config.lookup import BUILTIN
 
+
+def make(model: Any, /, **options: Any) -> Any:
+    """A section from options as a file or the environment gives them, whatever their types."""
+    return model(**options)
+
+
 MODELS = [model for section in BUILTIN.values() for model in section.values()]
 
 
@@ -65,12 +71,12 @@ def test_other_collection_names_are_refused(name: str) -> None:
 
 def test_sections_are_frozen_and_say_so_without_the_value() -> None:
     """An option cannot be changed, and the error does not show what it was to become."""
-    section = OpenAIEmbedder(model="m")
+    section: Any = OpenAIEmbedder(model="m")
     with pytest.raises(AttributeError, match="api_key cannot be changed") as caught:
-        section.api_key = "sk-hunter2"  # type: ignore[assignment, misc]  # pyright: ignore
+        section.api_key = "sk-hunter2"
     assert "hunter2" not in str(caught.value)
     with pytest.raises(AttributeError, match="frozen"):
-        section.anything = "sk-hunter2"  # type: ignore[attr-defined]  # pyright: ignore
+        section.anything = "sk-hunter2"
 
 
 def test_equal_sections_are_equal_and_hash_alike() -> None:
@@ -131,7 +137,7 @@ def test_qdrant_urls(url: str) -> None:
 )
 def test_postgres_urls(given: str, meant: str) -> None:
     """PostgreSQL is addressed as libpq takes it, and as SQLAlchemy writes it."""
-    url = PgvectorServer(url=given).url  # type: ignore[arg-type]  # pyright: ignore
+    url = make(PgvectorServer, url=given).url
     assert url is not None
     assert url.get_secret_value() == meant
 
@@ -140,7 +146,7 @@ def test_postgres_urls(given: str, meant: str) -> None:
 def test_other_urls_are_refused_for_postgres(url: str) -> None:
     """Another database's URL is refused."""
     with pytest.raises(ValidationError):
-        PgvectorServer(url=url)  # type: ignore[arg-type]  # pyright: ignore
+        make(PgvectorServer, url=url)
 
 
 @pytest.mark.parametrize("options", [{}, {"url": "http://a", "host": "b"}], ids=["neither", "both"])
@@ -157,7 +163,7 @@ def test_a_server_has_one_place(model: Any, options: dict[str, str]) -> None:
 def test_parts_beside_a_postgres_url_are_refused(option: str) -> None:
     """What a URL says cannot be said a second time."""
     with pytest.raises(ValidationError, match=option):
-        PgvectorServer(**{"url": "postgresql://a/b", option: "1"})  # type: ignore[arg-type]  # pyright: ignore
+        make(PgvectorServer, url="postgresql://a/b", **{option: "1"})
 
 
 def test_pool_sizes_are_in_order() -> None:
@@ -182,7 +188,7 @@ def test_other_schema_names_are_refused(schema: str) -> None:
 @pytest.mark.parametrize("secret", ["sk-1\n", "  sk-1 "])
 def test_keys_are_stripped(secret: str) -> None:
     """The line break that `$(cat key)` brings along is not part of the key."""
-    key = OpenAILLM(model="m", api_key=secret).api_key  # type: ignore[arg-type]  # pyright: ignore
+    key = make(OpenAILLM, model="m", api_key=secret).api_key
     assert key is not None
     assert key.get_secret_value() == "sk-1"
 
@@ -201,7 +207,7 @@ def test_keys_that_no_header_carries_are_refused(model: Any, option: str, secret
 @pytest.mark.parametrize("headers", [{"X-A": "b"}, '{"X-A": "b"}'])
 def test_headers_are_a_mapping_or_json(headers: Any) -> None:
     """Headers come as a mapping, or as JSON from the environment; their values are secrets."""
-    section = OpenAILLM(model="m", headers=headers)
+    section = make(OpenAILLM, model="m", headers=headers)
     assert section.headers["X-A"].get_secret_value() == "b"
     assert "'b'" not in repr(section)
 
@@ -210,7 +216,7 @@ def test_headers_are_a_mapping_or_json(headers: Any) -> None:
 def test_other_headers_are_refused(headers: Any) -> None:
     """Names and values must be what HTTP can carry."""
     with pytest.raises(ValidationError):
-        OpenAILLM(model="m", headers=headers)
+        make(OpenAILLM, model="m", headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -271,13 +277,13 @@ def test_paths_are_absolute(given: str, meant: str, tmp_path: Path) -> None:
 def test_what_is_no_path_is_refused(path: str) -> None:
     """An empty path is not the working directory."""
     with pytest.raises(ValidationError):
-        QdrantEmbedded(path=path)  # type: ignore[arg-type]  # pyright: ignore
+        make(QdrantEmbedded, path=path)
 
 
 def test_unknown_options_are_refused() -> None:
     """A section takes its own options only."""
     with pytest.raises(ValidationError, match="extra_forbidden"):
-        BuiltinEmbedder(model="m")  # type: ignore[call-arg]  # pyright: ignore
+        make(BuiltinEmbedder, model="m")
 
 
 def test_only_the_store_in_memory_is_not_persistent() -> None:

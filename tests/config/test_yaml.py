@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_an_unreadable_file_says_why(write: Write) -> None:
     """A file without permission is named with the system's reason."""
     path = write("offline: true")
     path.chmod(0)
-    with pytest.raises(ConfigError, match="cannot be read .Permission denied"):
+    with pytest.raises(ConfigError, match="Permission denied"):
         Settings.load(path)
 
 
@@ -133,10 +134,10 @@ def test_what_is_no_path_is_an_error_of_ours(name: str) -> None:
 
 
 @pytest.mark.parametrize("config", [12, b"memstack.yaml", [], object()])
-def test_what_is_no_configuration_is_refused(config: object) -> None:
+def test_what_is_no_configuration_is_refused(config: Any) -> None:
     """A configuration is a path, a mapping or a Settings."""
     with pytest.raises(ConfigError, match="Pass the path of a YAML file, a mapping, or a Settings"):
-        Settings.load(config)  # type: ignore[arg-type]  # pyright: ignore
+        Settings.load(config)
 
 
 @pytest.mark.parametrize("section", ["vector_store", "embedder", "llm", "history", "limits"])

@@ -27,7 +27,7 @@ def _split(node: Node, memories: list[dict[str, Any]]) -> tuple[bool, ...]:
     return tuple(evaluate(node, fields) for fields in memories)
 
 
-@examples(400)
+@examples(250)
 @given(_worlds())
 def test_laws(world: tuple[list[dict[str, Any]], list[Spec]]) -> None:
     """NOT NOT p is p; p and NOT p split; De Morgan; all and none are neutral and absorbing; AND and OR commute."""
@@ -48,7 +48,7 @@ def test_laws(world: tuple[list[dict[str, Any]], list[Spec]]) -> None:
     assert _split(p | ~p, memories) == everything == _split(~(p & ~p), memories)
 
 
-@examples(400)
+@examples(150)
 @given(_worlds())
 def test_complements_by_name(world: tuple[list[dict[str, Any]], list[Spec]]) -> None:
     """`ne` is NOT `eq`, `nin` is NOT `in`, `in` is OR of `eq`, ``NOT [a, b]`` is NOT (a OR b)."""
@@ -67,7 +67,7 @@ def test_complements_by_name(world: tuple[list[dict[str, Any]], list[Spec]]) -> 
         assert _split(parse({name: {"nin": list(values)}}), memories) == _split(Not(some), memories)
 
 
-@examples(500)
+@examples(250)
 @given(_worlds(), st.data())
 def test_the_evaluator_equals_the_oracle(world: tuple[list[dict[str, Any]], list[Spec]], data: st.DataObject) -> None:
     """However a filter is spelled, the evaluator and a naive one written from the blueprint's table agree."""
@@ -81,21 +81,21 @@ def test_the_evaluator_equals_the_oracle(world: tuple[list[dict[str, Any]], list
 
 
 def test_the_evaluator_equals_the_oracle_on_thousands() -> None:
-    """8 000 seeded filters over 40 memories agree with the oracle, and about half of them match something."""
+    """6 000 seeded filters over 40 memories agree with the oracle, and about half of them match something."""
     source = Seeded(2026)
     memories = [a_metadata(source) for _ in range(40)]
     words = vocabulary_of(memories)
     matching = 0
-    for _ in range(8000):
+    for _ in range(6000):
         spec = a_spec(source, words)
         node = parse(a_filter(source, spec))
         found = _split(node, memories)
         assert found == tuple(holds(spec, fields) for fields in memories), spec
         matching += 0 < sum(found) < len(memories)
-    assert 0.35 < matching / 8000 < 0.75
+    assert 0.35 < matching / 6000 < 0.75
 
 
-@examples(300)
+@examples(100)
 @given(_worlds(), st.data())
 def test_spellings_are_equal_nodes(world: tuple[list[dict[str, Any]], list[Spec]], data: st.DataObject) -> None:
     """Nodes are values: parsing the same mapping twice gives equal nodes with equal hashes, and a node parses to itself."""

@@ -248,7 +248,7 @@ def test_nested_logic() -> None:
         "OR": [
             {"AND": [{"a": 1}, {"NOT": [{"OR": [{"b": 1}, {"c": 1}]}]}]},
             (F.d == 1) & ~(F.e == 1),
-            {"AND": [F.f.exists(), {"f": {"in": [F and "x", "y"]}}]},
+            {"AND": [F.f.exists(), {"f": {"in": ["x", "y"]}}]},
         ]
     }
     assert holds(filters, {"a": 1})

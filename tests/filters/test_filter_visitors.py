@@ -40,7 +40,8 @@ METHODS = [f"visit_{node.__name__.lower()}" for node in NODES]
 
 def test_the_list_of_nodes_is_the_list_of_nodes() -> None:
     """A new subclass of `Node` cannot be left out of what visitors must handle."""
-    assert set(NODES) == set(Node.__subclasses__())
+    made = {node.__name__ for node in Node.__subclasses__()}  # by name: with slots, dataclasses make each class twice
+    assert {node.__name__ for node in NODES} == made
 
 
 @pytest.mark.parametrize("missing", METHODS)
@@ -116,7 +117,7 @@ def _cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], Any, int]:
     return memories, a_spec(source, vocabulary_of(memories)), draw(st.integers(0, 10_000))
 
 
-@examples(500)
+@examples(250)
 @given(_cases())
 def test_what_is_pushed_down_and_the_residual_make_the_filter(case: tuple[list[dict[str, Any]], Any, int]) -> None:
     """Whatever an engine can and cannot express: its condition and the residual together select just what the filter does."""
@@ -249,7 +250,7 @@ def test_scope_anywhere_else_is_refused(name: str, shape: Any) -> None:
         split_scope(parse(shape(name)))
 
 
-@examples(200)
+@examples(100)
 @given(_cases())
 def test_splitting_keeps_the_rest(case: tuple[list[dict[str, Any]], Any, int]) -> None:
     """Taking the scope out of a filter leaves what selects the same among that scope's memories."""

