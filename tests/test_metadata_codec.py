@@ -53,7 +53,7 @@ def _stored(content: Any) -> Any:
 # -- the round trip ------------------------------------------------------------------------------
 
 
-@examples(600)
+@examples(400)
 @given(metadata)
 def test_round_trip(content: dict[str, Any]) -> None:
     """Everything that is accepted comes back equal and of the same types, keys in their order."""
@@ -143,10 +143,10 @@ class _Number(int):
 
 
 class _Moment(datetime):
-    """As in pandas and others: a datetime that writes itself otherwise."""
+    """A datetime that writes itself otherwise, as the one of pandas does for nanoseconds."""
 
     def isoformat(self, *args: Any, **kwargs: Any) -> str:
-        return f"{super().isoformat(*args, **kwargs)}.000000001"
+        return f"on {super().isoformat(*args, **kwargs)}"
 
 
 def test_what_stands_for_a_plain_value() -> None:
@@ -154,13 +154,11 @@ def test_what_stands_for_a_plain_value() -> None:
     given_ = {
         "enum": _Colour.RED,
         "level": _Level.HIGH,
-        "text": None,
         "note": _Text("x"),
         "number": _Number(5),
         "tuple": (1, (2, 3)),
         "mapping": MappingProxyType({"a": OrderedDict(b=1)}),
     }
-    given_.pop("text")
     plain = {"enum": "red", "level": 3, "note": "x", "number": 5, "tuple": [1, [2, 3]], "mapping": {"a": {"b": 1}}}
     assert alike(check_metadata(given_), plain)
     assert alike(_stored(check_metadata(given_)), plain)
@@ -184,7 +182,7 @@ def test_what_was_given_is_not_kept() -> None:
     assert content == {"a": {"b": [1, 2]}, "n": None}
 
 
-@examples(150)
+@examples(60)
 @given(metadata, metadata)
 def test_merging(old: dict[str, Any], new: dict[str, Any]) -> None:
     """New fields over old ones, a field that is None removed, nothing else touched."""
@@ -315,7 +313,7 @@ _junk = st.recursive(
 )
 
 
-@examples(500)
+@examples(400)
 @given(_junk)
 def test_anything_is_metadata_or_an_error(junk: Any) -> None:
     """Whatever is passed for metadata: it round-trips, or is a `MetadataError`; never another exception."""
@@ -335,7 +333,7 @@ def test_round_trip_through_a_store(
     """What was added is what get, list, search and history give back, also after the memory was closed and reopened."""
     drawn: list[dict[str, Any]] = []
 
-    @examples(300)
+    @examples(250)
     @given(metadata)
     def draw(content: dict[str, Any]) -> None:
         drawn.append(content)

@@ -315,7 +315,7 @@ class ChromaServerStore(ChromaStore):
         label = f"chroma (server) at {config.host}:{config.port}"
         token = config.token.get_secret_value() if config.token is not None else None
         with _translated(label, "open"):
-            client = chromadb.HttpClient(
+            client: Any = chromadb.HttpClient(
                 host=config.host,
                 port=config.port,
                 ssl=config.ssl,

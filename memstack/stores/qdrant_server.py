@@ -77,7 +77,7 @@ class QdrantServerStore(QdrantStore):
         collection: str,
         dimensions: int,
         *,
-        owner: bool = True,
+        on_close: Callable[[], object] | None = None,
         lock: threading.RLock | None = None,
         creation: dict[str, int] | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class QdrantServerStore(QdrantStore):
         self.label = label
         self.collection = collection
         self.dimensions = dimensions
-        self._owner = owner
+        self._on_close = on_close
         self._lock = lock
         self._creation = creation or {}
         self._local = lock is not None
@@ -116,7 +116,14 @@ class QdrantServerStore(QdrantStore):
         creation = {name: value for name in names if (value := getattr(config, name)) is not None}
         at = config.url if config.url is not None else f"{config.host}:{config.port}"
         try:
-            return cls(client, f"qdrant (server) at {at}", config.collection, dimensions, creation=creation)
+            return cls(
+                client,
+                f"qdrant (server) at {at}",
+                config.collection,
+                dimensions,
+                on_close=client.close,
+                creation=creation,
+            )
         except BaseException:
             client.close()
             raise
@@ -199,7 +206,6 @@ class QdrantServerStore(QdrantStore):
             self.label,
             f"{self.collection}_{suffix}",
             self.dimensions,
-            owner=False,
             lock=self._lock,
             creation=self._creation,
         )
@@ -210,8 +216,8 @@ class QdrantServerStore(QdrantStore):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            if self._owner:
-                self.client.close()
+            if self._on_close is not None:
+                self._on_close()
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -288,8 +294,9 @@ class QdrantServerStore(QdrantStore):
 
 
 class QdrantMemoryStore(QdrantServerStore):
-    """qdrant-client's own engine in Python, without a server. Nothing outlives it. It is not safe under threads by
-    itself, so calls take turns.
+    """qdrant-client's own engine in Python, without a server: nothing outlives it.
+
+    It is not safe under threads by itself, so calls take turns.
     """
 
     config_model = QdrantInMemory
@@ -299,7 +306,15 @@ class QdrantMemoryStore(QdrantServerStore):
 
     @classmethod
     def open(cls, config: Any, *, dimensions: int) -> QdrantMemoryStore:
-        return cls(QdrantClient(":memory:"), "qdrant (memory)", config.collection, dimensions, lock=threading.RLock())
+        client = QdrantClient(":memory:")
+        return cls(
+            client,
+            "qdrant (memory)",
+            config.collection,
+            dimensions,
+            on_close=client.close,
+            lock=threading.RLock(),
+        )
 
 
 def _indexes() -> dict[str, Any]:

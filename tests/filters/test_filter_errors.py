@@ -347,7 +347,7 @@ _junk = st.recursive(
 )
 
 
-@examples(1000)
+@examples(700)
 @given(_junk)
 def test_anything_is_a_filter_or_a_filter_error(junk: Any) -> None:
     """Whatever is passed for a filter: a node or a `FilterError` with a place, never another exception."""
