@@ -124,5 +124,7 @@ PROVIDERS: Final[Registry[Provider]] = Registry(
     {
         "builtin": _Entry("memstack.providers.builtin:BuiltinProvider"),
         "none": _Entry("memstack.providers.none:NoProvider"),
+        "ollama": _Entry("memstack.providers.ollama:OllamaProvider", "ollama", "ollama"),
+        "openai": _Entry("memstack.providers.openai:OpenAIProvider", "openai", "openai"),
     },
 )

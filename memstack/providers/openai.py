@@ -1,0 +1,243 @@
+"""OpenAI, and whatever speaks its API: embeddings and chat completions, by the official client.
+
+References: https://platform.openai.com/docs/api-reference/embeddings, …/chat, …/guides/error-codes. Only what is
+configured is used: the client's own retries are off (`Caller` makes them), and variables such as
+``OPENROUTER_API_KEY`` are never read.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import httpx
+import openai
+
+from memstack.config import OpenAIEmbedder as EmbedderConfig
+from memstack.config import OpenAILLM as LLMConfig
+from memstack.errors import ConfigError
+from memstack.providers.base import LLM, Embedder, Provider
+from memstack.providers.calls import Caller, CallFailed, Limits
+
+__all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
+
+_REASONING: Final = ("o1", "o3", "o4", "gpt-5")
+# Lengths that the provider documents, so that opening a memory need not call it.
+_DIMENSIONS: Final = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+
+
+def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
+    key = config.api_key.get_secret_value() if config.api_key is not None else None
+    if key is None and "api.openai.com" in config.base_url:
+        raise ConfigError(
+            f"{section}.api_key",
+            "is missing",
+            f"Set the environment variable OPENAI_API_KEY, or `{section}.api_key`.",
+        )
+    return openai.OpenAI(
+        api_key=key or "none",
+        base_url=config.base_url,
+        organization=config.organization,
+        default_headers=dict(config.headers),
+        max_retries=0,
+        timeout=httpx.Timeout(config.read_timeout, connect=config.connect_timeout),
+        http_client=httpx.Client(trust_env=False, follow_redirects=True),
+    )
+
+
+class OpenAIEmbeddings(Embedder):
+    """Embeddings by an OpenAI model."""
+
+    provider = "openai"
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        self.model = config.model
+        self._config = config
+        self._client = _client(config, "embedder")
+        self._caller = Caller(self.provider, self.model, Limits.of(config))
+        self._probing = threading.Lock()
+        self._dimensions = config.dimensions or _DIMENSIONS.get(config.model)
+
+    @property
+    def dimensions(self) -> int:  # type: ignore[override]
+        """Length of the vectors: as configured or documented, else asked for once.
+
+        Raises:
+            ProviderError: the model cannot be asked.
+        """
+        with self._probing:
+            if self._dimensions is None:
+                self._dimensions = len(self._embed(["memstack"])[0])
+            return self._dimensions
+
+    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        wanted = self.dimensions
+        size = self._config.batch_size
+        found: list[list[float]] = []
+        for start in range(0, len(texts), size):
+            batch = self._embed(texts[start : start + size])
+            if any(len(vector) != wanted for vector in batch):
+                got = sorted({len(vector) for vector in batch})
+                self._caller.run(lambda _: _refuse(f"vectors have {got} dimensions, not {wanted}"))  # noqa: B023
+            found.extend(batch)
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        return {"provider": self.provider, "model": self.model, "dimensions": self._dimensions, **self._caller.stats()}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _embed(self, texts: Sequence[str]) -> list[list[float]]:
+        asked = {} if self._config.dimensions is None else {"dimensions": self._config.dimensions}
+
+        def attempt(seconds: float) -> list[list[float]]:
+            try:
+                answer = self._client.embeddings.create(
+                    model=self.model,
+                    input=list(texts),
+                    encoding_format="float",
+                    timeout=_deadline(self._config, seconds),
+                    **asked,  # type: ignore[arg-type]
+                )
+            except Exception as error:
+                raise _failed(error, "embedder") from error
+            if answer.usage is not None:
+                self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
+            ordered = sorted(answer.data or [], key=lambda item: item.index)
+            if len(ordered) != len(texts):
+                _refuse(f"{len(ordered)} vectors came back for {len(texts)} texts", retryable=True)
+            return [list(item.embedding) for item in ordered]
+
+        return self._caller.run(attempt)
+
+
+class OpenAIChat(LLM):
+    """A chat model by OpenAI. Reasoning models are sent only what they accept."""
+
+    provider = "openai"
+
+    def __init__(self, config: LLMConfig) -> None:
+        self.model = config.model
+        self._config = config
+        self._client = _client(config, "llm")
+        self._caller = Caller(self.provider, self.model, Limits.of(config))
+
+    def generate_response(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        tool_choice: str = "auto",
+        **kwargs: Any,
+    ) -> Any:
+        request: dict[str, Any] = {"model": self.model, "messages": list(messages), **self._sampling()}
+        if kwargs.get("response_format") is not None:
+            request["response_format"] = kwargs["response_format"]
+        if tools:
+            request["tools"], request["tool_choice"] = list(tools), tool_choice
+
+        def attempt(seconds: float) -> Any:
+            try:
+                answer = self._client.chat.completions.create(**request, timeout=_deadline(self._config, seconds))
+            except Exception as error:
+                raise _failed(error, "llm") from error
+            if answer.usage is not None:
+                self._caller.count_tokens(prompt=answer.usage.prompt_tokens, completion=answer.usage.completion_tokens)
+            if not answer.choices:
+                _refuse("the answer holds no choice", retryable=True)
+            choice = answer.choices[0]
+            if choice.finish_reason == "length":
+                _refuse("the answer was cut off", hint="Raise `llm.max_tokens`.")
+            if tools:
+                return _with_tools(choice.message)
+            return choice.message.content or ""
+
+        return self._caller.run(attempt)
+
+    def stats(self) -> dict[str, Any]:
+        return {**super().stats(), **self._caller.stats()}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _sampling(self) -> dict[str, Any]:
+        config = self._config
+        if self.model.rsplit("/", 1)[-1].startswith(_REASONING):
+            effort = {} if config.reasoning_effort is None else {"reasoning_effort": config.reasoning_effort}
+            return {"max_completion_tokens": config.max_tokens, **effort}
+        top_p = {} if config.top_p is None else {"top_p": config.top_p}
+        return {"temperature": config.temperature, "max_tokens": config.max_tokens, **top_p}
+
+
+class OpenAIProvider(Provider):
+    """``provider: openai``."""
+
+    name = "openai"
+    embedder_config = EmbedderConfig
+    llm_config = LLMConfig
+
+    @classmethod
+    def embedder(cls, config: Any) -> OpenAIEmbeddings:
+        return OpenAIEmbeddings(config)
+
+    @classmethod
+    def llm(cls, config: Any) -> OpenAIChat:
+        return OpenAIChat(config)
+
+
+def _deadline(config: EmbedderConfig | LLMConfig, seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(min(config.read_timeout, seconds), connect=min(config.connect_timeout, seconds))
+
+
+def _with_tools(message: Any) -> dict[str, Any]:
+    """An answer in the form that Mem0 reads where it gave tools."""
+    calls = [
+        {"name": call.function.name, "arguments": json.loads(call.function.arguments)}
+        for call in message.tool_calls or []
+    ]
+    return {"content": message.content, "tool_calls": calls}
+
+
+def _refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn:
+    raise CallFailed(problem, retryable=retryable, hint=hint)
+
+
+def _failed(error: Exception, section: str) -> CallFailed:
+    """The client's exceptions; the server's own words are left out: they can quote the key or the text."""
+    if isinstance(error, openai.APITimeoutError):
+        return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
+    if isinstance(error, openai.APIConnectionError):
+        return CallFailed("the server cannot be reached", retryable=True, hint=f"See `{section}.base_url`.")
+    if isinstance(error, openai.APIStatusError):
+        status = error.status_code
+        hints = {
+            401: f"Check OPENAI_API_KEY or `{section}.api_key`.",
+            403: f"The key may not use this: check `{section}.api_key` and `{section}.model`.",
+            404: f"Check `{section}.model` and `{section}.base_url`.",
+        }
+        code = error.code if isinstance(error.code, str) else None
+        passing = status in (408, 409, 429) or status >= 500  # noqa: PLR2004
+        if code == "insufficient_quota":
+            passing, hints[429] = False, "The account has no credit left."
+        return CallFailed(
+            f"HTTP {status}{f' ({code})' if code else ''}",
+            retryable=passing,
+            retry_after=_retry_after(error.response),
+            hint=hints.get(status, ""),
+        )
+    return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait, at most a minute."""
+    text = response.headers.get("retry-after", "")
+    try:
+        return min(60.0, max(0.0, float(text)))
+    except ValueError:
+        return None
