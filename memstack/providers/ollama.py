@@ -44,7 +44,7 @@ class _Ollama:
         self._pulling = threading.Lock()
 
     def _call(self, request: Any) -> Any:
-        def attempt(seconds: float) -> Any:
+        def attempt(_: float) -> Any:
             try:
                 return request()
             except Exception as error:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-import httpx
 import openai
 
 from memstack.config import OpenAIEmbedder as EmbedderConfig
@@ -44,10 +43,10 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
         api_key=key or "none",
         base_url=config.base_url,
         organization=config.organization,
-        default_headers=dict(config.headers),
+        default_headers={name: value.get_secret_value() for name, value in config.headers.items()},
         max_retries=0,
-        timeout=httpx.Timeout(config.read_timeout, connect=config.connect_timeout),
-        http_client=httpx.Client(trust_env=False, follow_redirects=True),
+        timeout=openai.Timeout(config.read_timeout, connect=config.connect_timeout),
+        http_client=openai.DefaultHttpxClient(trust_env=False),  # no proxy that nobody configured here,
     )
 
 
@@ -144,7 +143,8 @@ class OpenAIChat(LLM):
 
         def attempt(seconds: float) -> Any:
             try:
-                answer = self._client.chat.completions.create(**request, timeout=_deadline(self._config, seconds))
+                create: Any = self._client.chat.completions.create  # its overloads know every model by name
+                answer = create(**request, timeout=_deadline(self._config, seconds))
             except Exception as error:
                 raise _failed(error, "llm") from error
             if answer.usage is not None:
@@ -191,8 +191,8 @@ class OpenAIProvider(Provider):
         return OpenAIChat(config)
 
 
-def _deadline(config: EmbedderConfig | LLMConfig, seconds: float) -> httpx.Timeout:
-    return httpx.Timeout(min(config.read_timeout, seconds), connect=min(config.connect_timeout, seconds))
+def _deadline(config: EmbedderConfig | LLMConfig, seconds: float) -> openai.Timeout:
+    return openai.Timeout(min(config.read_timeout, seconds), connect=min(config.connect_timeout, seconds))
 
 
 def _with_tools(message: Any) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _failed(error: Exception, section: str) -> CallFailed:
     return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: Any) -> float | None:
     """Seconds that the server asks to wait, at most a minute."""
     text = response.headers.get("retry-after", "")
     try:
