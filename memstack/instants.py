@@ -12,6 +12,7 @@ from datetime import date, datetime, time, timedelta, timezone
 __all__ = ["EPOCH", "as_instant", "from_micros", "iso", "parse_iso", "to_micros", "utcnow"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_OURS = 32
 _MICROSECOND = timedelta(microseconds=1)
 _ISO = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})"
@@ -34,6 +35,17 @@ def parse_iso(text: str) -> datetime | None:
     Returns:
         The instant in UTC, or None where the text is not one (also where it lies outside the years 1 to 9999).
     """
+    if (
+        len(text) == _OURS
+        and text.isascii()
+        and text[10] == "T"
+        and text[26:] == "+00:00"
+        and text[4] == text[7] == "-"
+    ):
+        try:
+            return datetime.fromisoformat(text)  # what `iso` writes, read faster
+        except ValueError:
+            pass  # something else of this length
     match = _ISO.fullmatch(text)
     if match is None:
         return None

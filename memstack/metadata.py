@@ -176,12 +176,27 @@ def _check_mapping(value: Mapping[Any, Any], where: str, depth: int, left: list[
 
 def encode(value: Any) -> str:
     """Checked metadata (or any value of it) as JSON text, from which `decode` restores values and types."""
-    return json.dumps(_tag(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _ENCODER.encode(value)
+    # Most metadata has no key that begins like a tag; what has one (or a text that looks so) takes the long way.
+    return _ENCODER.encode(_tag(value)) if '"$' in text else text
 
 
 def decode(text: str) -> Any:
     """The inverse of `encode`."""
-    return _untag(json.loads(text))
+    content = json.loads(text)
+    return _untag(content) if '"$' in text else content
+
+
+def _mark(value: object) -> dict[str, str]:
+    """Stands for a date in the first try, so that the second one is made."""
+    if isinstance(value, date):
+        return {"$": ""}
+    raise TypeError(f"{type(value).__name__} was not checked")
+
+
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False, default=_mark
+)
 
 
 def _tag(value: Any) -> Any:

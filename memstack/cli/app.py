@@ -90,7 +90,7 @@ for _name, _function in (("show", configuring.show), ("check", configuring.check
 app.add_typer(config, name="config", rich_help_panel=_START)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
     *,
@@ -98,7 +98,7 @@ def root(
     global_set: SetOption = None,
     global_json: JsonOption = False,
     global_debug: DebugOption = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """A memory for agents and apps: offline out of the box, the same answers on every engine."""
     context.obj = Globals(global_config, tuple(global_set or ()), global_json, global_debug)
@@ -108,6 +108,8 @@ def root(
         found = memstack.__version__
         Output(json=global_json).result({"version": found}, lambda console: console.print(f"memstack {found}"))
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
 
 
 def main() -> None:

@@ -193,6 +193,8 @@ def delete(
         session.output.result({"deleted": 1}, lambda console: console.print("Deleted 1 memory."))
         return
     if not yes:
+        if session.output.json:
+            raise InvalidInput("--yes", "is not given, and --json asks no questions", "Pass --yes.")
         named = ", ".join(f"{key.removesuffix('_id')} {value}" for key, value in scope.items() if value)
         _ask(f"Delete all memories of {named}{' for which the filter holds' if where is not None else ''}?")
     with session.memory() as memory:
@@ -233,6 +235,7 @@ def _ask(question: str) -> None:
     try:
         agreed = typer.confirm(literal(question).plain, err=True)
     except typer.Abort:
+        typer.echo(err=True)
         raise InvalidInput(
             "--yes", "is not given, and there was no answer", "Pass --yes to delete without a question."
         ) from None

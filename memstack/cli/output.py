@@ -19,6 +19,7 @@ from memstack.errors import MemstackError
 __all__ = ["Output", "close_streams", "literal", "one_line", "prepare_streams", "silence", "to_json"]
 
 # Control characters could take over the terminal; those of direction could show another text than there is.
+_NARROWEST: Final = 40  # columns; what is narrower lets the terminal break the lines
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -43,8 +44,8 @@ class Output:
     def __init__(self, *, json: bool = False, debug: bool = False) -> None:
         self.json = json
         self.debug = debug
-        self.console: Console = _Console(highlight=False, markup=False, emoji=False)
-        self.errors: Console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self.console = _console()
+        self.errors = _console(stderr=True)
 
     def result(self, data: Any, show: Callable[[Console], object]) -> None:
         """Print a result.
@@ -61,7 +62,7 @@ class Output:
     def note(self, text: str) -> None:
         """Tell a person something that is no result; programs do not hear it."""
         if not self.json:
-            self.errors.print(literal(text), style="dim")
+            self.errors.print(literal(text), style="dim", soft_wrap=True)
 
     def error(self, error: BaseException) -> None:
         """Print an error: one line, or a JSON object; with ``--debug`` the traceback before it."""
@@ -78,6 +79,14 @@ class Output:
             sys.stderr.write(to_json({"error": {"type": kind, "message": message}}, stream="stderr") + "\n")
         else:
             self.errors.print(Text.assemble(("Error: ", "bold red"), one_line(message)), soft_wrap=True)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    def make(width: int | None) -> Console:
+        return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    console = make(None)
+    return console if console.width >= _NARROWEST else make(_NARROWEST)
 
 
 def to_json(data: Any, *, stream: str = "stdout") -> str:

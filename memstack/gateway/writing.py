@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from memstack import payload as payloads
@@ -42,7 +43,7 @@ UNSET: Final = Unset()
 _BATCH: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Draft:
     """A message on its way to become a memory.
 
@@ -59,6 +60,18 @@ class Draft:
     scope: Scope
     metadata: Mapping[str, Any]
     expires_at: datetime | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What a duplicate of it has too."""
+        return payloads.fingerprint_of(
+            {
+                **self.metadata,
+                **self.scope.as_dict(),
+                "data": self.message.content,
+                "actor_id": self.message.name,
+            }
+        )
 
 
 # -- add -----------------------------------------------------------------------------------------
@@ -82,8 +95,8 @@ def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | 
     if key is not None and (before := repeated(parts, drafts, key)) is not None:
         return before
     skipped, wanted = _by_role(parts, drafts)
-    known = _duplicates(parts, [_fingerprint(draft) for draft in wanted], wanted)
-    fresh = [draft for draft in wanted if _fingerprint(draft) not in known]
+    known = _duplicates(parts, wanted)
+    fresh = [draft for draft in wanted if draft.fingerprint not in known]
     vectors = dict(
         zip(
             (draft.index for draft in fresh),
@@ -96,10 +109,10 @@ def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | 
     with _together(parts, undo_ids=rows) as transaction:
         if key is not None and (before := repeated(parts, drafts, key)) is not None:
             return before
-        known.update(_duplicates(parts, [_fingerprint(draft) for draft in fresh], fresh))
+        known.update(_duplicates(parts, fresh))
         places = _positions(transaction, drafts)
         for draft in wanted:
-            fingerprint = _fingerprint(draft)
+            fingerprint = draft.fingerprint
             if fingerprint in known:
                 detail = "an equal memory is there already"
                 skipped.append(Skipped(draft.index, "duplicate", detail, known[fingerprint]))
@@ -161,28 +174,17 @@ def _by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list
     return skipped, [draft for draft in drafts if draft.message.role in roles]
 
 
-def _duplicates(parts: Parts, fingerprints: Sequence[str], drafts: Sequence[Draft]) -> dict[str, str]:
+def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
     """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
     found: dict[str, str] = {}
-    for start in range(0, len(fingerprints), _BATCH):
-        some = tuple(fingerprints[start : start + _BATCH])
+    for start in range(0, len(drafts), _BATCH):
+        some = tuple(draft.fingerprint for draft in drafts[start : start + _BATCH])
         scopes = {draft.scope for draft in drafts[start : start + _BATCH]}
         within = scope_filter(next(iter(scopes))) if len(scopes) == 1 else None
         where = all_of(within, In(payloads.FINGERPRINT, some), visible(tick()))
         for row in parts.store.iter_scan(where=where, size=len(some)):
             found[payloads.fingerprint_of(row.payload)] = row.id
     return found
-
-
-def _fingerprint(draft: Draft) -> str:
-    return payloads.fingerprint_of(
-        {
-            **draft.metadata,
-            **draft.scope.as_dict(),
-            "data": draft.message.content,
-            "actor_id": draft.message.name,
-        }
-    )
 
 
 def _positions(transaction: Transaction, drafts: Sequence[Draft]) -> dict[int, int]:

@@ -9,7 +9,6 @@ and no field name or value ever becomes part of a path or a query text.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -116,9 +115,10 @@ def _token(value: Scalar) -> str:
 def _term(kind: str, path: str, token: str) -> str:
     if len(path) + len(token) > _LONG:
         token = "#" + hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
-    # A list in place of the path marks a hashed one: no field name can look like it.
-    name = path if len(path) <= _LONG else [hashlib.blake2b(path.encode(), digest_size=16).hexdigest()]
-    return kind + json.dumps([name, token], ensure_ascii=False)
+    # The length in front keeps name and value apart whatever they hold; a hashed name has a mark in place of it.
+    if len(path) > _LONG:
+        return f"{kind}#{hashlib.blake2b(path.encode(), digest_size=16).hexdigest()}:{token}"
+    return f"{kind}{len(path)}:{path}:{token}"
 
 
 def eq_term(path: str, value: Scalar) -> str:

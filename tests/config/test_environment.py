@@ -112,7 +112,7 @@ def test_other_variables_are_left_alone(variable: str, monkeypatch: pytest.Monke
 def test_a_section_that_is_no_json_object_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the variable, and the way to set single options."""
     monkeypatch.setenv("MEMSTACK_VECTOR_STORE", value)
-    with pytest.raises(ConfigError, match="MEMSTACK_VECTOR_STORE: .*MEMSTACK_VECTOR_STORE__PROVIDER") as caught:
+    with pytest.raises(ConfigError, match=r"MEMSTACK_VECTOR_STORE: .*MEMSTACK_VECTOR_STORE__PROVIDER") as caught:
         Settings.load()
     assert "hunter2" not in str(caught.value)
 

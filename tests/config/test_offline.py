@@ -32,7 +32,7 @@ OPENAI = {"provider": "openai", "model": "m"}
         {"vector_store": {"provider": "pgvector", "url": "postgresql://localhost,127.0.0.1/d"}},
         {"vector_store": {"provider": "pgvector", "host": "/var/run/postgresql"}},
         {"embedder": OLLAMA, "llm": OLLAMA},
-        {"llm": {**OLLAMA, "host": "0.0.0.0"}},
+        {"llm": {**OLLAMA, "host": "0.0.0.0"}},  # noqa: S104  # called, not bound
         {"llm": {**OPENAI, "base_url": "http://[::1]:8080/v1"}},
     ],
 )

@@ -66,42 +66,47 @@ def test_nested_mappings_merge_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lower", "higher", "key", "collection"),
+    ("lower", "higher", "expected"),
     [
         # another provider: the lower section goes, its collection stays
-        ({"provider": "qdrant", "url": "http://a", "api_key": "k"}, {"provider": "chroma"}, "chroma:embedded", "mine"),
+        (
+            {"provider": "qdrant", "url": "http://a", "api_key": "k"},
+            {"provider": "chroma"},
+            ("chroma:embedded", "mine"),
+        ),
         (
             {"provider": "chroma", "host": "a", "tenant": "t"},
             {"provider": "qdrant", "mode": "memory"},
-            "qdrant:memory",
-            "mine",
+            ("qdrant:memory", "mine"),
         ),
         (
             {"provider": "qdrant", "path": "a"},
             {"provider": "pgvector", "url": "postgresql://h/d"},
-            "pgvector:server",
-            "mine",
+            ("pgvector:server", "mine"),
         ),
-        ({"provider": "nonsense", "x": 1}, {"provider": "chroma"}, "chroma:embedded", "mine"),
+        ({"provider": "nonsense", "x": 1}, {"provider": "chroma"}, ("chroma:embedded", "mine")),
         # another mode: provider and collection stay
-        ({"provider": "chroma", "path": "a"}, {"mode": "server"}, "chroma:server", "mine"),
-        ({"provider": "chroma", "path": "a"}, {"host": "h"}, "chroma:server", "mine"),
-        ({"provider": "qdrant", "url": "http://a", "api_key": "k"}, {"path": "b"}, "qdrant:embedded", "mine"),
-        ({"provider": "qdrant", "url": "http://a", "api_key": "k"}, {"mode": "memory"}, "qdrant:memory", "mine"),
-        ({"provider": "qdrant", "mode": "memory"}, {"path": "b"}, "qdrant:embedded", "mine"),
-        ({"path": "a"}, {"url": "http://a"}, "qdrant:server", "mine"),
-        ({"mode": "embedded", "path": "a"}, {"provider": "qdrant", "url": "http://a"}, "qdrant:server", "mine"),
+        ({"provider": "chroma", "path": "a"}, {"mode": "server"}, ("chroma:server", "mine")),
+        ({"provider": "chroma", "path": "a"}, {"host": "h"}, ("chroma:server", "mine")),
+        ({"provider": "qdrant", "url": "http://a", "api_key": "k"}, {"path": "b"}, ("qdrant:embedded", "mine")),
+        ({"provider": "qdrant", "url": "http://a", "api_key": "k"}, {"mode": "memory"}, ("qdrant:memory", "mine")),
+        ({"provider": "qdrant", "mode": "memory"}, {"path": "b"}, ("qdrant:embedded", "mine")),
+        ({"path": "a"}, {"url": "http://a"}, ("qdrant:server", "mine")),
+        ({"mode": "embedded", "path": "a"}, {"provider": "qdrant", "url": "http://a"}, ("qdrant:server", "mine")),
         # the same: they merge
-        ({"provider": "qdrant", "url": "http://a"}, {"api_key": "k"}, "qdrant:server", "mine"),
-        ({"provider": "qdrant", "url": "http://a"}, {"provider": "qdrant", "mode": "server"}, "qdrant:server", "mine"),
-        ({"provider": "qdrant", "path": "a"}, {"mode": "embedded"}, "qdrant:embedded", "mine"),
-        ({"path": "a"}, {"provider": "chroma"}, "chroma:embedded", "mine"),
+        ({"provider": "qdrant", "url": "http://a"}, {"api_key": "k"}, ("qdrant:server", "mine")),
+        (
+            {"provider": "qdrant", "url": "http://a"},
+            {"provider": "qdrant", "mode": "server"},
+            ("qdrant:server", "mine"),
+        ),
+        ({"provider": "qdrant", "path": "a"}, {"mode": "embedded"}, ("qdrant:embedded", "mine")),
+        ({"path": "a"}, {"provider": "chroma"}, ("chroma:embedded", "mine")),
         # the higher collection wins
         (
             {"provider": "qdrant", "path": "a"},
             {"provider": "chroma", "collection": "other"},
-            "chroma:embedded",
-            "other",
+            ("chroma:embedded", "other"),
         ),
     ],
 )
@@ -109,8 +114,7 @@ def test_nested_mappings_merge_too() -> None:
 def test_a_switch_drops_what_the_other_engine_knew(
     lower: dict[str, Any],
     higher: dict[str, Any],
-    key: str,
-    collection: str,
+    expected: tuple[str, str],
     by: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -124,7 +128,7 @@ def test_a_switch_drops_what_the_other_engine_knew(
         settings = Settings.load(Settings.load(config), vector_store=higher)
     else:
         settings = Settings.load(config, vector_store=higher)
-    assert (settings.vector_store.key, settings.vector_store.collection) == (key, collection)
+    assert (settings.vector_store.key, settings.vector_store.collection) == expected
 
 
 @pytest.mark.parametrize(("section", "other"), [("embedder", "builtin"), ("llm", "none")])

@@ -46,7 +46,7 @@ def test_masked_is_plain_data() -> None:
 
 
 def test_the_dump_has_the_options_of_each_provider() -> None:
-    """pydantic's own dump sees the provider's options, not only those that all have."""
+    """A dump by pydantic has the provider's options, not only those that all providers have."""
     settings = Settings.load({"llm": {"provider": "ollama", "model": "m"}})
     assert settings.model_dump()["llm"]["num_ctx"] == 16384
 

@@ -1,0 +1,466 @@
+"""What breaks in the middle of a write: store and history agree afterwards, are as before, and the next call works."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from memstack import MemoryGateway
+from memstack.errors import HistoryError, MemoryNotFound, MemstackError, ProviderError, StoreError
+from memstack.gateway.parts import Parts
+from memstack.providers.base import Embedder
+from memstack.records import Change
+from memstack.stores.base import Row, Store
+
+OpenHere = Callable[..., MemoryGateway]
+
+# -- the whole state, to compare -------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that a memory keeps: the rows with their vectors, and every table of the history."""
+
+    rows: dict[str, tuple[dict[str, Any], tuple[float, ...]]]
+    tables: dict[str, list[tuple[Any, ...]]]
+
+
+def parts_of(memory: MemoryGateway) -> Parts:
+    """The parts of a gateway, which have no public name."""
+    return memory._core.parts
+
+
+def snapshot(memory: MemoryGateway) -> State:
+    """Everything that is stored, for any scope."""
+    store = parts_of(memory).store
+    ids = [row.id for row in store.scan()]
+    assert store.count() == len(ids)
+    rows = {row.id: (row.payload, tuple(round(x, 5) for x in row.vector or ())) for row in fetched(store, ids)}
+    return State(rows, tables_of(Path(parts_of(memory).history.path)))
+
+
+def fetched(store: Store, ids: Sequence[str]) -> Iterator[Row]:
+    """Rows by id, with vectors, a few hundred at a time."""
+    for start in range(0, len(ids), 500):
+        yield from store.fetch(ids[start : start + 500], vectors=True)
+
+
+def tables_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """The content of the history's file, read by a connection of its own."""
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        return {
+            "changes": connection.execute("SELECT * FROM changes ORDER BY seq").fetchall(),
+            "idempotency": connection.execute("SELECT * FROM idempotency ORDER BY scope, key").fetchall(),
+            "runs": connection.execute("SELECT * FROM runs ORDER BY scope").fetchall(),
+            "messages": connection.execute("SELECT * FROM messages ORDER BY seq").fetchall(),
+        }
+
+
+def assert_agreement(memory: MemoryGateway) -> None:
+    """Store and history tell the same: each row is what its last change made it, and nothing else is alive."""
+    last: dict[str, Change] = {}
+    state = snapshot(memory)
+    for memory_id in {row[3] for row in state.tables["changes"]}:
+        last[memory_id] = memory.history(memory_id)[-1]
+    alive = {memory_id for memory_id, change in last.items() if change.event != "DELETE"}
+    assert alive == set(state.rows)
+    for memory_id in alive:
+        stored, change = memory.get(memory_id), last[memory_id]
+        assert (stored.text, stored.metadata, stored.scope) == (change.new_text, change.new_metadata, change.scope)
+        assert stored.updated_at == change.at
+
+
+# -- things that break -----------------------------------------------------------------------
+
+
+class Dying(Embedder):
+    """An embedder that dies in its n-th call: before it starts, or when half of the work is done."""
+
+    def __init__(self, inner: Embedder, *, call: int = 1, halfway: bool = False) -> None:
+        self.provider, self.model, self.dimensions = inner.provider, inner.model, inner.dimensions
+        self._inner = inner
+        self._left = call
+        self._halfway = halfway
+
+    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        self._left -= 1
+        if self._left == 0:
+            if self._halfway:
+                self._inner.vectors(texts[: len(texts) // 2])
+            raise ProviderError(self.provider, self.model, "died", retryable=True)
+        return self._inner.vectors(texts)
+
+
+def with_embedder(memory: MemoryGateway, embedder: Embedder) -> MemoryGateway:
+    """A gateway on the same store and history with another embedder."""
+    return MemoryGateway.of(dataclasses.replace(parts_of(memory), embedder=embedder))
+
+
+@contextlib.contextmanager
+def store_dies(store: Store, verb: str, *, share: float, call: int = 1, heals: bool = True) -> Iterator[None]:
+    """The engine fails in the n-th call of a verb, when it has done a share of the work.
+
+    Args:
+        store: the engine.
+        verb: ``upsert`` or ``remove``.
+        share: 0 is before anything was done, 1 is after all of it: the answer is lost.
+        call: which call.
+        heals: whether later calls work again.
+    """
+    real: Callable[[Sequence[Any]], None] = getattr(store, verb)
+    calls = 0
+
+    def dying(items: Sequence[Any]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call or (calls > call and not heals):
+            if done := list(items)[: round(len(items) * share)]:
+                real(done)
+            raise StoreError(store.label, f"{verb} died")
+        real(items)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, verb, dying)
+        yield
+
+
+_BREAKS: Final = {
+    # The log refuses an entry.
+    "insert": "CREATE TRIGGER broken BEFORE INSERT ON changes BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END",
+    # The log refuses the second entry of a transaction, and takes everything back itself.
+    "second insert": "CREATE TRIGGER broken BEFORE INSERT ON changes WHEN (SELECT count(*) FROM changes) % 2 = 1 "
+    "BEGIN SELECT RAISE(ROLLBACK, 'disk I/O error'); END",
+    # Everything is taken, and the commit fails: a constraint that SQLite checks last of all.
+    "commit": "CREATE TRIGGER broken BEFORE INSERT ON changes BEGIN INSERT INTO doomed VALUES (1); END",
+}
+
+
+@contextlib.contextmanager
+def history_dies(memory: MemoryGateway, how: str) -> Iterator[None]:
+    """The history's file fails, in one of the ways of `_BREAKS`."""
+    connection = parts_of(memory).history._connection
+    assert connection is not None
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("CREATE TABLE IF NOT EXISTS other (id INTEGER PRIMARY KEY)")
+    connection.execute("CREATE TABLE IF NOT EXISTS doomed (id REFERENCES other (id) DEFERRABLE INITIALLY DEFERRED)")
+    connection.execute(_BREAKS[how])
+    try:
+        yield
+    finally:
+        connection.execute("DROP TRIGGER broken")
+
+
+# -- the calls -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeded:
+    """A memory with something in it."""
+
+    memory: MemoryGateway
+    ids: tuple[str, ...]
+
+
+@pytest.fixture
+def seeded(memory: MemoryGateway) -> Seeded:
+    first = memory.add(["tea in the morning", "coffee at noon"], user_id="alex", metadata={"kind": "drink", "n": 1})
+    other = memory.add("a walk in the park", user_id="bo", idempotency_key="k0")
+    memory.update(first.stored[1].id, text="coffee at eleven", metadata={"n": 2})
+    return Seeded(memory, tuple(stored.id for stored in (*first.stored, *other.stored)))
+
+
+Call = Callable[[MemoryGateway, Seeded], object]
+
+ADDS: Final[dict[str, Call]] = {
+    "add": lambda memory, _: memory.add("cake on Sunday", user_id="alex", metadata={"n": 3}),
+    "add of several": lambda memory, _: memory.add(["cake on Sunday", "bread", "salt"], user_id="alex", run_id="r"),
+    "add with a key": lambda memory, _: memory.add("cake on Sunday", user_id="alex", idempotency_key="k1"),
+}
+UPDATES: Final[dict[str, Call]] = {
+    "update of text": lambda memory, seeded: memory.update(seeded.ids[0], text="tea at night"),
+    "update of metadata": lambda memory, seeded: memory.update(seeded.ids[1], metadata={"n": 9, "kind": None}),
+    "update of expiry": lambda memory, seeded: memory.update(seeded.ids[0], expires_at=datetime(2999, 1, 1)),  # noqa: DTZ001
+}
+DELETES: Final[dict[str, Call]] = {
+    "delete": lambda memory, seeded: memory.delete(seeded.ids[1]),
+    "delete_all": lambda memory, _: memory.delete_all(user_id="alex"),
+}
+EMBEDDING: Final = {**ADDS, "update of text": UPDATES["update of text"]}
+WRITES: Final = {**ADDS, **UPDATES}
+CALLS: Final = {**WRITES, **DELETES}
+
+
+def check_after(seeded: Seeded, before: State, call: Call) -> None:
+    """Nothing has changed, store and history agree, and the same call works now, once."""
+    memory = seeded.memory
+    assert snapshot(memory) == before
+    assert_agreement(memory)
+    call(memory, seeded)
+    after = snapshot(memory)
+    assert after != before
+    assert_agreement(memory)
+
+
+# -- the embedder ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("halfway", [False, True])
+@pytest.mark.parametrize("name", EMBEDDING)
+def test_a_dying_embedder_changes_nothing(seeded: Seeded, name: str, halfway: bool) -> None:
+    """An embedder that dies before or in the middle of its work leaves everything as it was."""
+    before = snapshot(seeded.memory)
+    dying = with_embedder(seeded.memory, Dying(parts_of(seeded.memory).embedder, halfway=halfway))
+    with pytest.raises(ProviderError) as caught:
+        EMBEDDING[name](dying, seeded)
+    assert caught.value.retryable
+    check_after(seeded, before, EMBEDDING[name])
+
+
+def test_a_search_whose_embedder_dies_says_so(seeded: Seeded) -> None:
+    """A search never answers "nothing found" because its embedder died."""
+    dying = with_embedder(seeded.memory, Dying(parts_of(seeded.memory).embedder))
+    with pytest.raises(ProviderError):
+        dying.search("tea", user_id="alex")
+    assert dying.search("tea", user_id="alex")
+
+
+# -- the store -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+@pytest.mark.parametrize("name", WRITES)
+def test_a_store_that_fails_to_write_is_brought_back(seeded: Seeded, name: str, share: float) -> None:
+    """A write that the engine refuses, does by halves, or does without an answer leaves everything as it was."""
+    before = snapshot(seeded.memory)
+    with store_dies(parts_of(seeded.memory).store, "upsert", share=share), pytest.raises(StoreError, match="upsert"):
+        WRITES[name](seeded.memory, seeded)
+    check_after(seeded, before, WRITES[name])
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+@pytest.mark.parametrize("name", DELETES)
+def test_a_store_that_fails_to_delete_is_brought_back(seeded: Seeded, name: str, share: float) -> None:
+    """A deletion that the engine refuses, does by halves, or does without an answer leaves everything as it was."""
+    before = snapshot(seeded.memory)
+    with store_dies(parts_of(seeded.memory).store, "remove", share=share), pytest.raises(StoreError, match="remove"):
+        DELETES[name](seeded.memory, seeded)
+    check_after(seeded, before, DELETES[name])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_engine_that_is_gone_is_our_error(seeded: Seeded, name: str) -> None:
+    """Where the engine fails for good before it did anything, the error is the first one, and the log is unchanged."""
+    before = snapshot(seeded.memory)
+    store = parts_of(seeded.memory).store
+    with (
+        store_dies(store, "upsert", share=0, heals=False),
+        store_dies(store, "remove", share=0, heals=False),
+        pytest.raises(StoreError, match="remove died" if name in DELETES else "upsert died"),
+    ):
+        CALLS[name](seeded.memory, seeded)
+    check_after(seeded, before, CALLS[name])
+
+
+# -- the history -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", _BREAKS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_history_that_fails_takes_the_store_back(seeded: Seeded, name: str, how: str) -> None:
+    """Where the log or its commit fails, the store is as before, whatever was written there first."""
+    before = snapshot(seeded.memory)
+    several = name in {"add of several", "delete_all"}
+    with history_dies(seeded.memory, how):
+        if how == "second insert" and not several and before.tables["changes"].__len__() % 2 == 0:
+            pytest.skip("this call writes one entry, and it is not refused")
+        with pytest.raises(HistoryError) as caught:
+            CALLS[name](seeded.memory, seeded)
+    assert str(parts_of(seeded.memory).history.path) in str(caught.value)
+    assert ("FOREIGN KEY" if how == "commit" else "disk I/O error") in str(caught.value)
+    check_after(seeded, before, CALLS[name])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_full_history_takes_the_store_back(seeded: Seeded, name: str) -> None:
+    """Where the history's file cannot grow, the error says that it is full, and the store is as before."""
+    memory = seeded.memory
+    big = "x" * 60_000
+    full = memory.add(f"filler {big}", user_id="filler").stored[0]
+    calls: dict[str, Callable[[], object]] = {
+        **{key: lambda key=key: CALLS[key](memory, seeded) for key in CALLS},
+        "delete": lambda: memory.delete(full.id),
+        "delete_all": lambda: memory.delete_all(user_id="filler"),
+        "add": lambda: memory.add(f"more {big}", user_id="alex"),
+    }
+    connection = parts_of(memory).history._connection
+    assert connection is not None
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    before = snapshot(memory)
+    try:
+        for _ in range(200):
+            calls[name]()
+            if name in {"delete", "delete_all"}:
+                pytest.fail("there was room for a large entry in a full file")
+            before = snapshot(memory)
+            if name.startswith("update"):
+                memory.update(seeded.ids[0], text=f"{len(before.tables['changes'])} tea {big[:2000]}")
+                before = snapshot(memory)
+            else:
+                memory.add(f"{len(before.tables['changes'])} {big[:2000]}", user_id="alex")
+                before = snapshot(memory)
+        pytest.fail("the file was never full")
+    except HistoryError as error:
+        assert "full" in str(error)
+    assert snapshot(memory) == before
+    assert_agreement(memory)
+    connection.execute("PRAGMA max_page_count = 1000000")
+    memory.add("there is room again", user_id="alex")
+    assert_agreement(memory)
+
+
+def test_a_history_locked_by_another_process_is_retryable(seeded: Seeded) -> None:
+    """A writer that waits too long for the history's lock is told to try again; nothing was stored."""
+    memory = seeded.memory
+    history = parts_of(memory).history
+    assert history._connection is not None
+    history._connection.execute("PRAGMA busy_timeout = 100")
+    before = snapshot(memory)
+    with contextlib.closing(sqlite3.connect(history.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for name in CALLS:
+            with pytest.raises(HistoryError) as caught:
+                CALLS[name](memory, seeded)
+            assert caught.value.retryable
+        other.execute("ROLLBACK")
+    assert snapshot(memory) == before
+    assert_agreement(memory)
+    memory.add("cake on Sunday", user_id="alex")
+
+
+# -- in bulk ---------------------------------------------------------------------------------
+
+
+def items(count: int) -> list[dict[str, Any]]:
+    """Items of several users."""
+    return [{"user_id": f"u{i % 3}", "content": f"fact {i}", "metadata": {"n": i}} for i in range(count)]
+
+
+@pytest.mark.parametrize("halfway", [False, True])
+def test_a_batch_whose_embedder_dies_fails_alone(seeded: Seeded, halfway: bool) -> None:
+    """A batch that cannot be embedded ends in `failed`, item by item; the others are stored; adding again repairs."""
+    memory = seeded.memory
+    dying = with_embedder(memory, Dying(parts_of(memory).embedder, call=2, halfway=halfway))
+    steps: list[int] = []
+    result = dying.add_many(items(25), batch_size=10, progress=steps.append)
+    assert [failed.index for failed in result.failed] == list(range(10, 20))
+    assert all(failed.retryable and "died" in failed.reason for failed in result.failed)
+    assert [stored.metadata["n"] for stored in result.stored] == [*range(10), *range(20, 25)]
+    assert steps == [10, 20, 25]
+    assert_agreement(memory)
+    again = memory.add_many(items(25), batch_size=10)
+    assert [stored.metadata["n"] for stored in again.stored] == list(range(10, 20))
+    assert {skipped.reason for skipped in again.skipped} == {"duplicate"}
+    assert_agreement(memory)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_a_batch_that_the_engine_refuses_fails_alone(seeded: Seeded, share: float) -> None:
+    """A batch that the engine refuses or writes by halves ends in `failed`, and nothing of it is there."""
+    memory = seeded.memory
+    with store_dies(parts_of(memory).store, "upsert", share=share, call=2):
+        result = memory.add_many(items(25), batch_size=10)
+    assert [failed.index for failed in result.failed] == list(range(10, 20))
+    assert all("upsert died" in failed.reason for failed in result.failed)
+    assert len(result.stored) == 15
+    assert_agreement(memory)
+    assert len(memory.add_many(items(25), batch_size=10).stored) == 10
+    assert_agreement(memory)
+
+
+@pytest.mark.parametrize("how", _BREAKS)
+def test_a_batch_that_the_history_refuses_fails_alone(seeded: Seeded, how: str) -> None:
+    """Batches whose log fails end in `failed`, and nothing of them is in the store."""
+    memory = seeded.memory
+    before = snapshot(memory)
+    with history_dies(memory, how):
+        result = memory.add_many(items(12), batch_size=6)
+    assert [failed.index for failed in result.failed] == list(range(12))
+    assert not result.stored
+    assert snapshot(memory) == before
+    assert len(memory.add_many(items(12), batch_size=6).stored) == 12
+    assert_agreement(memory)
+
+
+def test_a_deletion_that_stops_between_batches_can_be_called_again(memory: MemoryGateway) -> None:
+    """Where `delete_all` fails in its second batch, the first stays deleted with its log; the next call does the rest."""
+    memory.add_many(({"user_id": "alex", "content": f"fact {i}"} for i in range(1003)), batch_size=1003)
+    with store_dies(parts_of(memory).store, "remove", share=0.5, call=2), pytest.raises(StoreError):
+        memory.delete_all(user_id="alex")
+    assert_agreement(memory)
+    left = len(memory.get_all(user_id="alex", limit=2000))
+    assert left == 3
+    assert memory.delete_all(user_id="alex") == left
+    assert_agreement(memory)
+
+
+def test_items_that_raise_lose_nothing_acknowledged(memory: MemoryGateway) -> None:
+    """Where the caller's own iterator raises, its error comes through, and the batches before it are whole."""
+
+    def broken() -> Iterator[str]:
+        yield from ("one", "two", "three")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        memory.add_many(broken(), user_id="alex", batch_size=2)
+    assert sorted(stored.text for stored in memory.get_all(user_id="alex")) == ["one", "two"]
+    assert_agreement(memory)
+
+
+def test_a_progress_that_raises_leaves_whole_batches(memory: MemoryGateway) -> None:
+    """Where the caller's own callback raises, its error comes through, and what was stored agrees with the log."""
+
+    def progress(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        memory.add_many(["one", "two", "three"], user_id="alex", batch_size=2, progress=progress)
+    assert_agreement(memory)
+    assert len(memory.add_many(["one", "two", "three"], user_id="alex").stored) == 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_interrupt_in_the_middle_changes_nothing(seeded: Seeded, name: str) -> None:
+    """Ctrl-C that arrives just after the engine wrote takes the write back."""
+    memory, before = seeded.memory, snapshot(seeded.memory)
+    store = parts_of(memory).store
+    verb = "remove" if name in DELETES else "upsert"
+    real: Callable[[Sequence[Any]], None] = getattr(store, verb)
+    calls = 0
+
+    def interrupted(some: Sequence[Any]) -> None:
+        nonlocal calls
+        calls += 1
+        real(some)
+        if calls == 1:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store, verb, interrupted)
+        CALLS[name](memory, seeded)
+    check_after(seeded, before, CALLS[name])
+
+
+def test_an_error_of_ours_is_what_every_failure_is(seeded: Seeded) -> None:
+    """Store, history and provider fail with subclasses of one base; a missing memory is none of them."""
+    assert all(issubclass(kind, MemstackError) for kind in (StoreError, HistoryError, ProviderError))
+    with pytest.raises(MemoryNotFound):
+        seeded.memory.delete(seeded.ids[0], user_id="bo")
+    assert_agreement(seeded.memory)
