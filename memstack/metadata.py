@@ -158,7 +158,7 @@ def check_value(value: object, where: str, error: type[InvalidInput], hint: str)
     if isinstance(value, (date, datetime)):
         if as_instant(value) is None:
             raise error(where, "is a time outside the years 1 to 9999 in UTC")
-        return value
+        return _plain_date(value)
     raise error(where, f"is {describe(value)}, which has no place here", hint)
 
 
@@ -174,17 +174,33 @@ def _check_mapping(value: Mapping[Any, Any], where: str, depth: int, left: list[
     return out
 
 
-def encode(value: Any) -> str:
-    """Checked metadata (or any value of it) as JSON text, from which `decode` restores values and types."""
-    text = _ENCODER.encode(value)
+def encode(value: Any, *, canonical: bool = False) -> str:
+    """Checked metadata (or any value of it) as JSON text, from which `decode` restores values and types.
+
+    Args:
+        value: the metadata.
+        canonical: sort the keys of every mapping, so that equal metadata has equal text.
+    """
+    encoder = _SORTING_ENCODER if canonical else _ENCODER
+    text = encoder.encode(value)
     # Most metadata has no key that begins like a tag; what has one (or a text that looks so) takes the long way.
-    return _ENCODER.encode(_tag(value)) if '"$' in text else text
+    return encoder.encode(_tag(value)) if '"$' in text else text
 
 
 def decode(text: str) -> Any:
     """The inverse of `encode`."""
     content = json.loads(text)
     return _untag(content) if '"$' in text else content
+
+
+def _plain_date(value: date) -> date:
+    """The same as a plain `date` or `datetime`: classes derived from them write themselves as they like."""
+    if type(value) in (date, datetime):
+        return value
+    if not isinstance(value, datetime):
+        return date(value.year, value.month, value.day)
+    clock = (value.hour, value.minute, value.second, value.microsecond, value.tzinfo)
+    return datetime(value.year, value.month, value.day, *clock, fold=value.fold)  # noqa: DTZ001  # among them
 
 
 def _mark(value: object) -> dict[str, str]:
@@ -194,9 +210,19 @@ def _mark(value: object) -> dict[str, str]:
     raise TypeError(f"{type(value).__name__} was not checked")
 
 
-_ENCODER: Final = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False, default=_mark
-)
+def _encoder(*, sort_keys: bool) -> json.JSONEncoder:
+    return json.JSONEncoder(
+        ensure_ascii=False,
+        separators=(",", ":"),
+        allow_nan=False,
+        check_circular=False,
+        default=_mark,
+        sort_keys=sort_keys,
+    )
+
+
+_ENCODER: Final = _encoder(sort_keys=False)
+_SORTING_ENCODER: Final = _encoder(sort_keys=True)
 
 
 def _tag(value: Any) -> Any:
@@ -206,7 +232,7 @@ def _tag(value: Any) -> Any:
         return {_DATE: value.isoformat()}
     if isinstance(value, Mapping):
         if any(key.startswith("$") for key in value):
-            return {_PAIRS: [[key, _tag(item)] for key, item in value.items()]}
+            return {_PAIRS: [[key, _tag(item)] for key, item in sorted(value.items())]}
         return {key: _tag(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_tag(item) for item in value]

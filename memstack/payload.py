@@ -157,7 +157,7 @@ def fingerprint_of(payload: Mapping[str, Any]) -> str:
         *(payload.get(name) or "" for name in SCOPE_FIELDS),
         payload.get("actor_id") or "",
         text,
-        codec.encode({key: metadata[key] for key in sorted(metadata)}),
+        codec.encode(metadata, canonical=True),
     )
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 

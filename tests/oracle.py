@@ -15,6 +15,9 @@ from memstack import Memory
 
 Spec = tuple[Any, ...]
 
+DECLARED = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
+"""The fields of a memory that are instants by declaration."""
+
 _UTC = timezone.utc
 _DAY = re.compile(r"(\d\d\d\d)-(\d\d)-(\d\d)", re.ASCII)
 _TIME = re.compile(r"[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
@@ -111,9 +114,7 @@ def _same(value: Any, operand: Any) -> bool:
 
 def _as_declared(field: str, operand: Any) -> Any:
     """ISO text stands for an instant where the field is declared to be one."""
-    if field.endswith("_at") and field in ("created_at", "updated_at", "occurred_at", "expires_at"):
-        return instant_of(operand)
-    return operand
+    return instant_of(operand) if field in DECLARED else operand
 
 
 def _ordered(op: str, value: Any, bound: Any) -> bool:

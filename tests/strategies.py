@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from tests.oracle import Spec, fields_of, instant_of
+from tests.oracle import DECLARED, Spec, fields_of, instant_of
 
 from memstack import F, Memory
 from memstack.filters import And, Node, Or
@@ -28,7 +28,6 @@ Scalar = Any
 Metadata = dict[str, Any]
 
 UTC: Final = timezone.utc
-DECLARED: Final = ("created_at", "updated_at", "occurred_at", "expires_at")
 
 
 def examples(count: int) -> settings:

@@ -23,7 +23,7 @@ from memstack.gateway.parts import Parts, tick, visible
 from memstack.history.sqlite import Transaction, UsedKey
 from memstack.ids import new_id
 from memstack.instants import iso
-from memstack.metadata import encode, merge
+from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
 from memstack.records import AddResult, Change, Event, Memory, Message, Skipped, Source
 from memstack.scope import Scope
@@ -236,7 +236,11 @@ def update(
         row = _find(parts, memory_id, scope)
         before.append(row)
         payload = _changed(row.payload, text, metadata, expires_at)
-        if payload == row.payload:
+        if metadata is not None:
+            options = parts.options
+            limits = {"max_values": options.max_metadata_values, "max_depth": options.max_metadata_depth}
+            check_metadata(payloads.metadata_of(payload), **limits)
+        if encode(payload) == encode(row.payload):  # types count: True == 1, and is another value
             return memory_from(row.id, row.payload)
         payload["updated_at"] = iso(tick())
         old, new = memory_from(row.id, row.payload), memory_from(row.id, payload)

@@ -104,15 +104,6 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         Settings.load(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_says_why(write: Write) -> None:
-    """A file without permission is named with the system's reason."""
-    path = write("offline: true")
-    path.chmod(0)
-    with pytest.raises(ConfigError, match="Permission denied"):
-        Settings.load(path)
-
-
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
 def test_a_file_that_cannot_be_read_says_why(error: OSError, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's reason is passed on."""
