@@ -238,7 +238,6 @@ def _cycle() -> dict[str, Any]:
         ("a=1", "metadata"),
         (5, "metadata"),
     ],
-    ids=lambda value: repr(value)[:60],
 )
 def test_refused_with_its_place(content: Any, place: str) -> None:
     """What cannot be stored on every engine is a `MetadataError` that names where it stands."""

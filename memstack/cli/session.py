@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec
 
 import typer
 
@@ -130,11 +130,7 @@ def with_session(function: Callable[Concatenate[Session, P], None]) -> Callable[
 
     Errors are printed, and end in the exit codes of `memstack.cli.exits`.
     """
-    hints = get_type_hints(function, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in list(inspect.signature(function).parameters.items())[1:]
-    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in _parameters(function)[1:]]
 
     def command(
         context: typer.Context,
@@ -151,16 +147,16 @@ def with_session(function: Callable[Concatenate[Session, P], None]) -> Callable[
         with reported(session.output):
             run(session, **arguments)
 
-    shared = [
-        parameter.replace(annotation=annotation)
-        for parameter in inspect.signature(command).parameters.values()
-        if (annotation := get_type_hints(command, include_extras=True)[parameter.name]) is not Any
-    ]
-    parameters = [shared[0], *own, *shared[1:]]
+    context_, *shared, _ = _parameters(command)
+    parameters = [context_, *own, *shared]
     command.__name__, command.__doc__ = function.__name__, _unwrapped(inspect.getdoc(function) or "")
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return command
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
 
 
 def _unwrapped(text: str) -> str:

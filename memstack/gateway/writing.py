@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.errors import IdempotencyMismatch, MemoryNotFound
+from memstack.errors import IdempotencyMismatch, MemoryNotFound, MemstackError
 from memstack.filters.ast import In, Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.parts import Parts, tick, visible
@@ -40,6 +41,7 @@ class Unset:
 
 
 UNSET: Final = Unset()
+_log: Final = logging.getLogger(__name__)
 _BATCH: Final = 1000
 
 
@@ -345,8 +347,11 @@ def _together(parts: Parts, *, undo_ids: Sequence[Row] = (), undo_rows: Sequence
         with parts.history.transaction() as transaction:
             yield transaction
     except BaseException:
-        if undo_ids:
-            parts.store.remove([row.id for row in undo_ids])
-        if undo_rows:
-            parts.store.upsert(undo_rows)
+        try:
+            if undo_ids:
+                parts.store.remove([row.id for row in undo_ids])
+            if undo_rows:
+                parts.store.upsert(undo_rows)
+        except MemstackError as error:  # the engine is gone: what the caller hears is the failure that came first
+            _log.error("a failed write could not be taken back in the store: %s", error)
         raise

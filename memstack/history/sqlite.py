@@ -204,10 +204,11 @@ class SqliteHistory:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield Transaction(connection, self.collection)
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # some failures of SQLite have rolled back already
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def changes(self, memory_id: str) -> list[Change]:
         """The entries of a memory, oldest first."""

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import memstack
+from memstack import open_memory
 from memstack.cli import app
 
 COMMAND: Final = (sys.executable, "-m", "memstack")
@@ -43,14 +45,42 @@ class Run:
 Runner = Callable[..., Run]
 
 
+@pytest.fixture(scope="session")
+def _shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a store that tests share, each with a user of its own: making and opening one takes its time.
+
+    This process holds it: what runs as a process of its own needs `store`.
+    """
+    folder = tmp_path_factory.mktemp("shared") / "memory"
+    with open_memory({"vector_store": {"path": str(folder)}}):
+        yield folder
+
+
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test has a working directory of its own, with a configuration for it."""
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _shared_store: Path) -> None:
+    """Every test has a working directory of its own, with a configuration that names the shared store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(memstack.__file__).parents[1]))
-    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTHONUNBUFFERED", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "memstack.yaml").write_text("vector_store: {path: ./memory}\n", encoding="utf-8")
+    _configure(tmp_path, _shared_store)
+
+
+@pytest.fixture
+def store(tmp_path: Path, _own_folder: None) -> Path:
+    """The folder of a store of the test's own, not made yet; the configuration names it."""
+    _configure(tmp_path, tmp_path / "memory")
+    return tmp_path / "memory"
+
+
+def _configure(folder: Path, store: Path) -> None:
+    (folder / "memstack.yaml").write_text(f"vector_store: {{path: {json.dumps(str(store))}}}\n", encoding="utf-8")
+
+
+@pytest.fixture
+def alex() -> str:
+    """A user whom no other test knows."""
+    return f"alex-{uuid.uuid4()}"
 
 
 @pytest.fixture

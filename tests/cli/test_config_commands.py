@@ -21,7 +21,11 @@ def test_init_writes_the_embedded_default(run: Runner, tmp_path: Path) -> None:
     place.parent.mkdir()
     assert run("--json", "init", str(place)).data == {"path": str(place)}
     settings = Settings.load(place)
-    assert (settings.vector_store.key, settings.embedder.key, settings.llm.key) == ("qdrant:embedded", "builtin", "none")
+    assert (settings.vector_store.key, settings.embedder.key, settings.llm.key) == (
+        "qdrant:embedded",
+        "builtin",
+        "none",
+    )
     assert settings.vector_store.folder == place.parent / "memory"
 
 
@@ -72,11 +76,11 @@ def test_init_does_not_overwrite(run: Runner, tmp_path: Path) -> None:
     assert run("init", ".", "--force").code == 2
 
 
-def test_show_tells_where_options_came_from(run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_show_tells_where_options_came_from(run: Runner, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     """Each option is shown with its value and its origin: default, file, environment, --set."""
     monkeypatch.setenv("MEMSTACK_LIMITS__MAX_TEXT", "500")
     options = run("--set", "offline=true", "config", "show", "--json").data["options"]
-    assert options["vector_store.path"] == {"value": str(tmp_path / "memory"), "from": "memstack.yaml"}
+    assert options["vector_store.path"] == {"value": str(store), "from": "memstack.yaml"}
     assert options["limits.max_text"] == {"value": 500, "from": "environment MEMSTACK_LIMITS__MAX_TEXT"}
     assert options["offline"] == {"value": True, "from": "--set"}
     assert options["llm.provider"] == {"value": "none", "from": "default"}
@@ -100,14 +104,14 @@ def test_show_masks_secrets(run: Runner, monkeypatch: pytest.MonkeyPatch) -> Non
         assert "**" in done.out
 
 
-def test_check(run: Runner, tmp_path: Path) -> None:
+def test_check(run: Runner, tmp_path: Path, store: Path) -> None:
     """A configuration that loads is OK; one that does not ends in exit code 2, and the store is not touched."""
     assert run("config", "check").out.startswith("OK: vector store qdrant:embedded")
     assert run("config", "check", "--json").data["ok"] is True
     assert run("config", "check", "--set", "vector_store.pat=x").code == 2
     (tmp_path / "memstack.yaml").write_text("vector_store:\n\tpath: x\n", encoding="utf-8")
     assert run("config", "check").code == 2
-    assert not (tmp_path / "memory").exists()
+    assert not store.exists()
 
 
 def test_schema(run: Runner) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from memstack import open_memory
 from memstack.errors import (
     ConfigError,
     HistoryError,
@@ -126,16 +125,15 @@ def test_each_kind_of_error_has_its_exit_code(
     assert ("a bug of memstack" in done.err) == (not isinstance(error, MemstackError))
 
 
-def test_a_locked_store_is_told(spawn: Runner, tmp_path: Path) -> None:
-    """A store that another process holds ends in exit code 1 and the ways out."""
-    with open_memory(tmp_path / "memstack.yaml"):
-        done = spawn("--json", "stats")
+def test_a_locked_store_is_told(spawn: Runner) -> None:
+    """A store that another process (here: this one) holds ends in exit code 1 and the ways out."""
+    done = spawn("--json", "stats")
     assert done.code == 1
     assert done.error["type"] == "StoreLocked"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130(store: Path) -> None:
     """An interrupt ends a command at once, with exit code 130 and no traceback."""
     with subprocess.Popen(
         [*COMMAND, "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -144,7 +142,7 @@ def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
         process.stdin.write('{"user_id": "alex", "content": "tea"}\n')
         process.stdin.flush()  # it waits for more
         deadline = time.monotonic() + 60
-        while not (tmp_path / "memory" / "history.db").exists():
+        while not (store / "history.db").exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(0.2)
@@ -156,10 +154,11 @@ def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
-def test_a_closed_pipe_ends_quietly(run: Runner) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_closed_pipe_ends_quietly(run: Runner, alex: str) -> None:
     """Where the reader goes before the end (``| head``), nothing is said about it."""
-    assert run("add", *(f"{'tea ' * 100}{i}" for i in range(300)), "--user", "alex").code == 0
-    for arguments in (["list", "--all", "--user", "alex"], ["--json", "list", "--all", "--user", "alex"]):
+    assert run("add", *(f"{'tea ' * 100}{i}" for i in range(300)), "--user", alex).code == 0
+    for arguments in (["list", "--all", "--user", alex], ["--json", "list", "--all", "--user", alex]):
         with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None

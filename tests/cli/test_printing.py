@@ -19,54 +19,56 @@ TEXTS = (
 
 
 @pytest.fixture
-def stored(run: Runner) -> list[str]:
-    done = run("--json", "add", *TEXTS, "--user", "alex", "--metadata", '{"note": "[bold]x[/bold]"}')
+def stored(run: Runner, alex: str) -> list[str]:
+    """The ids of the texts, which are alex's."""
+    done = run("--json", "add", *TEXTS, "--user", alex, "--metadata", '{"note": "[bold]x[/bold]"}')
     assert done.code == 0
     return [memory["id"] for memory in done.data["stored"]]
 
 
-def test_texts_are_printed_literally(run: Runner, stored: list[str]) -> None:
+def test_texts_are_printed_literally(run: Runner, alex: str, stored: list[str]) -> None:
     """Markup is not markup, emoji names stay names, and control characters are shown instead of obeyed."""
-    for done in (run("list", "--user", "alex"), run("search", "markup", "--user", "alex"), run("show", stored[0])):
+    for done in (run("list", "--user", alex), run("search", "markup", "--user", alex), run("show", stored[0])):
         assert done.code == 0
         assert "[red]markup[/red] and [/]" in done.out
         assert "note=[bold]x[/bold]" in done.out or "[bold]x[/bold]" in done.out
-    listed = run("list", "--user", "alex").out
+    listed = run("list", "--user", alex).out
     assert ":smile: *stars* `ticks` <tag>" in listed
     assert "\\x1b[31mred\\x1b[0m bell\\x07" in listed
     assert "right \\u202eto left" in listed
     assert "Grüße, 世界 🎉" in listed
 
 
-def test_json_holds_texts_unchanged(run: Runner, stored: list[str]) -> None:
+def test_json_holds_texts_unchanged(run: Runner, alex: str, stored: list[str]) -> None:
     """What programs read is what was stored, to the letter."""
-    found = run("--json", "list", "--user", "alex").data["memories"]
+    found = run("--json", "list", "--user", alex).data["memories"]
     assert {memory["text"] for memory in found} == set(TEXTS)
     assert {memory["id"] for memory in found} == set(stored)
 
 
-def test_no_colours_without_a_terminal(run: Runner, stored: list[str]) -> None:
+def test_no_colours_without_a_terminal(run: Runner, alex: str, stored: list[str]) -> None:
     """Where standard output is no terminal, there are no escape sequences."""
-    for arguments in (["list", "--user", "alex"], ["history", stored[0]], ["config", "show"], ["stats"], ["--help"]):
+    for arguments in (["list", "--user", alex], ["history", stored[0]], ["config", "show"], ["stats"], ["--help"]):
         assert "\x1b" not in run(*arguments).out
 
 
 @pytest.mark.parametrize("columns", [1, 10, 40, 500])
 def test_a_narrow_terminal_loses_nothing(
-    run: Runner, stored: list[str], monkeypatch: pytest.MonkeyPatch, columns: int
+    run: Runner, alex: str, stored: list[str], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """However narrow the terminal, everything is there when the lines are put together again."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    for arguments in (["search", "", "--user", "alex"], ["list", "--user", "alex"], ["show", stored[1]]):
+    for arguments in (["search", "", "--user", alex], ["list", "--user", alex], ["show", stored[1]]):
         printed = "".join(run(*arguments).out.split())
         assert stored[1] in printed
         assert ":smile:*stars*`ticks`<tag>" in printed
     assert run("config", "show").code == run("history", stored[0]).code == 0
 
 
-def test_a_poor_encoding_loses_nothing(run: Runner, spawn: Runner, stored: list[str]) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_poor_encoding_loses_nothing(spawn: Runner, request: pytest.FixtureRequest) -> None:
     """Where the terminal's encoding lacks a character, JSON stays JSON, and text shows its number."""
-    assert run("show", stored[4]).code == 0
+    stored: list[str] = request.getfixturevalue("stored")  # only now, in the store of this test
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     found = spawn("--json", "show", stored[4], env=ascii_only)
     assert json.loads(found.out)["text"] == TEXTS[4]

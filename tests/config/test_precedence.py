@@ -131,6 +131,13 @@ def test_a_switch_drops_what_the_other_engine_knew(
     assert (settings.vector_store.key, settings.vector_store.collection) == expected
 
 
+@pytest.mark.parametrize(("higher", "kept"), [({"mode": "memory"}, 8), ({"provider": "chroma"}, None)])
+def test_the_embedders_dimensions_outlive_a_switch_of_mode(higher: dict[str, Any], kept: int | None) -> None:
+    """The same engine in another mode still wants the same embedder; another engine is asked anew."""
+    config = {"vector_store": {"provider": "qdrant", "path": "a", "embedding_dims": 8}}
+    assert Settings.load(config, vector_store=higher).vector_store.embedding_dims == kept
+
+
 @pytest.mark.parametrize(("section", "other"), [("embedder", "builtin"), ("llm", "none")])
 def test_a_switch_of_model_provider_drops_the_options(section: str, other: str) -> None:
     """Key and address of one provider are not given to another."""

@@ -89,16 +89,16 @@ class Corpus:
 
 @pytest.fixture(scope="module")
 def corpus(shared_memory: MemoryGateway) -> Corpus:
-    """360 memories of alex in several runs and of two agents, and as many of bob's."""
+    """Memories of alex, in several runs and some of an agent's; and as many of bob's. More than 300 together."""
     source = Seeded(17)
-    items = a_corpus(source, 360)
+    items = a_corpus(source, 180)
     for item in items:
         item |= source.pick(({}, {"run_id": "r1"}, {"run_id": "r2"}, {"agent_id": "bot"}, {"agent_id": "bot", "run_id": "r1"}))
     for user in ("alex", "bob"):
         result = shared_memory.add_many(items, user_id=user)
         assert not result.failed
         assert {skip.reason for skip in result.skipped} <= {"duplicate"}
-        assert len(result.stored) >= 300
+        assert len(result.stored) > 150
         if user == "alex":
             mine = result.stored
     return Corpus(shared_memory.for_user("alex"), mine, words_of(mine))
@@ -121,7 +121,7 @@ def test_two_thousand_filters(corpus: Corpus) -> None:
         hits = [hit.id for hit in corpus.handle.search(query, filters=filters, limit=10_000)]
         assert len(hits) == len(set(hits))
         assert set(hits) == expected, filters
-        limit = source.number(50, 400)
+        limit = source.number(30, 200)
         listed = [memory.id for memory in paged(corpus.handle, limit, filters=filters, order=ORDERS[number % 6])]
         assert len(listed) == len(set(listed))
         assert set(listed) == expected, filters
@@ -131,7 +131,7 @@ def test_two_thousand_filters(corpus: Corpus) -> None:
 def test_limits_cut_the_same_answer(corpus: Corpus) -> None:
     """The first `limit` hits and memories of a filter are the first of all of them, whatever is evaluated where."""
     source = Seeded(3)
-    for number in range(100):
+    for number in range(60):
         filters = a_filter(source, a_spec(source, corpus.words))
         order, limit = ORDERS[number % 6], source.number(1, 40)
         hits = [hit.id for hit in corpus.handle.search(PHRASES[number % 20], filters=filters, limit=10_000)]

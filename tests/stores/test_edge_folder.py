@@ -1,0 +1,1045 @@
+"""The folder of the embedded store: unusable, full, damaged, taken, shared, closed. A clear error, or a right answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from memstack import MemoryGateway, open_memory
+from memstack.errors import (
+    ConfigError,
+    EmbedderMismatch,
+    GatewayClosed,
+    HistoryError,
+    MemoryNotFound,
+    MemstackError,
+    StoreCorrupted,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+)
+from memstack.stores.base import Fingerprint
+from memstack.stores.qdrant_edge import QdrantEdgeStore
+from tests.contract.test_failures import assert_agreement
+
+USERS: Final = 3
+ROWS: Final = 30
+
+
+def open_at(path: Path, **overrides: Any) -> MemoryGateway:
+    """The embedded store of a folder."""
+    return open_memory({"vector_store": {"provider": "qdrant", "mode": "embedded", "path": str(path)}}, **overrides)
+
+
+# -- other processes -------------------------------------------------------------------------
+
+_PRELUDE: Final = """
+import json, os, shutil, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import memstack
+from memstack.errors import *
+
+def open_at(path):
+    return memstack.open_memory({"vector_store": {"provider": "qdrant", "mode": "embedded", "path": path}})
+
+def outcome(call):
+    try:
+        return ["done", call()]
+    except MemstackError as error:
+        return [type(error).__name__, str(error)]
+    except BaseException as error:
+        return ["foreign " + type(error).__name__, str(error)]
+"""
+
+
+def python(
+    code: str, *arguments: object, prefix: Sequence[str] = (), timeout: float = 100, user: int | None = None
+) -> tuple[int, list[Any], str]:
+    """Run Python in a process of its own.
+
+    Returns:
+        Its exit code, what it printed line by line (read as JSON), and what it wrote to standard error.
+    """
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", _PRELUDE + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd="/",
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def answers(code: str, *arguments: object, prefix: Sequence[str] = (), user: int | None = None) -> dict[str, Any]:
+    """What a process of its own reports, as ``{what: outcome}``; it must not die."""
+    status, printed, errors = python(code, *arguments, prefix=prefix, user=user)
+    assert status == 0, f"the process ended with {status}: {printed} {errors[-1500:]}"
+    report: dict[str, Any] = printed[-1]
+    return report
+
+
+_TRY_TO_OPEN: Final = """
+def use():
+    with open_at(sys.argv[1]) as memory:
+        return len(memory.get_all(user_id="alex"))
+print(json.dumps({"open": outcome(use)}))
+"""
+
+
+def opened_elsewhere(path: Path) -> Any:
+    """What another process gets when it opens a folder: its name and message, or "done" and how much alex has."""
+    return answers(_TRY_TO_OPEN, path)["open"]
+
+
+# -- what is no folder -----------------------------------------------------------------------
+
+
+def test_a_path_that_is_a_file(tmp_path: Path) -> None:
+    """A store path that is a file is refused by the option's name, and the file is left as it is."""
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    with pytest.raises(ConfigError) as caught:
+        open_at(path)
+    assert caught.value.where == "vector_store.path"
+    assert str(path) in str(caught.value)
+    assert "another path" in str(caught.value)
+    assert path.read_text() == "mine"
+
+
+def test_a_collection_that_is_a_file(tmp_path: Path) -> None:
+    """A file where the folder of the collection would be is refused too."""
+    (tmp_path / "memories").write_text("mine")
+    with pytest.raises(MemstackError, match="memories is a file"):
+        open_at(tmp_path)
+    assert (tmp_path / "memories").read_text() == "mine"
+
+
+def test_a_path_below_a_file(tmp_path: Path) -> None:
+    """A path that leads through a file is an error of ours that names it."""
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError) as caught:
+        open_at(tmp_path / "notes.txt" / "store")
+    assert "notes.txt" in str(caught.value)
+    assert "another path" in str(caught.value)
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    """A dangling link is an error of ours that names it, or a folder is made where it points; nothing else."""
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    try:
+        open_at(tmp_path / "link").close()
+    except StoreError as error:
+        assert str(tmp_path / "link") in str(error)  # noqa: PT017  # either outcome is fine
+    else:
+        assert (tmp_path / "nowhere").is_dir()
+
+
+# -- mounts of our own -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unshare() -> list[str]:
+    """The command that gives a process mounts of its own; a test that needs it is skipped where it is refused."""
+    tool = shutil.which("unshare")
+    if tool is None:
+        pytest.skip("mounting needs `unshare`, which is not installed")
+    command = [tool, "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    with tempfile.TemporaryDirectory() as folder:
+        tried = subprocess.run(
+            [*command, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if tried.returncode != 0:
+        pytest.skip(f"this user may not mount: {tried.stderr.strip()}")
+    return [*command, "sh", "-c"]
+
+
+def mounted(unshare: Sequence[str], *commands: str) -> list[str]:
+    """The prefix that runs a command after some mounts, which are gone when it ends."""
+    return [*unshare, " && ".join([*commands, 'exec "$0" "$@"'])]
+
+
+def fill(memory: MemoryGateway) -> None:
+    """Thirty memories of three users."""
+    memory.add_many(
+        {"user_id": f"u{i % USERS}", "content": f"fact number {i} of {ROWS}", "metadata": {"n": i}} for i in range(ROWS)
+    )
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, unshare: list[str]) -> None:
+    """On a read-only file system, a new store and one that is there are refused with the folder and the way out."""
+    with open_at(tmp_path / "store") as memory:
+        fill(memory)
+    place = str(tmp_path)
+    report = answers(
+        """
+print(json.dumps({name: outcome(lambda: repr(open_at(f"{sys.argv[1]}/{name}"))) for name in ("store", "new")}))
+""",
+        tmp_path,
+        prefix=mounted(unshare, f"mount --bind '{place}' '{place}'", f"mount -o remount,bind,ro '{place}'"),
+    )
+    for name in ("store", "new"):
+        kind, message = report[name]
+        assert kind == "StoreError"
+        assert str(tmp_path / name) in message
+        assert "Read-only file system" in message
+        assert "another path" in message
+    with open_at(tmp_path / "store") as memory:
+        assert memory.stats()["vector_store"]["rows"] == ROWS
+
+
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    """A folder that this user may not write, or not even enter, is refused with its name and the way out."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        Path(place).chmod(0o755)
+        for name, mode in (("readable", 0o555), ("closed", 0o000)):
+            (Path(place) / name / "store").mkdir(parents=True)
+            (Path(place) / name / "store").chmod(mode)
+            (Path(place) / name).chmod(mode)
+        nobody = 65534 if os.geteuid() == 0 else None
+        if nobody is not None and python("", user=nobody)[0] != 0:
+            pytest.skip("another user cannot read this Python or memstack")
+        report = answers(
+            """
+paths = [f"{sys.argv[1]}/{name}/store" for name in ("readable", "closed")]
+print(json.dumps({path: outcome(lambda: repr(open_at(path))) for path in paths}))
+""",
+            place,
+            user=nobody,
+        )
+        for name in ("readable", "closed"):
+            (Path(place) / name).chmod(0o755)
+    assert len(report) == 2
+    for path, (kind, message) in report.items():
+        assert kind == "StoreError", message
+        assert path in message
+        assert "Permission denied" in message
+
+
+# A full disk: `free` bytes are left when the store holds 300 memories.
+_FULL: Final = """
+root, leave = sys.argv[1], int(sys.argv[2])
+memory = open_at(root + "/store")
+ids = [memory.add(f"fact number {i}", user_id="alex", metadata={"n": i}).stored[0].id for i in range(300)]
+with open(root + "/ballast", "wb", buffering=0) as ballast:
+    while (free := shutil.disk_usage(root).free - leave) > 0:
+        try:
+            ballast.write(b"x" * min(free, 2**20))
+        except OSError:
+            break
+report = {
+    "add": outcome(lambda: memory.add("one more", user_id="alex").to_dict()),
+    "add_many": outcome(lambda: memory.add_many(["one more"], user_id="alex").to_dict()),
+    "update": outcome(lambda: memory.update(ids[0], text="changed").text),
+    "list": outcome(lambda: sorted(m.metadata["n"] for m in memory.get_all(user_id="alex", limit=1000))),
+    "search": outcome(lambda: memory.search("fact number 7", user_id="alex", limit=1)[0].text),
+    "history": outcome(lambda: len(memory.history(ids[0]))),
+    "open": outcome(lambda: repr(open_at(root + "/other"))),
+}
+"""
+
+
+@pytest.mark.parametrize("left", [40 * 2**20, 2**20, 0], ids=["40 MiB", "1 MiB", "nothing"])
+def test_a_full_disk(tmp_path: Path, unshare: list[str], left: int) -> None:
+    """On a full disk writes are refused with what is missing, and all that was stored is read; room makes them work."""
+    report = answers(
+        _FULL
+        + """
+memory.close()
+def read():
+    with open_at(root + "/store") as memory:
+        return len(memory.get_all(user_id="alex", limit=1000))
+report["opened full"] = outcome(read)
+os.unlink(root + "/ballast")
+def write():
+    with open_at(root + "/store") as memory:
+        memory.add("one more", user_id="alex")
+        return len(memory.get_all(user_id="alex", limit=1000))
+report["opened with room"] = outcome(write)
+print(json.dumps(report))
+""",
+        tmp_path,
+        left,
+        prefix=mounted(unshare, f"mount -t tmpfs -o size=300m tmpfs '{tmp_path}'"),
+    )
+    for verb in ("add", "update", "open"):
+        kind, message = report[verb]
+        assert kind == "StoreFull", report[verb]
+        assert str(tmp_path) in message
+        assert "Free some space" in message
+    (failed,) = report["add_many"][1]["failed"]
+    assert "Free some space" in failed["reason"]
+    assert failed["retryable"]
+    assert report["list"] == ["done", list(range(300))]
+    assert report["search"] == ["done", "fact number 7"]
+    assert report["history"] == ["done", 1]
+    assert report["opened full"] == ["done", 300] or report["opened full"][0] == "StoreFull"
+    assert report["opened with room"] == ["done", 301]
+
+
+@pytest.mark.parametrize("left", [2**20, 0], ids=["1 MiB", "nothing"])
+def test_deleting_on_a_full_disk(tmp_path: Path, unshare: list[str], left: int) -> None:
+    """Deleting on a full disk works or is refused; the process survives, and store and history agree."""
+    report = answers(
+        _FULL
+        + """
+report["delete"] = [outcome(lambda: memory.delete(key)) for key in ids[:5]]
+report["delete_all"] = outcome(lambda: memory.delete_all(user_id="alex", filters={"n": {"gte": 50}}))
+os.unlink(root + "/ballast")
+memory.close()
+memory = open_at(root + "/store")
+there = {stored.id for stored in memory.iter_all(user_id="alex")}
+report["disagree"] = [n for n, key in enumerate(ids) if (memory.history(key)[-1].event == "DELETE") == (key in there)]
+print(json.dumps(report))
+""",
+        tmp_path,
+        left,
+        prefix=mounted(unshare, f"mount -t tmpfs -o size=300m tmpfs '{tmp_path}'"),
+    )
+    for kind, message in (*report["delete"], report["delete_all"]):
+        assert kind in {"done", "StoreFull", "HistoryError"}, message
+    assert report["disagree"] == []
+
+
+def test_a_deletion_whose_commit_fails_on_a_full_disk(tmp_path: Path, unshare: list[str]) -> None:
+    """Where the history cannot commit a deletion, the row comes back, also when there is little room for it."""
+    report = answers(
+        _FULL
+        + """
+history = memory._core.parts.history._connection
+history.execute("PRAGMA foreign_keys = ON")
+history.execute("CREATE TABLE other (id INTEGER PRIMARY KEY)")
+history.execute("CREATE TABLE doomed (id REFERENCES other (id) DEFERRABLE INITIALLY DEFERRED)")
+history.execute("CREATE TRIGGER broken BEFORE INSERT ON changes BEGIN INSERT INTO doomed VALUES (1); END")
+report["delete"] = outcome(lambda: memory.delete(ids[3]))
+report["update"] = outcome(lambda: memory.update(ids[4], metadata={"n": -4}).text)
+history.execute("DROP TRIGGER broken")
+report["get"] = outcome(lambda: memory.get(ids[3]).text)
+report["list"] = outcome(lambda: sorted(m.metadata["n"] for m in memory.get_all(user_id="alex", limit=1000)))
+report["event"] = memory.history(ids[3])[-1].event
+print(json.dumps(report))
+""",
+        tmp_path,
+        40 * 2**20,
+        prefix=mounted(unshare, f"mount -t tmpfs -o size=300m tmpfs '{tmp_path}'"),
+    )
+    assert report["delete"][0] in {"HistoryError", "StoreFull"}
+    assert report["get"] == ["done", "fact number 3"]
+    assert report["list"] == ["done", list(range(300))]
+    assert report["event"] == "ADD"
+
+
+def test_a_disk_that_becomes_full_under_large_batches(tmp_path: Path, unshare: list[str]) -> None:
+    """A batch that is larger than the room that is left is refused as a whole: the process survives, nothing is lost."""
+    report = answers(
+        """
+import random
+from memstack.ids import new_id
+from memstack.stores.base import Row
+from memstack.stores.qdrant_edge import QdrantEdgeStore
+root = sys.argv[1]
+made = random.Random(1)
+store = QdrantEdgeStore(root + "/store", "memories", 256)
+written = 0
+def batch():
+    when = {"user_id": "alex", "created_at": "2026-01-01T00:00:00.000000+00:00"}
+    return [Row(new_id(), {**when, "data": made.randbytes(50_000).hex()}, [made.random() for _ in range(256)])
+            for _ in range(1000)]
+def write():
+    global written
+    while True:
+        store.upsert(batch())
+        written += 1000
+report = {"write": outcome(write), "written": written, "rows": store.count()}
+print(json.dumps(report))
+""",
+        tmp_path,
+        prefix=mounted(unshare, f"mount -t tmpfs -o size=400m tmpfs '{tmp_path}'"),
+    )
+    assert report["write"][0] == "StoreFull", report["write"]
+    assert report["rows"] == report["written"]
+
+
+# -- damage ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with `ROWS` memories that was closed."""
+    path = tmp_path_factory.mktemp("whole")
+    with open_at(path) as memory:
+        fill(memory)
+    return path
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of a process that was killed: what it wrote last is in the write-ahead log alone."""
+    path = tmp_path_factory.mktemp("killed")
+    status, _, errors = python(
+        f"""
+memory = open_at(sys.argv[1])
+memory.add_many({{"user_id": f"u{{i % {USERS}}}", "content": f"fact number {{i}} of {ROWS}", "metadata": {{"n": i}}}}
+                for i in range({ROWS}))
+os.kill(os.getpid(), signal.SIGKILL)
+""",
+        path,
+    )
+    assert status == -9, errors
+    return path
+
+
+def copied(source: Path, target: Path) -> Path:
+    """A copy that keeps the holes of the files, which are nearly all of them."""
+    shutil.copytree(source, target, copy_function=_copy_sparse)
+    return target
+
+
+def _copy_sparse(source: str, target: str) -> None:
+    with Path(source).open("rb") as old, Path(target).open("wb") as new:
+        size = os.fstat(old.fileno()).st_size
+        new.truncate(size)
+        end = 0
+        while end < size:
+            try:
+                start = os.lseek(old.fileno(), end, os.SEEK_DATA)
+            except OSError:
+                return  # a hole up to the end
+            end = os.lseek(old.fileno(), start, os.SEEK_HOLE)
+            old.seek(start)
+            new.seek(start)
+            new.write(old.read(end - start))
+
+
+# A process that has imported everything and opened nothing. It forks for every folder that it is asked about: what
+# dies then is a child, and its death is part of the answer.
+_NURSERY: Final = (
+    _PRELUDE
+    + f"""
+import memstack.stores.qdrant_edge
+from memstack.providers.builtin import _model
+_model()
+devnull = os.open(os.devnull, os.O_WRONLY)
+os.dup2(devnull, 2)
+
+def texts(memory):
+    return {{m.metadata.get("n"): m.text for user in range({USERS}) for m in memory.get_all(user_id=f"u{{user}}")}}
+
+def found(memory):
+    hits = {{}}
+    for n in range({ROWS}):
+        hit = memory.search(f"fact number {{n}} of {ROWS}", user_id=f"u{{n % {USERS}}}", limit=1)
+        hits[n] = hit[0].text if hit else None
+    return hits
+
+def probe(path):
+    try:
+        memory = open_at(path)
+    except BaseException as error:
+        return {{"open": outcome(lambda: (_ for _ in ()).throw(error))}}
+    report = {{
+        "open": ["done", None],
+        "texts": outcome(lambda: texts(memory)),
+        "found": outcome(lambda: found(memory)),
+        "filtered": outcome(lambda: [m.text for m in memory.get_all(user_id="u2", filters={{"n": 5}})]),
+        "count": outcome(lambda: memory.stats()["vector_store"]["rows"]),
+        "events": outcome(lambda: [c.event for m in memory.get_all(user_id="u1") for c in memory.history(m.id)]),
+        "add": outcome(lambda: len(memory.add("one more", user_id="new").stored)),
+        "texts again": outcome(lambda: texts(memory)),
+        "close": outcome(memory.close),
+    }}
+    return report
+
+for line in sys.stdin:
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        with os.fdopen(write, "w") as answer:
+            json.dump(probe(json.loads(line)), answer)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    status = os.waitpid(child, 0)[1]
+    print(json.dumps({{"signal": os.WTERMSIG(status), "answer": json.loads(text) if text else None}}), flush=True)
+"""
+)
+
+
+@dataclass(frozen=True)
+class Nursery:
+    """Asks about folders, each in a process of its own."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self, path: Path) -> dict[str, Any]:
+        """What a process that opens this folder meets."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(str(path)) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """A nursery; skipped where processes cannot fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork()")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
+        yield Nursery(process)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+RIGHT: Final = {str(n): f"fact number {n} of {ROWS}" for n in range(ROWS)}
+
+
+def assert_right_or_refused(asked: dict[str, Any]) -> None:
+    """The process lived, and each answer is the right one or an error of ours."""
+    assert asked["signal"] == 0, f"the process died of signal {asked['signal']}"
+    answer: dict[str, Any] = asked["answer"]
+    foreign = {what: found for what, found in answer.items() if found[0].startswith("foreign")}
+    assert not foreign
+    kind, message = answer.pop("open")
+    if kind != "done":
+        assert kind in {"StoreCorrupted", "HistoryError", "StoreError"}
+        assert "Restore" in message or "restore" in message or "Name another file" in message
+        return
+    expected = {
+        "texts": RIGHT,
+        "found": RIGHT,
+        "filtered": [RIGHT["5"]],
+        "count": ROWS,
+        "events": ["ADD"] * (ROWS // USERS),
+        "add": 1,
+        "texts again": RIGHT,
+        "close": None,
+    }
+    for what, (outcome, found) in answer.items():
+        if outcome == "done":
+            assert found == expected[what], f"a wrong answer, silently: {what}"
+
+
+_SEGMENT: Final = "memories/shard/segments/*"
+FILES: Final = (
+    "history.db",
+    "memories/memstack.json",
+    "memories/shard/edge_config.json",
+    f"{_SEGMENT}/segment.json",
+    f"{_SEGMENT}/version.info",
+    f"{_SEGMENT}/mutable_id_tracker.mappings",
+    f"{_SEGMENT}/mutable_id_tracker.versions",
+    f"{_SEGMENT}/payload_storage/config.json",
+    f"{_SEGMENT}/payload_storage/page_0.dat",
+    f"{_SEGMENT}/payload_storage/tracker.dat",
+    f"{_SEGMENT}/payload_storage/bitmask.dat",
+    f"{_SEGMENT}/payload_storage/gaps.dat",
+    f"{_SEGMENT}/payload_index/config.json",
+    f"{_SEGMENT}/payload_index/*-user_id-map/page_0.dat",
+    f"{_SEGMENT}/payload_index/*-user_id-map/tracker.dat",
+    f"{_SEGMENT}/payload_index/*-terms-map/page_0.dat",
+    f"{_SEGMENT}/payload_index/*-times_cr-numeric/page_0.dat",
+    f"{_SEGMENT}/vector_storage/vectors/config.json",
+    f"{_SEGMENT}/vector_storage/vectors/status.dat",
+    f"{_SEGMENT}/vector_storage/vectors/chunk_0.mmap",
+    f"{_SEGMENT}/vector_storage/deleted/flags_a.dat",
+    f"{_SEGMENT}/vector_storage/deleted/status.dat",
+    "memories/shard/wal/first-index",
+    "memories/shard/wal/open-1",
+    "memories/shard/wal/open-2",
+)
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _garbled(path: Path) -> None:
+    with path.open("r+b") as file:
+        start = file.read(2**16)
+        file.seek(0)
+        file.write(bytes((byte * 7 + 99 + i) % 256 for i, byte in enumerate(start)))
+
+
+DAMAGES: Final[dict[str, Callable[[Path], None]]] = {
+    "missing": _missing,
+    "empty": _empty,
+    "half": _half,
+    "garbled": _garbled,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file(whole: Path, nursery: Nursery, tmp_path: Path, file: str, damage: str) -> None:
+    """A file of a store is missing, cut off or garbled: a clear error, or every answer is right. The process lives."""
+    path = copied(whole, tmp_path / "store")
+    for found in path.glob(file):
+        DAMAGES[damage](found)
+    assert_right_or_refused(nursery.ask(path))
+
+
+@pytest.mark.parametrize("folder", ["memories", "memories/shard", "memories/shard/segments", "memories/shard/wal"])
+def test_a_missing_folder(whole: Path, nursery: Nursery, tmp_path: Path, folder: str) -> None:
+    """A part of a store is gone while the history knows of its memories: an error, not an empty store."""
+    path = copied(whole, tmp_path / "store")
+    shutil.rmtree(path / folder)
+    assert_right_or_refused(nursery.ask(path))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", ["first-index", "open-1", "open-2"])
+def test_a_damaged_log_after_a_crash(killed: Path, nursery: Nursery, tmp_path: Path, file: str, damage: str) -> None:
+    """The log that a crash left is damaged: a clear error, or everything is there all the same."""
+    path = copied(killed, tmp_path / "store")
+    DAMAGES[damage](path / "memories" / "shard" / "wal" / file)
+    assert_right_or_refused(nursery.ask(path))
+
+
+def test_an_undamaged_store(whole: Path, killed: Path, nursery: Nursery, tmp_path: Path) -> None:
+    """Without any damage every answer is right, after a close and after a crash (so that the tests above mean it)."""
+    for source in (whole, killed):
+        asked = nursery.ask(copied(source, tmp_path / source.name))
+        assert asked["answer"]["open"][0] == "done"
+        assert {found[0] for found in asked["answer"].values()} == {"done"}
+        assert_right_or_refused(asked)
+
+
+def test_a_damaged_store_is_left_as_it_is(whole: Path, tmp_path: Path) -> None:
+    """Refusing a damaged store changes nothing in it, and releases it: repaired, it opens in the same process."""
+    path = copied(whole, tmp_path / "store")
+    config = path / "memories" / "shard" / "edge_config.json"
+    sound = config.read_bytes()
+    config.write_bytes(sound[:20])
+    for _ in range(2):
+        with pytest.raises(StoreCorrupted) as caught:
+            open_at(path)
+        assert caught.value.path in str(caught.value)
+        assert "backup" in str(caught.value)
+    assert config.read_bytes() == sound[:20]
+    config.write_bytes(sound)
+    with open_at(path) as memory:
+        assert memory.stats()["vector_store"]["rows"] == ROWS
+
+
+def test_a_damaged_history_releases_the_store(whole: Path, tmp_path: Path) -> None:
+    """Where the history is refused, the store is closed again, here and for others; the way out works."""
+    path = copied(whole, tmp_path / "store")
+    (path / "history.db").write_bytes(b"no database at all" * 1000)
+    before = (path / "history.db").read_bytes()
+    with pytest.raises(HistoryError) as caught:
+        open_at(path)
+    assert str(path / "history.db") in str(caught.value)
+    assert "history.path" in str(caught.value)
+    assert opened_elsewhere(path)[0] == "HistoryError"
+    assert (path / "history.db").read_bytes() == before
+    with open_at(path, history={"path": str(tmp_path / "other.db")}) as memory:
+        assert memory.stats()["vector_store"]["rows"] == ROWS
+
+
+@pytest.mark.parametrize("version", [0, 1, 7])
+@pytest.mark.parametrize("table", ["notes", "messages"])
+def test_a_history_that_is_another_applications(tmp_path: Path, table: str, version: int) -> None:
+    """Another application's database is refused when the memory is opened, and not a byte of it is changed."""
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, words TEXT)")
+        connection.execute(f"INSERT INTO {table} (words) VALUES ('mine')")  # noqa: S608
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(HistoryError) as caught:
+        open_at(tmp_path / "store", history={"path": str(path)})
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["store", "theirs.db"]
+
+
+def test_a_history_that_is_a_folder(tmp_path: Path) -> None:
+    """A folder where the history's file belongs is an error of ours that names it."""
+    (tmp_path / "history").mkdir()
+    with pytest.raises((HistoryError, ConfigError)) as caught:
+        open_at(tmp_path / "store", history={"path": str(tmp_path / "history")})
+    assert str(tmp_path / "history") in str(caught.value)
+
+
+def test_a_history_that_is_gone_hides_no_memory(whole: Path, tmp_path: Path) -> None:
+    """Without its history file a memory is still there, and asking for its changes does not say that it is not."""
+    path = copied(whole, tmp_path / "store")
+    for file in path.glob("history.db*"):
+        file.unlink()
+    with open_at(path) as memory:
+        stored = memory.get_all(user_id="u1").memories
+        assert len(stored) == ROWS // USERS
+        try:
+            assert memory.history(stored[0].id) == []
+        except MemoryNotFound:
+            pytest.fail("the memory is there, and its history says that it is not found")
+        except HistoryError:
+            pass
+
+
+# -- whose vectors they are ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other", [Fingerprint("openai", "text-embedding-3-small", 256), Fingerprint("builtin", "l3_supercat", 256)]
+)
+def test_the_vectors_of_another_embedder(tmp_path: Path, other: Fingerprint) -> None:
+    """A collection that another embedder filled is refused with both names and the ways out, and is left as it is."""
+    store = QdrantEdgeStore(tmp_path, "memories", 256)
+    store.bind(other)
+    store.close()
+    with pytest.raises(EmbedderMismatch) as caught:
+        open_at(tmp_path)
+    message = str(caught.value)
+    assert str(other) in message
+    assert "builtin/l2_supercat (256 dimensions)" in message
+    assert "vector_store.collection" in message
+    store = QdrantEdgeStore(tmp_path, "memories", 256)
+    assert store.read_fingerprint() == other
+    store.close()
+    section = {"provider": "qdrant", "path": str(tmp_path), "collection": "others"}
+    with open_memory({"vector_store": section}) as memory:
+        memory.add("the way out works", user_id="alex")
+
+
+def test_vectors_of_another_length(tmp_path: Path) -> None:
+    """A collection of vectors of another length is refused when it is opened, even where the manifest is lost."""
+    store = QdrantEdgeStore(tmp_path, "memories", 128)
+    store.close()
+    with pytest.raises(StoreError) as caught:
+        open_at(tmp_path)
+    assert "128" in str(caught.value)
+
+
+def test_a_lost_manifest_lets_no_other_embedder_in(whole: Path, tmp_path: Path) -> None:
+    """Where the manifest of a filled collection is lost, nobody knows whose vectors they are: no embedder adopts them."""
+    path = copied(whole, tmp_path / "store")
+    (path / "memories" / "memstack.json").unlink()
+    store = QdrantEdgeStore(path, "memories", 256)
+    try:
+        with pytest.raises(StoreError):
+            store.bind(Fingerprint("openai", "text-embedding-3-small", 256))
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"format": 1}', '{"format": 1, "embedder": {"provider": 1}}'])
+def test_a_manifest_that_is_something_else(whole: Path, tmp_path: Path, content: str) -> None:
+    """A manifest that is JSON and no manifest is damage, named by its file."""
+    path = copied(whole, tmp_path / "store")
+    (path / "memories" / "memstack.json").write_text(content)
+    with pytest.raises(StoreCorrupted, match="memstack.json"):
+        open_at(path)
+    assert opened_elsewhere(path)[0] == "StoreCorrupted"
+
+
+def test_a_manifest_of_a_later_release(whole: Path, tmp_path: Path) -> None:
+    """A format that this release does not know is refused with the advice to upgrade."""
+    path = copied(whole, tmp_path / "store")
+    manifest = path / "memories" / "memstack.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
+    with pytest.raises(StoreError, match="Upgrade memstack"):
+        open_at(path)
+
+
+# -- one owner -------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    """While one process has a folder open, another is told so, with the path and the ways out; then it gets in."""
+    with open_at(tmp_path) as memory:
+        memory.add("tea in the morning", user_id="alex")
+        kind, message = opened_elsewhere(tmp_path)
+        assert kind == "StoreLocked"
+        assert str(tmp_path) in message
+        assert all(way in message for way in ("Close it", "path of its own", "mode: server", "pgvector"))
+        memory.add("coffee at noon", user_id="alex")
+    assert opened_elsewhere(tmp_path) == ["done", 2]
+
+
+def test_the_lock_of_another_process(tmp_path: Path) -> None:
+    """The error for a folder that another process holds is StoreLocked, retryable, and true only while it lives."""
+    code = _PRELUDE + 'memory = open_at(sys.argv[1]); print("open", flush=True); sys.stdin.read()'
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(StoreLocked) as caught:
+            open_at(tmp_path)
+        assert caught.value.retryable
+        assert str(tmp_path) in caught.value.path
+        other.kill()
+    with open_at(tmp_path) as memory:
+        memory.add("it was released by the kill", user_id="alex")
+
+
+def test_the_same_path_twice(tmp_path: Path) -> None:
+    """Two gateways of one process share a folder: both see everything, closing one leaves the other, both free it."""
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    first = open_at(tmp_path / "store")
+    second = open_at(tmp_path / "link")
+    (stored,) = first.add("tea in the morning", user_id="alex").stored
+    assert second.get(stored.id).text == "tea in the morning"
+    assert second.update(stored.id, text="tea at night").text == "tea at night"
+    assert [change.event for change in first.history(stored.id)] == ["ADD", "UPDATE"]
+    assert first.add("tea at night", user_id="alex").skipped[0].reason == "duplicate"
+    first.close()
+    assert second.get(stored.id).text == "tea at night"
+    second.add("coffee at noon", user_id="alex")
+    assert_agreement(second)
+    assert opened_elsewhere(tmp_path / "store")[0] == "StoreLocked"
+    second.close()
+    assert opened_elsewhere(tmp_path / "store") == ["done", 2]
+
+
+def test_closing_one_of_two_twice_leaves_the_other(tmp_path: Path) -> None:
+    """A second close() of one gateway does not take the folder from the other."""
+    first, second = open_at(tmp_path), open_at(tmp_path)
+    first.close()
+    first.close()
+    second.add("tea in the morning", user_id="alex")
+    assert opened_elsewhere(tmp_path)[0] == "StoreLocked"
+    second.close()
+    with open_at(tmp_path) as again:
+        assert len(again.get_all(user_id="alex")) == 1
+
+
+def test_many_threads_open_one_path(tmp_path: Path) -> None:
+    """Threads that open, use and close one path at once, many times, all succeed, and leave it free."""
+    barrier = threading.Barrier(8)
+
+    def use(worker: int) -> None:
+        barrier.wait()
+        for turn in range(6):
+            with open_at(tmp_path) as memory:
+                memory.add(f"fact {turn} of {worker}", user_id=f"u{worker}")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(use, worker) for worker in range(8)]:
+            done.result()
+    with open_at(tmp_path) as memory:
+        assert memory.stats()["vector_store"]["rows"] == 48
+        assert_agreement(memory)
+    assert opened_elsewhere(tmp_path)[0] == "done"
+
+
+# -- after the end ---------------------------------------------------------------------------
+
+_SOME_ID: Final = "00000000-0000-4000-8000-000000000000"
+VERBS: Final[dict[str, Callable[[MemoryGateway], object]]] = {
+    "add": lambda m: m.add("tea", user_id="alex"),
+    "add_many": lambda m: m.add_many(["tea"], user_id="alex"),
+    "update": lambda m: m.update(_SOME_ID, text="tea"),
+    "delete": lambda m: m.delete(_SOME_ID),
+    "delete_all": lambda m: m.delete_all(user_id="alex"),
+    "purge_expired": lambda m: m.purge_expired(),
+    "search": lambda m: m.search("tea", user_id="alex"),
+    "search for the newest": lambda m: m.search("", user_id="alex"),
+    "get_all": lambda m: m.get_all(user_id="alex"),
+    "iter_all": lambda m: list(m.iter_all(user_id="alex")),
+    "get": lambda m: m.get(_SOME_ID),
+    "history": lambda m: m.history(_SOME_ID),
+    "stats": lambda m: m.stats(),
+    "reset": lambda m: m.reset(),
+    "mem0": lambda m: m.mem0,
+    "with": lambda m: m.__enter__(),
+}
+
+
+def test_verbs_after_close(tmp_path: Path) -> None:
+    """Every verb of a closed memory and of its handles says that it is closed, and how to go on; close() may repeat."""
+    memory = open_at(tmp_path)
+    memory.add([f"fact {i}" for i in range(3)], user_id="alex")
+    handle = memory.for_user("alex")
+    listing = memory.iter_all(user_id="alex")
+    next(listing)
+    assert not memory.closed
+    memory.close()
+    memory.close()
+    handle.close()
+    assert memory.closed
+    assert handle.closed
+    assert "closed" in repr(memory)
+    for verb, call in VERBS.items():
+        with pytest.raises(GatewayClosed, match="open_memory"):
+            call(memory)
+        if verb not in {"stats", "reset", "mem0", "purge_expired"}:
+            with pytest.raises(GatewayClosed):
+                call(memory.for_user("alex"))
+    with open_at(tmp_path) as again:
+        assert len(again.get_all(user_id="alex")) == 3
+
+
+def test_close_while_others_work(tmp_path: Path) -> None:
+    """Closing under threads that read and write ends their verbs with errors of ours; store and history agree after."""
+    for turn in range(3):
+        memory = open_at(tmp_path)
+        going = threading.Event()
+
+        def work(worker: int, memory: MemoryGateway = memory, going: threading.Event = going, turn: int = turn) -> None:
+            with pytest.raises((GatewayClosed, StoreError, HistoryError)):
+                for i in range(10_000):
+                    memory.add(f"fact {i} of {worker} in {turn}", user_id=f"u{worker}")
+                    memory.search("fact", user_id=f"u{worker}")
+                    going.set()
+
+        with ThreadPoolExecutor(4) as pool:
+            working = [pool.submit(work, worker) for worker in range(4)]
+            going.wait(30)
+            memory.close()
+            for done in working:
+                done.result(60)
+        with open_at(tmp_path) as again:
+            assert_agreement(again)
+
+
+# -- after a fork ----------------------------------------------------------------------------
+
+_FORK: Final = """
+memory = open_at(sys.argv[1])
+key = memory.add("tea in the morning", user_id="alex").stored[0].id
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    report = {
+        "add": outcome(lambda: memory.add("coffee", user_id="alex").to_dict()),
+        "add with a key": outcome(lambda: memory.add("coffee", user_id="alex", idempotency_key="k").to_dict()),
+        "update": outcome(lambda: memory.update(key, text="coffee").text),
+        "delete": outcome(lambda: memory.delete(key)),
+        "delete_all": outcome(lambda: memory.delete_all(user_id="alex")),
+        "search": outcome(lambda: len(memory.search("tea", user_id="alex"))),
+        "get_all": outcome(lambda: len(memory.get_all(user_id="alex"))),
+        "get": outcome(lambda: memory.get(key).text),
+        "history": outcome(lambda: len(memory.history(key))),
+        "stats": outcome(lambda: memory.stats()["history"]["changes"]),
+        "open": outcome(lambda: repr(open_at(sys.argv[1]))),
+    }
+    memory.close()
+    print(json.dumps(report), flush=True)
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+memory.add("coffee at noon", user_id="alex")
+second = os.system(f"{sys.executable} -c 'import sys; sys.exit(0)'")
+print(json.dumps({"after": [len(memory.get_all(user_id="alex")), len(memory.history(key))]}))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_use_after_a_fork(tmp_path: Path) -> None:
+    """A forked child is refused by every verb, with the reason; it harms neither its parent nor the lock."""
+    status, printed, errors = python(_FORK, tmp_path)
+    assert status == 0, errors
+    child, parent = printed
+    assert child.pop("open")[0] == "StoreLocked"
+    for verb, (kind, message) in child.items():
+        assert kind != "done", f"{verb} went on in the child"
+        assert not kind.startswith("foreign"), message
+        assert "fork" in message, f"{verb}: {message}"
+    assert parent["after"] == [2, 1]
+    with open_at(tmp_path) as memory:
+        assert_agreement(memory)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_a_fork_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    """A child forked while a thread of its parent writes is refused as well: it waits for no lock that nobody holds."""
+    report = answers(
+        """
+memory = open_at(sys.argv[1])
+key = memory.add("tea in the morning", user_id="alex").stored[0].id
+inside, go_on = threading.Event(), threading.Event()
+real = memory._core.parts.store.upsert
+def slow(rows):
+    inside.set()
+    go_on.wait()
+    real(rows)
+memory._core.parts.store.upsert = slow
+writer = threading.Thread(target=lambda: memory.add("coffee at noon", user_id="alex"))
+writer.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    for call in (lambda: memory.add("x", user_id="alex"), lambda: memory.get(key), lambda: memory.delete(key),
+                 lambda: memory.history(key)):
+        assert outcome(call)[0] != "done"
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+go_on.set()
+writer.join()
+print(json.dumps({"status": status, "texts": sorted(m.text for m in memory.get_all(user_id="alex"))}))
+""",
+        tmp_path,
+    )
+    assert report["texts"] == ["coffee at noon", "tea in the morning"]
+    assert report["status"] == 0, f"the child was killed by signal {report['status']} where it waited"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_an_async_memory_after_a_fork(tmp_path: Path) -> None:
+    """Awaiting a verb in a forked child is refused; it does not wait for threads that the child does not have."""
+    report = answers(
+        """
+import asyncio
+async def parent():
+    memory = await memstack.open_async_memory({"vector_store": {"provider": "qdrant", "path": sys.argv[1]}})
+    await memory.add("tea in the morning", user_id="alex")
+    return memory
+memory = asyncio.run(parent())
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    found = outcome(lambda: asyncio.run(memory.get_all(user_id="alex")))
+    os._exit(0 if found[0] in {"StoreError", "GatewayClosed"} else 1)
+print(json.dumps({"status": os.waitpid(child, 0)[1]}))
+""",
+        tmp_path,
+    )
+    assert report["status"] == 0
+
+
+def test_what_the_errors_are() -> None:
+    """Errors of folders are caught as StoreError, those that pass are retryable, and all of them have one base."""
+    for kind in (StoreLocked, StoreFull, StoreCorrupted, EmbedderMismatch):
+        assert issubclass(kind, StoreError)
+        assert issubclass(kind, MemstackError)
