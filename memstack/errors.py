@@ -33,6 +33,7 @@ __all__ = [
     "TelemetryActive",
     "UnknownName",
     "describe",
+    "named",
     "nearest",
 ]
 
@@ -46,6 +47,8 @@ class MemstackError(Exception):
 
     retryable: bool = False
 
+
+_LONGEST_NAME = 64
 
 # -- words shared by the messages ------------------------------------------------------------
 
@@ -66,6 +69,11 @@ def describe(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)} item{'s' if len(value) != 1 else ''}"
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def named(name: object) -> str:
+    """A name in quotes, as far as a name goes: what is too long for one is described instead."""
+    return repr(name) if isinstance(name, str) and len(name) <= _LONGEST_NAME else describe(name)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
@@ -159,11 +167,11 @@ class InvalidInput(MemstackError, ValueError):
         hint: the way out.
     """
 
-    def __init__(self, field: str, problem: str, hint: str = "") -> None:
+    def __init__(self, field: str, problem: str, hint: str) -> None:
         self.field = field
         self.problem = problem
         self.hint = hint
-        super().__init__(f"{field}: {problem}.{' ' + hint if hint else ''}")
+        super().__init__(f"{field}: {problem}. {hint}")
 
 
 class MetadataError(InvalidInput):

@@ -23,7 +23,7 @@ def canonical_id(value: object, field: str = "id") -> str:
     if isinstance(value, uuid.UUID):
         return str(value)
     if not isinstance(value, str):
-        raise InvalidInput(field, f"is {describe(value)}, not a string")
+        raise InvalidInput(field, f"is {describe(value)}, not a string", "Pass the `id` of a memory.")
     try:
         return str(uuid.UUID(value))
     except ValueError:

@@ -59,7 +59,7 @@ def check_text(field: str, text: object, error: type[InvalidInput] = MetadataErr
         MetadataError: (or `error`) it is not such a string.
     """
     if not isinstance(text, str):
-        raise error(field, f"is {describe(text)}, not a string")
+        raise error(field, f"is {describe(text)}, not a string", "Pass a str.")
     if "\0" in text:
         raise error(field, f"holds a NUL character at position {text.index(chr(0))}", "Remove it.")
     try:
@@ -91,7 +91,9 @@ def check_metadata(
     if metadata is None:
         return {}
     if not isinstance(metadata, Mapping):
-        raise MetadataError(field, f"is {describe(metadata)}, not a mapping")
+        raise MetadataError(
+            field, f"is {describe(metadata)}, not a mapping", "Pass a dict, as in {'category': 'preferences'}."
+        )
     for name in metadata:
         if name in RESERVED:
             raise MetadataError(
@@ -157,7 +159,7 @@ def check_value(value: object, where: str, error: type[InvalidInput], hint: str)
         return float(value)
     if isinstance(value, (date, datetime)):
         if as_instant(value) is None:
-            raise error(where, "is a time outside the years 1 to 9999 in UTC")
+            raise error(where, "is a time outside the years 1 to 9999 in UTC", "Use a time within them, or a str.")
         return _plain_date(value)
     raise error(where, f"is {describe(value)}, which has no place here", hint)
 
@@ -168,7 +170,7 @@ def _check_mapping(value: Mapping[Any, Any], where: str, depth: int, left: list[
         if not isinstance(key, str):
             raise MetadataError(where, f"has a key that is {describe(key)}", "Keys are strings.")
         if not key:
-            raise MetadataError(where, "has an empty key")
+            raise MetadataError(where, "has an empty key", "Give the field a name.")
         check_text(f"{where}: a key", key)
         out[str(key)] = _check(item, f"{where}.{key}", depth - 1, left, limit)
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final
 
 from memstack import metadata as codec
@@ -38,6 +38,8 @@ Payload = dict[str, Any]
 FINGERPRINT: Final = "_fingerprint"  # a field that stores index and only the library filters by
 _INTERNAL: Final = "_memstack"
 _DAY: Final = timedelta(days=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def build(
@@ -64,7 +66,7 @@ def build(
     if expires_at is not None:
         payload["expires_at"] = iso(expires_at)
         # Mem0 hides from the day after this date on (its dates have no time of day).
-        payload["expiration_date"] = (expires_at - timedelta(microseconds=1)).date().isoformat()
+        payload["expiration_date"] = (expires_at - _MICROSECOND if expires_at > _FIRST else _FIRST).date().isoformat()
     if source:
         payload["role"] = source[0].role
         if source[0].name is not None:

@@ -93,10 +93,16 @@ def _check_id(name: str, value: object) -> None:
     if value != value.strip():
         raise ScopeError(name, "has white space at its ends", "Strip it: ids are compared exactly.")
     if len(value) > _MAX_LENGTH:
-        raise ScopeError(name, f"is {describe(value)}, and ids have at most {_MAX_LENGTH}")
+        raise ScopeError(
+            name,
+            f"is {describe(value)}, and ids have at most {_MAX_LENGTH}",
+            "Use a shorter one, such as a hash of it.",
+        )
     if "\0" in value:
-        raise ScopeError(name, "holds a NUL character")
+        raise ScopeError(name, "holds a NUL character", "Remove it.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ScopeError(name, f"holds a lone surrogate at position {error.start}") from None
+        raise ScopeError(
+            name, f"holds a lone surrogate at position {error.start}", "Decode the bytes with errors='replace'."
+        ) from None

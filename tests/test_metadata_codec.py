@@ -31,7 +31,7 @@ def alike(one: Any, other: Any) -> bool:  # noqa: PLR0911  # a table
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
-        return list(one) == list(other) and all(alike(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, float):
@@ -56,7 +56,7 @@ def _stored(content: Any) -> Any:
 @examples(400)
 @given(metadata)
 def test_round_trip(content: dict[str, Any]) -> None:
-    """Everything that is accepted comes back equal and of the same types, keys in their order."""
+    """Everything that is accepted comes back equal and of the same types."""
     checked = check_metadata(content, max_values=10_000, max_depth=50)
     assert alike(checked, without_nulls(content))
     assert alike(_stored(checked), checked)

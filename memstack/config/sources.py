@@ -21,7 +21,7 @@ __all__ = ["CONFIG_VARIABLE", "DEFAULT_FILE", "config_layer", "environment_layer
 CONFIG_VARIABLE: Final = "MEMSTACK_CONFIG"
 DEFAULT_FILE: Final = "memstack.yaml"
 _PREFIX: Final = "MEMSTACK_"
-_NOT_OPTIONS: Final = (CONFIG_VARIABLE, "MEMSTACK_TEST_")  # names and beginnings of names
+_TESTS_PREFIX: Final = "MEMSTACK_TEST_"
 
 
 # -- file, mapping, overrides ----------------------------------------------------------------
@@ -92,15 +92,14 @@ def environment_layer(known: Iterable[str]) -> Layer:
     variables: dict[str, str] = {}
     for variable in sorted(name for name in os.environ if name.upper().startswith(_PREFIX)):
         value = os.environ[variable]
-        if not value or variable.upper() == CONFIG_VARIABLE or variable.upper().startswith(_NOT_OPTIONS[1]):
+        if not value or variable.upper() == CONFIG_VARIABLE or variable.upper().startswith(_TESTS_PREFIX):
             continue
         name, *nested = variable[len(_PREFIX) :].lower().split("__")
         if name not in names:
             raise _unknown_variable(variable, names)
         variables[".".join([name, *nested])] = variable
-        _set(
-            options, [name, *nested], _section(variable, value) if name in SECTIONS and not nested else value, variable
-        )
+        whole = name in SECTIONS and not nested
+        _set(options, [name, *nested], _section(variable, value) if whole else value, variable)
     return Layer(options, lambda option: f"environment {_nearest_variable(option, variables)}")
 
 

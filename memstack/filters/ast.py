@@ -49,9 +49,11 @@ def canonical_field(field: object, where: str = "filters") -> str:
         FilterError: it is not a non-empty string, or looks like an operator.
     """
     if not isinstance(field, str):
-        raise FilterError(where, f"a field name is {describe(field)}, not a string")
+        raise FilterError(
+            where, f"a field name is {describe(field)}, not a string", "Name a field of the metadata or of a memory."
+        )
     if not field:
-        raise FilterError(where, "a field name is empty")
+        raise FilterError(where, "a field name is empty", "Name a field of the metadata or of a memory.")
     if field.startswith("$"):
         raise FilterError(f"{where}.{field}", "is not a field", "Operators have no '$': use AND, OR, NOT, gte, in, …")
     check_text(where, field, FilterError)
@@ -143,7 +145,9 @@ class In(Node):
     def __post_init__(self) -> None:
         _init_field(self)
         if not isinstance(self.values, (list, tuple, set, frozenset)):
-            raise FilterError(self.where, f"is {describe(self.values)}, and `in` takes a list")
+            raise FilterError(
+                self.where, f"is {describe(self.values)}, and `in` takes a list", "Put the values in brackets."
+            )
         checked = (_operand(self.field, value, f"{self.where}[{i}]") for i, value in enumerate(self.values))
         _set(self, "values", tuple(checked))
 
@@ -198,7 +202,11 @@ class IContains(Node):
     def __post_init__(self) -> None:
         _init_field(self)
         if not isinstance(self.value, str):
-            raise FilterError(self.where, f"is {describe(self.value)}, and `icontains` takes a string")
+            raise FilterError(
+                self.where,
+                f"is {describe(self.value)}, and `icontains` takes a string",
+                "For numbers and dates use `eq` or `in`.",
+            )
         _set(self, "value", check_scalar(self.value, self.where))
 
 

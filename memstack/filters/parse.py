@@ -52,7 +52,9 @@ def _mapping(value: object, where: str, depth: int) -> Node:
     if not isinstance(value, Mapping):
         raise FilterError(where, f"is {describe(value)}, not a mapping", 'As in {"category": "projects"}.')
     if depth <= 0:
-        raise FilterError("filters", f"is nested deeper than {_MAX_DEPTH} levels")
+        raise FilterError(
+            "filters", f"is nested deeper than {_MAX_DEPTH} levels", "Flatten it: AND and OR take long lists."
+        )
     parts = [_entry(key, item, where, depth) for key, item in value.items()]
     return all_of(*parts) if parts else ALL
 
@@ -62,7 +64,9 @@ def _not_too_deep(node: Node, levels: int) -> Node:
     level = [node]
     while level:
         if levels <= 0:
-            raise FilterError("filters", f"is nested deeper than {_MAX_DEPTH} levels")
+            raise FilterError(
+                "filters", f"is nested deeper than {_MAX_DEPTH} levels", "Flatten it: AND and OR take long lists."
+            )
         levels -= 1
         below = [child for parent in level for child in _children(parent)]
         level = list({id(child): child for child in below}.values())
@@ -90,14 +94,14 @@ def _entry(key: object, value: object, where: str, depth: int) -> Node:
         return all_of(*(_operator(field, op, operand, place) for op, operand in value.items()))
     if isinstance(value, (list, tuple, set, frozenset)):
         return In(field, tuple(value), place)
-    if value == "*" and isinstance(value, str):
+    if isinstance(value, str) and value == "*":
         return Exists(field, place)
     return Eq(field, value, place)  # type: ignore[arg-type]  # checked there
 
 
 def _logical(operator: str, value: object, where: str, depth: int) -> Node:
     if not isinstance(value, (list, tuple)):
-        raise FilterError(where, f"is {describe(value)}, and {operator} takes a list of filters")
+        raise FilterError(where, f"is {describe(value)}, and {operator} takes a list of filters", "Put it in brackets.")
     children = tuple(_mapping(child, f"{where}[{i}]", depth - 1) for i, child in enumerate(value))
     if operator == "AND":
         return And(children)
@@ -125,7 +129,9 @@ def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # one 
             return IContains(field, operand, place)
         case "exists":
             if not isinstance(operand, bool):
-                raise FilterError(place, f"is {describe(operand)}, and `exists` takes true or false")
+                raise FilterError(
+                    place, f"is {describe(operand)}, and `exists` takes true or false", 'Or write {"field": "*"}.'
+                )
             return Exists(field, place) if operand else Not(Exists(field, place))
     guess = nearest(str(op).lstrip("$"), OPERATORS)
     raise FilterError(

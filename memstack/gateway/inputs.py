@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final, cast, get_args
 
-from memstack.errors import InvalidInput, describe
+from memstack.errors import InvalidInput, describe, named
 from memstack.instants import as_instant
 from memstack.metadata import check_text
 from memstack.records import ROLES, Message, Order, Role
@@ -29,6 +29,7 @@ Messages = MessageInput | Sequence[MessageInput]
 _FIELDS: Final = tuple(item.name for item in dataclasses.fields(Message))
 _MAX_NAME: Final = 256
 _MAX_LIMIT: Final = 10_000
+_SHOWN: Final = 10**12  # numbers beyond are described
 
 
 def read_messages(messages: object, max_text: int) -> list[Message]:
@@ -62,9 +63,9 @@ def _read(message: object, where: str, max_text: int) -> Message:
         given: Mapping[str, Any] = {name: getattr(message, name) for name in _FIELDS}
     elif isinstance(message, Mapping):
         given = message
-        unknown = [key for key, value in given.items() if key not in _FIELDS and value not in (None, [], {}, "")]
+        unknown = [key for key, value in given.items() if key not in _FIELDS and not _says_nothing(value)]
         if unknown:
-            names = ", ".join(sorted(map(repr, unknown)))
+            names = ", ".join(sorted(map(named, unknown)))
             raise InvalidInput(where, f"has {names}", f"A message has {', '.join(_FIELDS)}: leave the rest out.")
     else:
         raise InvalidInput(where, f"is {describe(message)}", 'A message is {"role": "user", "content": …}.')
@@ -76,9 +77,14 @@ def _read(message: object, where: str, max_text: int) -> Message:
     )
 
 
+def _says_nothing(value: object) -> bool:
+    """Whether a field of a message that is not ours may be passed over: clients fill what they do not use."""
+    return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
+
+
 def _role(role: object, where: str) -> Role:
     if not isinstance(role, str) or role not in ROLES:
-        problem = f"is {describe(role)}" if not isinstance(role, str) else f"{role[:40]!r} is unknown"
+        problem = f"is {describe(role)}" if not isinstance(role, str) else f"{named(role)} is unknown"
         raise InvalidInput(where, problem, f"Known: {', '.join(ROLES)}.")
     return role
 
@@ -93,11 +99,15 @@ def _content(content: object, where: str) -> str:
     for i, part in enumerate(content):
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in ("text", "input_text", "output_text"):
-            shape = f"of type {kind!r}" if isinstance(kind, str) else describe(part)
+            shape = f"of type {named(kind)}" if isinstance(kind, str) else describe(part)
             raise InvalidInput(f"{where}[{i}]", f"is a part {shape}", "Only text parts are remembered: leave it out.")
         text = part.get("text")
         if not isinstance(text, str):
-            raise InvalidInput(f"{where}[{i}].text", f"is {describe(text)}, not a string")
+            raise InvalidInput(
+                f"{where}[{i}].text",
+                f"is {describe(text)}, not a string",
+                "Pass the words of the part, or leave it out.",
+            )
         texts.append(text)
     return "\n".join(texts)
 
@@ -122,7 +132,7 @@ def check_memory_text(text: object, max_text: int, where: str = "text") -> str:
         InvalidInput: it is not.
     """
     if not isinstance(text, str):
-        raise InvalidInput(where, f"is {describe(text)}, not a string")
+        raise InvalidInput(where, f"is {describe(text)}, not a string", "Pass the words to remember.")
     return _text(text, where, max_text)
 
 
@@ -157,7 +167,7 @@ def check_limit(limit: object, where: str = "limit") -> int:
         InvalidInput: it is not such a number.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MAX_LIMIT:
-        got = f"is {limit}" if isinstance(limit, int) and not isinstance(limit, bool) else f"is {describe(limit)}"
+        got = f"is {limit}" if type(limit) is int and abs(limit) < _SHOWN else f"is {describe(limit)}"
         raise InvalidInput(where, got, f"Pass an int from 1 to {_MAX_LIMIT:,}; iter_all() has no limit.")
     return limit
 
@@ -185,7 +195,11 @@ def check_query(query: object, max_text: int) -> str:
         raise InvalidInput("query", f"is {describe(query)}, not a string", "Pass an empty string for the newest first.")
     check_text("query", query, InvalidInput)
     if len(query) > max_text:
-        raise InvalidInput("query", f"has {len(query):,} characters, and a query has at most {max_text:,}")
+        raise InvalidInput(
+            "query",
+            f"has {len(query):,} characters, and a query has at most {max_text:,}",
+            "Ask for less, or raise `limits.max_text`.",
+        )
     return query.strip()
 
 
@@ -195,6 +209,6 @@ def check_order(order: object) -> Order:
     Raises:
         InvalidInput: it is unknown.
     """
-    if order not in get_args(Order):
-        raise InvalidInput("order", f"{str(order)[:40]!r} is unknown", f"Known: {', '.join(get_args(Order))}.")
+    if not isinstance(order, str) or order not in get_args(Order):
+        raise InvalidInput("order", f"{named(order)} is unknown", f"Known: {', '.join(get_args(Order))}.")
     return cast("Order", order)

@@ -240,8 +240,11 @@ def update(
         payload = _changed(row.payload, text, metadata, expires_at)
         if metadata is not None:
             options = parts.options
-            limits = {"max_values": options.max_metadata_values, "max_depth": options.max_metadata_depth}
-            check_metadata(payloads.metadata_of(payload), **limits)
+            check_metadata(
+                payloads.metadata_of(payload),
+                max_values=options.max_metadata_values,
+                max_depth=options.max_metadata_depth,
+            )
         if encode(payload) == encode(row.payload):  # types count: True == 1, and is another value
             return memory_from(row.id, row.payload)
         payload["updated_at"] = iso(tick())

@@ -55,7 +55,9 @@ class Mem0VectorStore:
         given = payloads if payloads is not None else [{} for _ in vectors]
         keys = [canonical_id(key) for key in ids] if ids is not None else [new_id() for _ in vectors]
         if not len(vectors) == len(given) == len(keys):
-            raise InvalidInput("payloads", f"{len(vectors)} vectors, {len(given)} payloads, {len(keys)} ids")
+            raise InvalidInput(
+                "payloads", f"{len(vectors)} vectors, {len(given)} payloads, {len(keys)} ids", "Pass as many of each."
+            )
         self._store.upsert(
             [Row(key, _checked(item), vector) for key, item, vector in zip(keys, given, vectors, strict=True)]
         )

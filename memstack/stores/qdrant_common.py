@@ -5,6 +5,7 @@ The two clients name their classes differently, so the compiler is written again
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 EXACT_UP_TO: Final = 20_000
+_PAGE: Final = 1_000
 TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 NOTES: Final = ("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",)
 PUSHDOWN: Final = frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"})
@@ -49,6 +51,9 @@ class Vocabulary(Protocol):
 
     def between(self, key: str, op: str, bound: float) -> Any:
         """The number at `key` is `op` (gt, gte, lt, lte) the bound."""
+
+    def equals(self, key: str, number: int) -> Any:
+        """The integer at `key` is this one, exactly."""
 
     def ids(self, ids: Sequence[str]) -> Any:
         """The point has one of these ids."""
@@ -160,7 +165,7 @@ class QdrantCompiler(FilterCompiler[Any]):
     def _range(self, key: str, op: str, bound: float) -> Compiled[Any]:
         if -EXACT < bound < EXACT:
             return Compiled(self._words.between(key, op, float(bound)))
-        return Compiled(self._words.between(key, {"gt": "gte", "lt": "lte"}.get(op, op), float(bound)), exact=False)
+        return Compiled(self._words.between(*_widened(key, op, bound)), exact=False)
 
 
 def _ids(values: Sequence[Scalar]) -> list[str]:
@@ -173,6 +178,27 @@ def _ids(values: Sequence[Scalar]) -> list[str]:
         except InvalidInput:
             continue
     return found
+
+
+def _is_far(instant: datetime) -> bool:
+    """Whether it is outside the years 1684 to 2255, where microseconds are no exact floats."""
+    return not -EXACT < to_micros(instant) < EXACT
+
+
+def _widened(key: str, op: str, bound: float) -> tuple[str, str, float]:
+    """A range as `Vocabulary.between` takes it, wide enough for every integer that is the same float as the bound.
+
+    Qdrant compares an integer with the float as it is in some places, and with the float as an integer in others.
+    """
+    direction = -math.inf if op in ("gt", "gte") else math.inf
+    nearest = float(bound)
+    inexact = not -EXACT < bound < EXACT
+    return key, {"gt": "gte", "lt": "lte"}.get(op, op), _next(nearest, direction) if inexact else nearest
+
+
+def _next(value: float, direction: float) -> float:
+    """The float after this one (``math.nextafter`` twice: one step for each rounding)."""
+    return math.nextafter(math.nextafter(value, direction), direction)
 
 
 def full_scan_kibibytes(dimensions: int) -> int:
@@ -200,11 +226,12 @@ class QdrantStore(Store):
         *,
         limit: int,
         offset: str | None = None,
-        order: tuple[str, bool] | None = None,
+        order: tuple[str, bool, int | None] | None = None,
     ) -> list[Row]:
         """`limit` rows where all conditions hold (None among them says nothing).
 
-        Sorted by id from `offset` on, or by `order`: the key of an integer and whether it descends.
+        Sorted by id from `offset` on, or by `order`: the key of an integer, whether it descends, and from which number
+        on.
         """
 
     def native_scan(
@@ -213,15 +240,17 @@ class QdrantStore(Store):
         """Qdrant orders by the field alone: rows that tie with the first or the last are fetched by id."""
         key = f"times.{field}"
         rows: list[Row] = []
-        conditions = [condition]
+        start = None
         if after is not None:
             micros = to_micros(after[0])
             rows = [row for row in self._tied(condition, key, micros, after[1], limit + 1) if row.id != after[1]]
-            conditions.append(self.words.between(key, "lt" if descending else "gt", float(micros)))
+            start = micros - 1 if descending else micros + 1
         missing = limit - len(rows)
         if missing <= 0:
             return rows[:limit]
-        found = self._scroll(conditions, limit=missing + 1, order=(key, descending))
+        found = self._scroll([condition], limit=missing + 1, order=(key, descending, start))
+        if any(_is_far(sort_value(row, field)) for row in found) or (after is not None and _is_far(after[0])):
+            return self._scan_by_hand(condition, field, descending=descending, after=after, limit=limit)
         cut = len(found) > missing
         last = sort_value(found[missing - 1], field) if cut else None
         whole = [row for row in found[:missing] if sort_value(row, field) != last]
@@ -230,10 +259,29 @@ class QdrantStore(Store):
             whole += self._tied(condition, key, to_micros(last), None, missing - len(whole))
         return rows + whole
 
+    def _scan_by_hand(
+        self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Row]:
+        """The same among instants so far away that Qdrant cannot order them: every row is fetched, and sorted here."""
+        rows: list[Row] = []
+        while True:
+            more = self._scroll([condition], limit=_PAGE, offset=rows[-1].id if rows else None)
+            fresh = more[1:] if rows else more
+            rows += fresh
+            if len(more) < _PAGE:
+                break
+        rows.sort(key=lambda row: _sort_key(row, field, descending=descending))
+        if after is not None:
+            micros = to_micros(after[0])
+            last = (-micros if descending else micros, after[1])
+            rows = [row for row in rows if _sort_key(row, field, descending=descending) > last]
+        return rows[:limit]
+
     def _tied(self, condition: Any, key: str, micros: int, start: str | None, limit: int) -> list[Row]:
         """`limit` rows whose instant is this one, by id from `start` on."""
-        same = [self.words.between(key, op, float(micros)) for op in ("gte", "lte")]
-        return self._scroll([condition, *same], limit=limit, offset=start) if limit > 0 else []
+        near = [self.words.between(*_widened(key, op, micros)) for op in ("gte", "lte")]  # what the index narrows by
+        same = self.words.equals(key, micros)
+        return self._scroll([condition, *near, same], limit=limit, offset=start) if limit > 0 else []
 
     def _checked_vector(self, row: Row) -> list[float]:
         if row.vector is None or len(row.vector) != self.dimensions:

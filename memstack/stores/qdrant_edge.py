@@ -49,6 +49,9 @@ class _Words:
     def between(self, key: str, op: str, bound: float) -> Any:
         return edge.FieldCondition(key, range=edge.RangeFloat(**{op: bound}))
 
+    def equals(self, key: str, number: int) -> Any:
+        return edge.FieldCondition(key, match=edge.MatchValue(number))
+
     def ids(self, ids: Sequence[str]) -> Any:
         return edge.HasIdCondition(set(ids))
 
@@ -211,11 +214,12 @@ class QdrantEdgeStore(QdrantStore):
         *,
         limit: int,
         offset: str | None = None,
-        order: tuple[str, bool] | None = None,
+        order: tuple[str, bool, int | None] | None = None,
     ) -> list[Row]:
         directed = None
         if order is not None:
-            directed = edge.OrderBy(order[0], edge.Direction.Desc if order[1] else edge.Direction.Asc)
+            key, descending, start = order
+            directed = edge.OrderBy(key, edge.Direction.Desc if descending else edge.Direction.Asc, start)
         request = edge.ScrollRequest(
             limit=limit, offset=offset, order_by=directed, filter=_filter(*conditions), with_payload=True
         )

@@ -50,6 +50,9 @@ class _Words:
     def between(self, key: str, op: str, bound: float) -> Any:
         return models.FieldCondition(key=key, range=models.Range(**{op: bound}))
 
+    def equals(self, key: str, number: int) -> Any:
+        return models.FieldCondition(key=key, match=models.MatchValue(value=number))
+
     def ids(self, ids: Sequence[str]) -> Any:
         return models.HasIdCondition(has_id=list(ids))
 
@@ -258,12 +261,13 @@ class QdrantServerStore(QdrantStore):
         *,
         limit: int,
         offset: str | None = None,
-        order: tuple[str, bool] | None = None,
+        order: tuple[str, bool, int | None] | None = None,
     ) -> list[Row]:
         directed = None
         if order is not None:
-            direction = models.Direction.DESC if order[1] else models.Direction.ASC
-            directed = models.OrderBy(key=order[0], direction=direction)
+            key, descending, start = order
+            direction = models.Direction.DESC if descending else models.Direction.ASC
+            directed = models.OrderBy(key=key, direction=direction, start_from=start)
         found, _ = self._call(
             "scan",
             lambda: self.client.scroll(

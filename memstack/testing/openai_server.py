@@ -688,11 +688,11 @@ def _schema(wanted: Mapping[str, Any], model: OpenAIModel) -> dict[str, Any]:
         raise _missing(place)
     if not isinstance(described, dict):
         raise _wrong_type(place, "an object", described)
-    for name, kind, expected in (("name", str, "a string"), ("schema", dict, "an object")):
-        if described.get(name) is None:
-            raise _missing(f"{place}.{name}")
-        if not isinstance(described[name], kind):
-            raise _wrong_type(f"{place}.{name}", expected, described[name])
+    for part, kind, expected in (("name", str, "a string"), ("schema", dict, "an object")):
+        if described.get(part) is None:
+            raise _missing(f"{place}.{part}")
+        if not isinstance(described[part], kind):
+            raise _wrong_type(f"{place}.{part}", expected, described[part])
     name: str = described["name"]
     schema: dict[str, Any] = described["schema"]
     if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):

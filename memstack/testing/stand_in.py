@@ -5,11 +5,11 @@ space before it. That is close enough to count with (Mem0's extraction prompt is
 tokenizer.
 
 **Vectors.** Those of the built-in embedder, so that what is similar stays similar, in the dimensions of the model that
-is stood in for. Where these differ from the built-in 256, a fixed orthonormal map leads to them, and cosine
-similarities are the same within 1e-5: 256·k dimensions hold k rotations of the vector, so that a vector shortened to
-256·j dimensions keeps its similarities as well; other dimensions above 256 hold one orthonormal image of it; fewer than
-256 hold the first coordinates of a rotation, whose similarities are only close. Every vector has length 1; a text
-without any token has a fixed one.
+is stood in for. Where these are more than the built-in 256, a fixed orthonormal map leads to them, and cosine
+similarities are the same within 1e-5: 256·k dimensions hold the vector k times, each time in another order and with
+other signs, so that a vector that is shortened to 256·j dimensions keeps its similarities as well; numbers between
+those hold one seeded rotation of it. Fewer than 256 are the first coordinates, which say the most: similarities are
+close, not the same. Every vector has length 1; a text without any token has a fixed one.
 
 **Chat.** A conversation is an *extraction* when a user turn has a section ``## New Messages``, which is how Mem0's
 ``generate_additive_extraction_prompt`` lays it out. The last such turn counts, so a request to repair the answer gets
@@ -89,24 +89,33 @@ def _embedder() -> WordLlamaEmbedder:
     return WordLlamaEmbedder()
 
 
-def _orthonormal(rows: int, seed: int) -> npt.NDArray[np.float64]:
-    """A matrix of so many rows whose columns are orthonormal."""
+@lru_cache(maxsize=32)
+def _shuffle(block: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The order and the signs that the coordinates have in a block; those of block 0 are as they were."""
     import numpy as np  # noqa: PLC0415
 
-    random = np.random.default_rng(seed).standard_normal((rows, _BUILTIN))
-    return np.asarray(np.linalg.qr(random)[0], dtype=np.float64)
+    random = np.random.default_rng(block)
+    if block == 0:
+        return np.arange(_BUILTIN), np.ones(_BUILTIN)
+    return random.permutation(_BUILTIN), random.choice((-1.0, 1.0), _BUILTIN)
 
 
 @lru_cache(maxsize=32)
-def _map(dimensions: int) -> npt.NDArray[np.float64]:
-    """What leads from the built-in dimensions to others."""
+def _rotation(dimensions: int) -> npt.NDArray[np.float64]:
+    """A matrix of so many rows whose columns are orthonormal."""
     import numpy as np  # noqa: PLC0415
 
-    if dimensions <= _BUILTIN:
-        return _orthonormal(_BUILTIN, 0)[:dimensions]
-    if dimensions % _BUILTIN:
-        return _orthonormal(dimensions, dimensions)
-    return np.concatenate([_orthonormal(_BUILTIN, block) for block in range(dimensions // _BUILTIN)])
+    random = np.random.default_rng(dimensions).standard_normal((dimensions, _BUILTIN))
+    return np.asarray(np.linalg.qr(random)[0], dtype=np.float64)
+
+
+def _mapped(found: npt.NDArray[np.float64], dimensions: int) -> npt.NDArray[np.float64]:
+    import numpy as np  # noqa: PLC0415
+
+    if dimensions > _BUILTIN and dimensions % _BUILTIN:
+        return found @ _rotation(dimensions).T
+    blocks = [_shuffle(block) for block in range(max(1, dimensions // _BUILTIN))]
+    return np.concatenate([found[:, order] * signs for order, signs in blocks], axis=1)[:, :dimensions]
 
 
 def embed(texts: Sequence[str], dimensions: int, shortened: int | None = None) -> list[list[float]]:
@@ -123,10 +132,8 @@ def embed(texts: Sequence[str], dimensions: int, shortened: int | None = None) -
         return []
     clean = [text.encode("utf-8", "replace").decode() for text in texts]
     found = np.asarray(_embedder().vectors(clean), dtype=np.float64)
-    found[~found.any(axis=1)] = _orthonormal(_BUILTIN, 0)[:, 0]
-    if dimensions != _BUILTIN:
-        found = found @ _map(dimensions).T
-    found = found[:, :shortened]
+    found[~found.any(axis=1)] = 1.0
+    found = _mapped(found, dimensions)[:, :shortened]
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     vectors: list[list[float]] = found.astype(np.float32).tolist()
     return vectors

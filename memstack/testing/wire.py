@@ -97,9 +97,13 @@ class Fault:
         return cls("cut")
 
     @classmethod
-    def cut_midway(cls) -> Fault:
-        """The connection is closed in the middle of the right answer: half of the body, half of the stream."""
-        return cls("cut_midway")
+    def cut_midway(cls, *, clean: bool = False) -> Fault:
+        """The connection is closed in the middle of the right answer: half of the body, half of the stream.
+
+        Args:
+            clean: HTTP does not show it, as behind a proxy that gave up: the half is declared to be all.
+        """
+        return cls("cut_midway", style="clean" if clean else "")
 
     @classmethod
     def malformed_json(cls, where: Literal["body", "answer"] = "body") -> Fault:
@@ -250,6 +254,12 @@ class Answer:
     def of(cls, value: Any, status: int = HTTPStatus.OK) -> Answer:
         """A value as JSON."""
         return cls(status, json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+    def half(self) -> Answer:
+        """The first half of it, as if that were all."""
+        if self.lines is None:
+            return replace(self, body=self.body[: len(self.body) // 2])
+        return replace(self, lines=self.lines[: len(self.lines) // 2])
 
     def malformed(self) -> Answer:
         """The same, with JSON that ends in the middle."""
@@ -421,7 +431,7 @@ class WireServer:
             answer = self._safely(request, fault)
             if fault is not None and pending is not None:
                 if fault.kind == "cut_midway":
-                    answer = replace(answer, cut=True)
+                    answer = answer.half() if fault.style == "clean" else replace(answer, cut=True)
                 elif fault.kind == "malformed_json" and fault.style == "body":
                     answer = answer.malformed()
                 elif fault.task is not None and answer.status != HTTPStatus.OK:
@@ -540,15 +550,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.content_type)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        if answer.lines is None:
+        sent = answer.half() if answer.cut else answer
+        if sent.lines is None:
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            body = b"" if self.command == "HEAD" else answer.body
-            self.wfile.write(body[: len(body) // 2] if answer.cut else body)
+            self.wfile.write(b"" if self.command == "HEAD" else sent.body)
             return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in answer.lines[: len(answer.lines) // 2] if answer.cut else answer.lines:
+        for line in sent.lines:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         if not answer.cut:
             self.wfile.write(b"0\r\n\r\n")

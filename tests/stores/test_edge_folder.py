@@ -1,4 +1,4 @@
-"""The folder of the embedded store: unusable, full, damaged, taken, shared, closed. A clear error, or a right answer."""
+"""The folder of the embedded store: unusable, full, damaged, taken, shared. A clear error, or a right answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ from memstack.stores.qdrant_edge import QdrantEdgeStore
 from tests.contract.test_failures import assert_agreement
 
 USERS: Final = 3
-ROWS: Final = 30
+COLOURS: Final = ("red", "green", "blue", "white", "black", "yellow")
+ANIMALS: Final = ("horse", "spider", "eagle", "salmon", "tiger")
+TEXTS: Final = [f"a {colour} {animal}" for colour in COLOURS for animal in ANIMALS]
+ROWS: Final = len(TEXTS)
 
 
 def open_at(path: Path, **overrides: Any) -> MemoryGateway:
@@ -181,10 +184,9 @@ def mounted(unshare: Sequence[str], *commands: str) -> list[str]:
 
 
 def fill(memory: MemoryGateway) -> None:
-    """Thirty memories of three users."""
-    memory.add_many(
-        {"user_id": f"u{i % USERS}", "content": f"fact number {i} of {ROWS}", "metadata": {"n": i}} for i in range(ROWS)
-    )
+    """Thirty memories of three users, written one by one."""
+    for i, text in enumerate(TEXTS):
+        memory.add(text, user_id=f"u{i % USERS}", metadata={"n": i})
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, unshare: list[str]) -> None:
@@ -322,11 +324,7 @@ print(json.dumps(report))
     assert report["disagree"] == []
 
 
-def test_a_deletion_whose_commit_fails_on_a_full_disk(tmp_path: Path, unshare: list[str]) -> None:
-    """Where the history cannot commit a deletion, the row comes back, also when there is little room for it."""
-    report = answers(
-        _FULL
-        + """
+_FAILING_COMMIT: Final = """
 history = memory._core.parts.history._connection
 history.execute("PRAGMA foreign_keys = ON")
 history.execute("CREATE TABLE other (id INTEGER PRIMARY KEY)")
@@ -339,7 +337,13 @@ report["get"] = outcome(lambda: memory.get(ids[3]).text)
 report["list"] = outcome(lambda: sorted(m.metadata["n"] for m in memory.get_all(user_id="alex", limit=1000)))
 report["event"] = memory.history(ids[3])[-1].event
 print(json.dumps(report))
-""",
+"""
+
+
+def test_a_deletion_whose_commit_fails_on_a_full_disk(tmp_path: Path, unshare: list[str]) -> None:
+    """Where the history cannot commit a deletion, the row comes back, also when there is little room for it."""
+    report = answers(
+        _FULL + _FAILING_COMMIT,
         tmp_path,
         40 * 2**20,
         prefix=mounted(unshare, f"mount -t tmpfs -o size=300m tmpfs '{tmp_path}'"),
@@ -351,7 +355,7 @@ print(json.dumps(report))
 
 
 def test_a_disk_that_becomes_full_under_large_batches(tmp_path: Path, unshare: list[str]) -> None:
-    """A batch that is larger than the room that is left is refused as a whole: the process survives, nothing is lost."""
+    """A batch larger than the room that is left is refused as a whole: the process survives, nothing is lost."""
     report = answers(
         """
 import random
@@ -400,8 +404,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     status, _, errors = python(
         f"""
 memory = open_at(sys.argv[1])
-memory.add_many({{"user_id": f"u{{i % {USERS}}}", "content": f"fact number {{i}} of {ROWS}", "metadata": {{"n": i}}}}
-                for i in range({ROWS}))
+for i, text in enumerate({TEXTS}):
+    memory.add(text, user_id=f"u{{i % {USERS}}}", metadata={{"n": i}})
 os.kill(os.getpid(), signal.SIGKILL)
 """,
         path,
@@ -448,8 +452,8 @@ def texts(memory):
 
 def found(memory):
     hits = {{}}
-    for n in range({ROWS}):
-        hit = memory.search(f"fact number {{n}} of {ROWS}", user_id=f"u{{n % {USERS}}}", limit=1)
+    for n, text in list(enumerate({TEXTS}))[::3]:
+        hit = memory.search(text, user_id=f"u{{n % {USERS}}}", limit=1)
         hits[n] = hit[0].text if hit else None
     return hits
 
@@ -519,7 +523,7 @@ def nursery() -> Iterator[Nursery]:
         process.wait(timeout=30)
 
 
-RIGHT: Final = {str(n): f"fact number {n} of {ROWS}" for n in range(ROWS)}
+RIGHT: Final = {str(n): text for n, text in enumerate(TEXTS)}
 
 
 def assert_right_or_refused(asked: dict[str, Any]) -> None:
@@ -535,7 +539,7 @@ def assert_right_or_refused(asked: dict[str, Any]) -> None:
         return
     expected = {
         "texts": RIGHT,
-        "found": RIGHT,
+        "found": {key: text for key, text in RIGHT.items() if int(key) % 3 == 0},
         "filtered": [RIGHT["5"]],
         "count": ROWS,
         "events": ["ADD"] * (ROWS // USERS),
@@ -624,7 +628,7 @@ def test_a_missing_folder(whole: Path, nursery: Nursery, tmp_path: Path, folder:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", ["first-index", "open-1", "open-2"])
+@pytest.mark.parametrize("file", ["open-1", "open-2"])
 def test_a_damaged_log_after_a_crash(killed: Path, nursery: Nursery, tmp_path: Path, file: str, damage: str) -> None:
     """The log that a crash left is damaged: a clear error, or everything is there all the same."""
     path = copied(killed, tmp_path / "store")
@@ -750,7 +754,7 @@ def test_vectors_of_another_length(tmp_path: Path) -> None:
 
 
 def test_a_lost_manifest_lets_no_other_embedder_in(whole: Path, tmp_path: Path) -> None:
-    """Where the manifest of a filled collection is lost, nobody knows whose vectors they are: no embedder adopts them."""
+    """Where the manifest of a filled collection is lost, nobody knows whose vectors they are: nobody adopts them."""
     path = copied(whole, tmp_path / "store")
     (path / "memories" / "memstack.json").unlink()
     store = QdrantEdgeStore(path, "memories", 256)
@@ -766,7 +770,7 @@ def test_a_manifest_that_is_something_else(whole: Path, tmp_path: Path, content:
     """A manifest that is JSON and no manifest is damage, named by its file."""
     path = copied(whole, tmp_path / "store")
     (path / "memories" / "memstack.json").write_text(content)
-    with pytest.raises(StoreCorrupted, match="memstack.json"):
+    with pytest.raises(StoreCorrupted, match=r"memstack\.json"):
         open_at(path)
     assert opened_elsewhere(path)[0] == "StoreCorrupted"
 
@@ -912,23 +916,22 @@ def test_verbs_after_close(tmp_path: Path) -> None:
 
 def test_close_while_others_work(tmp_path: Path) -> None:
     """Closing under threads that read and write ends their verbs with errors of ours; store and history agree after."""
+
+    def work(memory: MemoryGateway, worker: int, turn: int, going: threading.Event) -> None:
+        for i in range(10_000):
+            memory.add(f"fact {i} of {worker} in {turn}", user_id=f"u{worker}")
+            memory.search("fact", user_id=f"u{worker}")
+            going.set()
+
     for turn in range(3):
-        memory = open_at(tmp_path)
-        going = threading.Event()
-
-        def work(worker: int, memory: MemoryGateway = memory, going: threading.Event = going, turn: int = turn) -> None:
-            with pytest.raises((GatewayClosed, StoreError, HistoryError)):
-                for i in range(10_000):
-                    memory.add(f"fact {i} of {worker} in {turn}", user_id=f"u{worker}")
-                    memory.search("fact", user_id=f"u{worker}")
-                    going.set()
-
+        memory, going = open_at(tmp_path), threading.Event()
         with ThreadPoolExecutor(4) as pool:
-            working = [pool.submit(work, worker) for worker in range(4)]
+            working = [pool.submit(work, memory, worker, turn, going) for worker in range(4)]
             going.wait(30)
             memory.close()
             for done in working:
-                done.result(60)
+                with pytest.raises((GatewayClosed, StoreError, HistoryError)):
+                    done.result(60)
         with open_at(tmp_path) as again:
             assert_agreement(again)
 
