@@ -39,7 +39,7 @@ RESERVED: Final = frozenset(
         "id", "text", "memory", "data", "hash", "text_lemmatized", "attributed_to",
         "user_id", "agent_id", "run_id", "actor_id", "role",
         "created_at", "updated_at", "occurred_at", "expires_at", "expiration_date",
-        "valid_from", "valid_to", "superseded_by", "_memstack", "_fingerprint",
+        "valid_from", "valid_to", "superseded_by", "_memstack",
     }
 )  # fmt: skip
 

@@ -20,7 +20,6 @@ from memstack.records import Memory, Source
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = [
-    "FINGERPRINT",
     "Payload",
     "build",
     "expiry_of",
@@ -35,7 +34,6 @@ __all__ = [
 ]
 
 Payload = dict[str, Any]
-FINGERPRINT: Final = "_fingerprint"  # a field that stores index and only the library filters by
 _INTERNAL: Final = "_memstack"
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -65,7 +65,7 @@ class Registry(Generic[T]):
         return sorted({*self._entries, *self._plugins()})
 
     def load(self, name: str, where: str) -> type[T]:
-        """Import the class behind a name.
+        """Import the class behind a name. Our own names are ours: a plug-in cannot take one.
 
         Args:
             name: the name.
@@ -74,15 +74,12 @@ class Registry(Generic[T]):
         Raises:
             UnknownName: nothing has this name.
             MissingDependency: an optional dependency is not installed; the message is the pip command.
-            ConfigError: a plug-in cannot be imported, or takes a name of ours.
+            ConfigError: a plug-in cannot be imported.
         """
-        entry, plugin = self._entries.get(name), self._plugins().get(name)
+        entry = self._entries.get(name)
         if entry is not None:
-            if plugin is not None:
-                raise ConfigError(
-                    where, f"the plug-in {plugin.value!r} takes the name {name!r}, which is memstack's own"
-                )
-            return self._import(entry, where)
+            return self._import(entry, where)  # without reading every installed package's entry points
+        plugin = self._plugins().get(name)
         if plugin is not None:
             try:
                 found: type[T] = plugin.load()

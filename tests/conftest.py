@@ -7,6 +7,7 @@ backend: it never asks which one it runs on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from memstack import MemoryGateway, open_memory
+from memstack.testing.servers import chroma_server
 
 # -- hypothesis ------------------------------------------------------------------------------
 
@@ -51,9 +53,47 @@ def _qdrant_embedded(folder: Path) -> Iterator[Backend]:
     yield Backend(lambda path: {"provider": "qdrant", "mode": "embedded", "path": str(path / "store")})
 
 
+@contextmanager
+def _qdrant_memory(folder: Path) -> Iterator[Backend]:
+    # One history for each folder, as for the others; the rows are gone when the gateway is closed.
+    yield Backend(lambda path: {"provider": "qdrant", "mode": "memory"}, persistent=False)
+
+
+@contextmanager
+def _chroma_embedded(folder: Path) -> Iterator[Backend]:
+    yield Backend(lambda path: {"provider": "chroma", "mode": "embedded", "path": str(path / "store")})
+
+
+@contextmanager
+def _chroma_server(folder: Path) -> Iterator[Backend]:
+    with chroma_server(folder) as options:
+        yield Backend(lambda path: {"provider": "chroma", **options, "collection": _collection(path)})
+
+
+@contextmanager
+def _pgvector(folder: Path) -> Iterator[Backend]:
+    yield Backend(
+        lambda path: {
+            "provider": "pgvector",
+            "mode": "embedded",
+            "path": str(folder),  # one server for all
+            "collection": _collection(path),
+        }
+    )
+
+
+def _collection(path: Path) -> str:
+    """A collection for each folder, for backends whose data lies on a server."""
+    return f"c{hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()}"
+
+
 # Each entry starts what its backend needs (a server on a free port, given a folder for its files), and stops it.
 BACKENDS: Final[dict[str, Callable[[Path], AbstractContextManager[Backend]]]] = {
     "qdrant-embedded": _qdrant_embedded,
+    "qdrant-memory": _qdrant_memory,
+    "chroma-embedded": _chroma_embedded,
+    "chroma-server": _chroma_server,
+    "pgvector": _pgvector,
 }
 
 
@@ -61,9 +101,7 @@ def _chosen() -> list[str]:
     asked = [name.strip() for name in os.environ.get("MEMSTACK_TEST_STORE", "").split(",") if name.strip()]
     unknown = [name for name in asked if name not in BACKENDS]
     if unknown:
-        raise pytest.UsageError(
-            f"MEMSTACK_TEST_STORE: there is no {', '.join(unknown)}. Known: {', '.join(BACKENDS)}."
-        )
+        raise pytest.UsageError(f"MEMSTACK_TEST_STORE: there is no {', '.join(unknown)}. Known: {', '.join(BACKENDS)}.")
     return asked or list(BACKENDS)
 
 

@@ -18,21 +18,22 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from tests.oracle import DECLARED, Spec, fields_of, instant_of
 
 from memstack import F, Memory
 from memstack.filters import And, Node, Or
+from tests.oracle import DECLARED, Spec, fields_of, instant_of
 
 T = TypeVar("T")
 Scalar = Any
 Metadata = dict[str, Any]
 
 UTC: Final = timezone.utc
+_PROFILE: Final = settings().max_examples  # of the profile in force: 100 in "ci"
 
 
 def examples(count: int) -> settings:
     """This many examples in the profile "ci", and more in proportion in the others."""
-    return settings(max_examples=max(1, count * settings.default.max_examples // 100) if settings.default else count)
+    return settings(max_examples=max(1, count * _PROFILE // 100))
 
 
 # -- where choices come from -----------------------------------------------------------------
@@ -43,9 +44,11 @@ class Source(Protocol):
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options."""
+        ...
 
     def number(self, low: int, high: int) -> int:
         """An int, both ends included."""
+        ...
 
 
 class Seeded:
@@ -66,16 +69,16 @@ class Seeded:
 class Drawn:
     """Choices that hypothesis makes."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: Callable[..., Any]) -> None:
         self._draw = draw
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options."""
-        return self._draw(st.sampled_from(options))
+        return self._draw(st.sampled_from(options))  # type: ignore[no-any-return]  # one of them
 
     def number(self, low: int, high: int) -> int:
         """An int, both ends included."""
-        return self._draw(st.integers(low, high))
+        return int(self._draw(st.integers(low, high)))
 
 
 def _some(source: Source, low: int, high: int, make: Callable[[], T]) -> list[T]:
@@ -116,7 +119,8 @@ _TICK: Final = timedelta(microseconds=1)
 INSTANTS: Final[tuple[date, ...]] = (
     date(2026, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=_ONE),  # noqa: DTZ001
     datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC), datetime(2025, 12, 31, 23, 59, 59, 999999), date(2025, 12, 31),  # noqa: DTZ001
-    date(2026, 1, 31), datetime(2026, 1, 31, 8, 30, tzinfo=_ODD), date(2024, 2, 29), datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")),
+    date(2026, 1, 31), datetime(2026, 1, 31, 8, 30, tzinfo=_ODD), date(2024, 2, 29),
+    datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")),
     date(1970, 1, 1), date(1969, 12, 31), datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
     _EDGE, _EDGE + _TICK, _EDGE + 2 * _TICK, _EDGE - _TICK, _LOW_EDGE, _LOW_EDGE - _TICK, _LOW_EDGE + _TICK,
     date(1, 1, 1), datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC), date(9999, 12, 31),
@@ -134,13 +138,16 @@ OCCASIONS: Final[tuple[datetime, ...]] = tuple(
 PHRASES: Final = (
     "I prefer tasks scheduled in the morning", "I'm working on the Phoenix project", "my sister lives in Lisbon",
     "we moved the stand-up to 9:30", "coffee, no sugar", "Coffee, no sugar", "the deadline is 2026-01-31", "2026-01-01",
-    "2024-05-01T08:00:00Z", "20", "1.5", "true", "*", "100% sure", "snake_case", "C:\\temp", 'she said "hi"', "it's fine",
-    "' OR '1'='1", "مرحبا بالعالم", "שלום עולם", "日本語のメモ", "crème brûlée", "creme\u0301 bru\u0302le\u0301e", "🙂🙃",
-    "straße", "STRASSE", "a\nb", "null", '{"user_id": "bob"}',
+    "2024-05-01T08:00:00Z", "20", "1.5", "true", "*", "100% sure", "snake_case", "C:\\temp", 'she said "hi"',
+    "it's fine", "' OR '1'='1", "مرحبا بالعالم", "שלום עולם", "日本語のメモ", "crème brûlée",
+    "creme\u0301 bru\u0302le\u0301e", "🙂🙃", "straße", "STRASSE", "a\nb", "null", '{"user_id": "bob"}',
 )  # fmt: skip
 
 # Names with every character that some engine's path, query or template syntax knows.
-_MESSY: Final = ("größe", 'a "name"', "it's", "100%", "under_score", "back\\slash", "🙂", "a b", "a[0]", "x,y", "$price", "semi;--")
+_MESSY: Final = (
+    "größe", 'a "name"', "it's", "100%", "under_score", "back\\slash", "🙂", "a b", "a[0]", "x,y", "$price", "semi;--",
+)  # fmt: skip
+_TAGS: Final[tuple[Scalar, ...]] = ("a", "A", "b", "work", 1, 1.0, True, "1", *INSTANTS[:4], None)
 
 
 def _typed(source: Source, pool: Sequence[T], extra: Sequence[Scalar] = ()) -> Any:
@@ -169,7 +176,7 @@ def a_value(source: Source, name: str) -> Any:  # noqa: PLR0911  # a table
         case "note":
             return source.pick(STRINGS)
         case "tags":
-            return _some(source, 0, 3, lambda: source.pick(("a", "A", "b", "work", 1, 1.0, True, "1", *INSTANTS[:4], None)))
+            return _some(source, 0, 3, lambda: source.pick(_TAGS))
         case "x":
             return {key: a_value(source, "mixed" if key != "w" else "x.w") for key in _keys(source, ("y", "y.z", "w"))}
         case "x.w":
@@ -391,7 +398,7 @@ def a_filter(source: Source, spec: Spec) -> Any:
 
 # -- hypothesis ------------------------------------------------------------------------------
 
-_CHARACTERS: Final = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+_CHARACTERS: Final = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 texts: Final = st.one_of(
     st.sampled_from(PHRASES), st.text(_CHARACTERS, min_size=1, max_size=60).filter(lambda text: bool(text.strip()))

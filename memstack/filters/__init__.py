@@ -4,13 +4,14 @@
 compiler is made of.
 """
 
-from memstack.filters.ast import And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
+from memstack.filters.ast import FINGERPRINT, And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
 from memstack.filters.build import F, Field
 from memstack.filters.evaluate import evaluate, resolve
 from memstack.filters.parse import parse
 from memstack.filters.visit import Compiled, FilterCompiler, FilterVisitor, Plan, fields_of
 
 __all__ = [
+    "FINGERPRINT",
     "And",
     "Compare",
     "Compiled",

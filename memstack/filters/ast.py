@@ -15,6 +15,7 @@ from memstack.metadata import Scalar, check_text, check_value
 
 __all__ = [
     "ALL",
+    "FINGERPRINT",
     "INSTANT_FIELDS",
     "NOTHING",
     "And",
@@ -38,6 +39,9 @@ ComparisonOp = Literal["gt", "gte", "lt", "lte"]
 
 # Fields of a memory that are instants by declaration: ISO text in a filter is read as an instant there.
 INSTANT_FIELDS: Final = frozenset({"created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to"})
+# What makes a memory a duplicate, as a field that stores index and only the library filters by: no caller can name it,
+# since names hold no NUL.
+FINGERPRINT: Final = "\0fingerprint"
 # The text of a memory has three names: ours, Mem0's payload's, Mem0's results'.
 _ALIASES: Final = {"text": "data", "memory": "data"}
 
@@ -48,6 +52,8 @@ def canonical_field(field: object, where: str = "filters") -> str:
     Raises:
         FilterError: it is not a non-empty string, or looks like an operator.
     """
+    if field is FINGERPRINT:
+        return FINGERPRINT
     if not isinstance(field, str):
         raise FilterError(
             where, f"a field name is {describe(field)}, not a string", "Name a field of the metadata or of a memory."

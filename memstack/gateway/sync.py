@@ -475,10 +475,15 @@ class MemoryGateway:
         """
         scope = self._scope(user_id, agent_id, run_id)
         key = canonical_id(id)
-        changes = self._parts().history.changes(key)
+        changes = self._parts().history.changes(key) or self._first_change(key)
         if not changes or not scope.covers(changes[-1].scope):
             raise MemoryNotFound(key, str(scope))
         return changes
+
+    def _first_change(self, key: str) -> list[Change]:
+        """The entry that is missing where the process died after the store's write and before the history's."""
+        rows = self._parts().store.fetch([key])
+        return [writing.addition(memory_from(row.id, row.payload)) for row in rows]
 
     # -- the whole -------------------------------------------------------------------------------
 

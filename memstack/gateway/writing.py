@@ -6,6 +6,7 @@ concurrent writers cannot store the same memory twice, and a write that fails le
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from memstack import payload as payloads
 from memstack.errors import IdempotencyMismatch, MemoryNotFound, MemstackError
-from memstack.filters.ast import In, Node, all_of
+from memstack.filters.ast import FINGERPRINT, In, Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.history.sqlite import Transaction, UsedKey
@@ -30,7 +31,7 @@ from memstack.records import AddResult, Change, Event, Memory, Message, Skipped,
 from memstack.scope import Scope
 from memstack.stores.base import Row
 
-__all__ = ["UNSET", "Draft", "Unset", "add", "delete", "delete_rows", "digest_of", "repeated", "update"]
+__all__ = ["UNSET", "Draft", "Unset", "add", "addition", "delete", "delete_rows", "digest_of", "repeated", "update"]
 
 
 class Unset:
@@ -112,19 +113,21 @@ def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | 
         if key is not None and (before := repeated(parts, drafts, key)) is not None:
             return before
         known.update(_duplicates(parts, fresh))
-        places = _positions(transaction, drafts)
+        new: list[Draft] = []
         for draft in wanted:
-            fingerprint = draft.fingerprint
-            if fingerprint in known:
+            if draft.fingerprint in known:
                 detail = "an equal memory is there already"
-                skipped.append(Skipped(draft.index, "duplicate", detail, known[fingerprint]))
-                continue
-            row = Row(new_id(), _payload(draft, tick(), places[draft.index]), vectors[draft.index])
-            known[fingerprint] = row.id
+                skipped.append(Skipped(draft.index, "duplicate", detail, known[draft.fingerprint]))
+            else:
+                known[draft.fingerprint] = new_id()
+                new.append(draft)
+        places = _positions(transaction, new)
+        for draft in new:
+            row = Row(known[draft.fingerprint], _payload(draft, tick(), places[draft.index]), vectors[draft.index])
             rows.append(row)
             stored.append(memory_from(row.id, row.payload))
         transaction.append(
-            [_change("ADD", memory, new=memory) for memory in stored],
+            [addition(memory) for memory in stored],
             roles={memory.id: memory.source[0].role for memory in stored},
         )
         if key is not None:
@@ -183,14 +186,14 @@ def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
         some = tuple(draft.fingerprint for draft in drafts[start : start + _BATCH])
         scopes = {draft.scope for draft in drafts[start : start + _BATCH]}
         within = scope_filter(next(iter(scopes))) if len(scopes) == 1 else None
-        where = all_of(within, In(payloads.FINGERPRINT, some), visible(tick()))
+        where = all_of(within, In(FINGERPRINT, some), visible(tick()))
         for row in parts.store.iter_scan(where=where, size=len(some)):
             found[payloads.fingerprint_of(row.payload)] = row.id
     return found
 
 
 def _positions(transaction: Transaction, drafts: Sequence[Draft]) -> dict[int, int]:
-    """The place of each message in its run; messages that are not stored have one too."""
+    """The place of each message among the stored ones of its run."""
     counts: dict[Scope, list[int]] = {}
     for draft in drafts:
         counts.setdefault(draft.scope, []).append(draft.index)
@@ -315,6 +318,11 @@ def _changed(
     # What Mem0 or a later release keeps beside it stays as it is.
     rebuilt = {*changed, *payloads.metadata_of(payload), "expires_at", "expiration_date"}
     return {**{key: value for key, value in payload.items() if key not in rebuilt}, **changed}
+
+
+def addition(memory: Memory) -> Change:
+    """The entry for a memory that was stored."""
+    return dataclasses.replace(_change("ADD", memory, new=memory), at=memory.created_at)
 
 
 def _roles(memory: Memory) -> dict[str, str]:

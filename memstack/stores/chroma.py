@@ -83,8 +83,8 @@ class _Compiler(FilterCompiler[_Both]):
             parts = [(f"{key}{name}", part) for name, part in number_key(node.bound).items()]  # type: ignore[arg-type]
             return Compiled(self._lexicographic(parts, node.op))
         instant = as_instant(node.bound)
-        if instant is None:
-            return None
+        if instant is None or node.field == "data":
+            return None  # a text may read as an instant too
         declared = node.field in INSTANT_FIELDS
         key = node.field if declared else f"{path_key(node.field)}t"
         return Compiled(_between(key, node.op, to_micros(instant)))

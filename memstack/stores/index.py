@@ -16,7 +16,7 @@ from datetime import date
 from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.filters.ast import INSTANT_FIELDS, Scalar
+from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Scalar
 from memstack.filters.evaluate import is_number, resolve
 from memstack.instants import as_instant, to_micros
 from memstack.metadata import INT_MAX, INT_MIN
@@ -65,7 +65,7 @@ def index_of(payload: Mapping[str, Any]) -> Index:
         _add(index, path, resolve(metadata, path))
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
-    index.terms.append(eq_term(payloads.FINGERPRINT, payloads.fingerprint_of(payload)))
+    index.terms.append(eq_term(FINGERPRINT, payloads.fingerprint_of(payload)))
     seen = payloads.fields("", payload)
     index.times = {name: to_micros(seen[name]) for name in sorted(INSTANT_FIELDS) if seen[name] is not None}
     return index
@@ -123,6 +123,8 @@ def _term(kind: str, path: str, token: str) -> str:
 
 def eq_term(path: str, value: Scalar) -> str:
     """The field has this value."""
+    if path == FINGERPRINT:
+        return f"!{value}"
     return _term("=", path, _token(value))
 
 

@@ -89,8 +89,8 @@ class _Compiler(FilterCompiler[_Where]):
             bound = Decimal(node.bound)  # type: ignore[arg-type]  # exact, also for floats
             return Compiled(_Where(f"(numbers->>%s)::numeric {operator} %s", (path_key(node.field), bound)))
         instant = as_instant(node.bound)
-        if instant is None:
-            return None
+        if instant is None or node.field == "data":
+            return None  # a text may read as an instant too
         if node.field in INSTANT_FIELDS:
             return Compiled(_Where(f"{node.field} {operator} %s", (to_micros(instant),)))
         return Compiled(_Where(f"(instants->>%s)::bigint {operator} %s", (path_key(node.field), to_micros(instant))))

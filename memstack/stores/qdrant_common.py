@@ -115,8 +115,8 @@ class QdrantCompiler(FilterCompiler[Any]):
         if is_number(node.bound):
             return Compiled(self._number(f"numbers.{path_key(node.field)}", node.op, node.bound))  # type: ignore[arg-type]
         instant = as_instant(node.bound)
-        if instant is None:
-            return None
+        if instant is None or node.field == "data":
+            return None  # a text may read as an instant too
         declared = node.field in INSTANT_FIELDS
         key = f"times.{node.field}" if declared else f"instants.{path_key(node.field)}"
         return self._range(key, node.op, to_micros(instant))

@@ -226,10 +226,12 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
 def _turns(body: Mapping[str, Any]) -> list[Turn]:
     turns: list[Turn] = []
     for message in body.get("messages") or ():
+        if message is None:
+            turns.append(Turn("", ""))
+            continue
         if not isinstance(message, dict):
-            kind = _go_kind(message) if message is not None else "null"
             raise _Refused(
-                f"json: cannot unmarshal {kind} into Go struct field ChatRequest.messages of type api.Message"
+                f"json: cannot unmarshal {_go_kind(message)} into Go struct field ChatRequest.messages of type api.Message"
             )
         for name, wanted in _MESSAGE_FIELDS.items():
             _check(message.get(name), wanted, f"ChatRequest.messages.{name}")

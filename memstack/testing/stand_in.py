@@ -8,8 +8,9 @@ tokenizer.
 is stood in for. Where these are more than the built-in 256, a fixed orthonormal map leads to them, and cosine
 similarities are the same within 1e-5: 256·k dimensions hold the vector k times, each time in another order and with
 other signs, so that a vector that is shortened to 256·j dimensions keeps its similarities as well; numbers between
-those hold one seeded rotation of it. Fewer than 256 are the first coordinates, which say the most: similarities are
-close, not the same. Every vector has length 1; a text without any token has a fixed one.
+those hold the mirror image of such a vector, with zeros at its end, in a seeded plane. Fewer than 256 are the first
+coordinates, which say the most: similarities are close, not the same. Every vector has length 1; a text without any
+token has a fixed one.
 
 **Chat.** A conversation is an *extraction* when a user turn has a section ``## New Messages``, which is how Mem0's
 ``generate_additive_extraction_prompt`` lays it out. The last such turn counts, so a request to repair the answer gets
@@ -101,21 +102,25 @@ def _shuffle(block: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 
 
 @lru_cache(maxsize=32)
-def _rotation(dimensions: int) -> npt.NDArray[np.float64]:
-    """A matrix of so many rows whose columns are orthonormal."""
+def _mirror(dimensions: int) -> npt.NDArray[np.float64]:
+    """The normal of a plane, of length 1."""
     import numpy as np  # noqa: PLC0415
 
-    random = np.random.default_rng(dimensions).standard_normal((dimensions, _BUILTIN))
-    return np.asarray(np.linalg.qr(random)[0], dtype=np.float64)
+    normal = np.random.default_rng(dimensions).standard_normal(dimensions)
+    return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
 
 
 def _mapped(found: npt.NDArray[np.float64], dimensions: int) -> npt.NDArray[np.float64]:
     import numpy as np  # noqa: PLC0415
 
-    if dimensions > _BUILTIN and dimensions % _BUILTIN:
-        return found @ _rotation(dimensions).T
     blocks = [_shuffle(block) for block in range(max(1, dimensions // _BUILTIN))]
-    return np.concatenate([found[:, order] * signs for order, signs in blocks], axis=1)[:, :dimensions]
+    mapped = np.concatenate([found[:, order] * signs for order, signs in blocks], axis=1)[:, :dimensions]
+    rest = dimensions - mapped.shape[1]
+    if rest:
+        mapped = np.pad(mapped, ((0, 0), (0, rest)))
+        normal = _mirror(dimensions)
+        mapped -= 2 * np.outer(mapped @ normal, normal)
+    return mapped
 
 
 def embed(texts: Sequence[str], dimensions: int, shortened: int | None = None) -> list[list[float]]:

@@ -80,11 +80,11 @@ def test_eq_is_exact_and_typed(value: Any, operand: Any, expected: bool) -> None
 @pytest.mark.parametrize("fields", [{}, {"f": None}, {"g": 1}])
 def test_a_missing_field(fields: dict[str, Any]) -> None:
     """Missing and null are the same: only the complements hold."""
-    for filters in ({"f": 1}, {"f": [1]}, {"f": {"gt": 0}}, {"f": {"contains": "a"}}, {"f": {"icontains": ""}}, {"f": "*"}):
-        assert holds(filters, fields) is False
-        assert holds({"NOT": [filters]}, fields) is True
-    for filters in ({"f": {"ne": 1}}, {"f": {"nin": [1]}}, {"f": {"nin": []}}, {"f": {"exists": False}}):
-        assert holds(filters, fields) is True
+    for asked in (1, [1], {"gt": 0}, {"contains": "a"}, {"icontains": ""}, "*"):
+        assert holds({"f": asked}, fields) is False
+        assert holds({"NOT": [{"f": asked}]}, fields) is True
+    for operator, operand in (("ne", 1), ("nin", [1]), ("nin", []), ("exists", False)):
+        assert holds({"f": {operator: operand}}, fields) is True
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ def test_logic_of_lists() -> None:
     for fields, neither in (({}, True), ({"a": 1}, False), ({"b": 1}, False), ({"a": 1, "b": 1}, False)):
         assert holds({"NOT": [a, b]}, fields) is neither
         assert holds({"OR": [a, b]}, fields) is not neither
-    for filters in ({"AND": []}, {"NOT": []}, {}, None, {"AND": [{}]}, {"NOT": [{"OR": []}]}, And(()), Not(Or(()))):
-        assert holds(filters, EMPTY) is True
-    for filters in ({"OR": []}, {"NOT": [{}]}, {"NOT": [{"AND": []}]}, {"OR": [{"OR": []}]}, Or(()), Not(And(()))):
-        assert holds(filters, EMPTY) is False
+    every: list[Any] = [{"AND": []}, {"NOT": []}, {}, None, {"AND": [{}]}, {"NOT": [{"OR": []}]}, And(()), Not(Or(()))]
+    none: list[Any] = [{"OR": []}, {"NOT": [{}]}, {"NOT": [{"AND": []}]}, {"OR": [{"OR": []}]}, Or(()), Not(And(()))]
+    assert [holds(filters, EMPTY) for filters in every] == [True] * len(every)
+    assert [holds(filters, EMPTY) for filters in none] == [False] * len(none)
     assert holds({"f": []}, {"f": 1}) is False
     assert holds({"f": {"nin": []}}, {"f": 1}) is True
 

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.oracle import holds
-from tests.strategies import Drawn, Seeded, a_metadata, a_spec, as_node, examples, vocabulary_of
 
 from memstack import F
 from memstack.errors import ScopeError
@@ -34,6 +32,8 @@ from memstack.filters import (
 from memstack.filters.scoping import scope_filter, split_scope
 from memstack.filters.visit import NODES, render
 from memstack.scope import Scope
+from tests.oracle import holds
+from tests.strategies import Drawn, Seeded, a_metadata, a_spec, as_node, examples, vocabulary_of
 
 METHODS = [f"visit_{node.__name__.lower()}" for node in NODES]
 
@@ -120,7 +120,7 @@ def _cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], Any, int]:
 @examples(250)
 @given(_cases())
 def test_what_is_pushed_down_and_the_residual_make_the_filter(case: tuple[list[dict[str, Any]], Any, int]) -> None:
-    """Whatever an engine can and cannot express: its condition and the residual together select just what the filter does."""
+    """Whatever an engine can express: its condition and the residual together select just what the filter does."""
     memories, spec, seed = case
     plan = _Engine(seed).plan(as_node(spec))
     for fields in memories:
@@ -182,7 +182,12 @@ def test_rendering_tells_filters_apart(one: Any, other: Any) -> None:
 
 def test_fields_of_a_filter() -> None:
     """Every field that a filter names, at any depth, by its one name."""
-    filters = {"OR": [{"a": 1}, {"NOT": [{"b.c": {"gt": 1, "contains": 2}}]}], "text": {"icontains": "x"}, "d": "*", "e": [1]}
+    filters = {
+        "OR": [{"a": 1}, {"NOT": [{"b.c": {"gt": 1, "contains": 2}}]}],
+        "text": {"icontains": "x"},
+        "d": "*",
+        "e": [1],
+    }
     assert fields_of(parse(filters)) == {"a", "b.c", "data", "d", "e"}
 
 

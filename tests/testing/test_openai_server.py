@@ -41,25 +41,46 @@ CHAT: Final = "/v1/chat/completions"
 HELLO: Final[list[Any]] = [{"role": "user", "content": "Say it in JSON"}]
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[OpenAIServer, openai.OpenAI]]:
+    """A server, running, and the official client, on its own: it does not try again."""
+    with (
+        OpenAIServer() as running,
+        openai.OpenAI(base_url=running.base_url, api_key=running.api_key, max_retries=0, timeout=30) as client,
+    ):
+        yield running, client
+
+
 @pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    """A server, running."""
+def server(shared: tuple[OpenAIServer, openai.OpenAI]) -> OpenAIServer:
+    """The server, well, and with an empty log."""
+    shared[0].heal()
+    shared[0].forget()
+    return shared[0]
+
+
+@pytest.fixture
+def client(server: OpenAIServer, shared: tuple[OpenAIServer, openai.OpenAI]) -> openai.OpenAI:
+    """The official client of the server."""
+    return shared[1]
+
+
+@pytest.fixture
+def own_server() -> Iterator[OpenAIServer]:
+    """A server of the test's own, to be stopped."""
     with OpenAIServer() as running:
         yield running
 
 
-@pytest.fixture
-def client(server: OpenAIServer) -> Iterator[openai.OpenAI]:
-    """The official client, on its own: it does not try again."""
-    with openai.OpenAI(base_url=server.base_url, api_key=server.api_key, max_retries=0, timeout=30) as made:
-        yield made
-
-
-def post(server: OpenAIServer, path: str, body: Any, **headers: str) -> httpx.Response:
+def ask(method: str, url: str, *, timeout: float = 30, **sent: Any) -> httpx.Response:
     """A request that the client would not send."""
+    return httpx.request(method, url, timeout=timeout, verify=False, trust_env=False, **sent)  # noqa: S501  # loopback
+
+
+def post(server: OpenAIServer, path: str, body: Any) -> httpx.Response:
+    """A body that the client would not send."""
     content = body if isinstance(body, (str, bytes)) else json.dumps(body)
-    sent = {"authorization": f"Bearer {server.api_key}", "content-type": "application/json", **headers}
-    return httpx.post(server.url + path, content=content, headers=sent, timeout=30)
+    return ask("POST", server.url + path, content=content, headers={"authorization": f"Bearer {server.api_key}"})
 
 
 def refused(answer: httpx.Response) -> tuple[int, str | None, str | None, str]:
@@ -328,7 +349,7 @@ def test_the_answer_fulfils_a_strict_schema(client: openai.OpenAI, extraction_pr
     parsed = answer.choices[0].message.parsed
     assert parsed is not None
     assert [(memory.text, memory.source) for memory in parsed.memory] == [(FACTS[0], 0), (FACTS[1], 0), (FACTS[2], 2)]
-    rest = {"attributed_to": "user", "linked_memory_ids": [], "confidence": None, "kind": "fact"}
+    rest: dict[str, Any] = {"attributed_to": "user", "linked_memory_ids": [], "confidence": None, "kind": "fact"}
     assert all(memory.model_dump(exclude={"text", "source"}) == rest for memory in parsed.memory)
 
 
@@ -642,7 +663,7 @@ def test_a_server_has_the_models_that_it_is_given() -> None:
 def test_no_key_and_a_wrong_key(server: OpenAIServer, path: str, sent: str, code: str | None, text: str) -> None:
     """Every endpoint wants the key, and no refusal shows one."""
     method = "GET" if "models" in path else "POST"
-    answer = httpx.request(method, server.url + path, headers={"authorization": sent} if sent else {})
+    answer = ask(method, server.url + path, headers={"authorization": sent} if sent else {})
     assert refused(answer)[:3] == (401, None, code)
     assert refused(answer)[3].startswith(text)
 
@@ -651,7 +672,7 @@ def test_addresses_and_methods_that_there_are_not(server: OpenAIServer) -> None:
     """A base URL with one ``/v1`` too few or too many is found out, and so is a wrong method."""
     assert refused(post(server, "/v1/v1/embeddings", {})) == (404, None, None, "Invalid URL (POST /v1/v1/embeddings)")
     assert refused(post(server, "/embeddings", {}))[:3] == (404, None, "unknown_url")
-    assert refused(httpx.get(server.base_url + "/embeddings")) == (
+    assert refused(ask("GET", server.base_url + "/embeddings")) == (
         405, None, "method_not_supported", "Only POST requests are accepted.",
     )  # fmt: skip
     assert refused(post(server, "/v1/models", {}))[0] == 405
@@ -771,7 +792,7 @@ def test_malformed_json(server: OpenAIServer, fault: Fault, path: str) -> None:
     body = {"model": SMALL, "input": "tea"} if "embeddings" in path else {"model": "gpt-4o", "messages": HELLO}
     for broken in (True, False):
         if "models" in path:
-            answer = httpx.get(server.url + path, headers={"authorization": f"Bearer {server.api_key}"})
+            answer = ask("GET", server.url + path, headers={"authorization": f"Bearer {server.api_key}"})
         else:
             answer = post(server, path, body)
         assert answer.status_code == 200
@@ -834,9 +855,7 @@ def statuses(server: OpenAIServer, *paths: str) -> list[int]:
         "/v1/chat/completions": {"model": "gpt-4o", "messages": HELLO},
     }
     return [
-        httpx.request(
-            "POST" if path in bodies else "GET", server.url + path, headers=headers, json=bodies.get(path)
-        ).status_code
+        ask("POST" if path in bodies else "GET", server.url + path, headers=headers, json=bodies.get(path)).status_code
         for path in paths
     ]
 
@@ -916,7 +935,7 @@ def test_faults_that_make_no_sense_are_errors() -> None:
 def test_requests_are_kept_and_show_no_key(server: OpenAIServer, client: openai.OpenAI) -> None:
     """Method, path, headers, body, status; keys and texts stay out of representations."""
     embedding(client, ["a secret thought"])
-    httpx.get(server.base_url + "/models?limit=1", headers={"Authorization": "Bearer sk-other"})
+    ask("GET", server.base_url + "/models?limit=1", headers={"Authorization": "Bearer sk-other"})
     first, second = server.requests
     assert (first.method, first.path, first.status, first.fault) == ("POST", EMBED, 200, None)
     assert first.json["input"] == ["a secret thought"]
@@ -949,15 +968,16 @@ def test_many_threads_at_once(server: OpenAIServer, client: openai.OpenAI) -> No
     assert len(server.requests) == 60
 
 
-def test_stopping_ends_everything(server: OpenAIServer) -> None:
+def test_stopping_ends_everything(own_server: OpenAIServer) -> None:
     """No thread and no connection is left, a slow answer is not waited for, and the server can be told stopped."""
+    server = own_server
     before = threading.active_count()
     server.fail(Fault.slow(60))
     failures: list[Exception] = []
 
     def wait() -> None:
         try:
-            httpx.get(server.base_url + "/models", timeout=60)
+            ask("GET", server.base_url + "/models", timeout=60)
         except httpx.HTTPError as error:
             failures.append(error)
 
@@ -973,22 +993,24 @@ def test_stopping_ends_everything(server: OpenAIServer) -> None:
     assert threading.active_count() < before
     assert "stopped" in repr(server)
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url)
+        ask("GET", server.url)
 
 
-def test_a_server_can_come_back(server: OpenAIServer) -> None:
+def test_a_server_can_come_back(own_server: OpenAIServer) -> None:
     """After an outage it listens where it did before."""
+    server = own_server
     where = server.url
     server.stop()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(where)
+        ask("GET", where)
     with server:
         assert server.url == where
         assert statuses(server, "/v1/models") == [200]
 
 
-def test_misuse_is_said_so(server: OpenAIServer) -> None:
+def test_misuse_is_said_so(own_server: OpenAIServer) -> None:
     """An address before the start, a second start."""
+    server = own_server
     with pytest.raises(RuntimeError, match="never started"):
         _ = OpenAIServer().base_url
     with pytest.raises(RuntimeError, match="running already"):
@@ -1011,7 +1033,7 @@ def test_a_bug_here_looks_like_one(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_body_without_a_length_is_refused(server: OpenAIServer) -> None:
     """Chunked requests, which neither client sends, are told so."""
-    answer = httpx.post(server.base_url + "/embeddings", content=iter([b"{}"]))
+    answer = ask("POST", server.base_url + "/embeddings", content=iter([b"{}"]))
     assert answer.status_code == 411
 
 

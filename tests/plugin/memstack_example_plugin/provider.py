@@ -10,7 +10,7 @@ from memstack.config import SectionConfig
 from memstack.providers.base import LLM, Embedder, Provider
 
 
-class LettersConfig(SectionConfig):
+class LettersConfig(SectionConfig, frozen=True):
     """``embedder: {provider: letters, weight: 2}``."""
 
     provider: Literal["letters"] = "letters"

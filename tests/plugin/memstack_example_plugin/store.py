@@ -10,14 +10,26 @@ from typing import Any, Literal
 
 from memstack import payload as payloads
 from memstack.config import StoreConfig
-from memstack.filters import Compare, Compiled, Contains, Eq, Exists, FilterCompiler, IContains, In, Node, evaluate
+from memstack.filters import (
+    FINGERPRINT,
+    Compare,
+    Compiled,
+    Contains,
+    Eq,
+    Exists,
+    FilterCompiler,
+    IContains,
+    In,
+    Node,
+    evaluate,
+)
 from memstack.instants import to_micros
 from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store, sort_value
 
 Condition = Callable[[Row], bool]
 
 
-class ShelfConfig(StoreConfig):
+class ShelfConfig(StoreConfig, frozen=True):
     """``vector_store: {provider: shelf}``."""
 
     provider: Literal["shelf"] = "shelf"
@@ -42,7 +54,7 @@ class ShelfCompiler(FilterCompiler[Condition]):
         return _evaluated(node)
 
     def visit_in(self, node: In) -> Compiled[Condition]:
-        if node.field == payloads.FINGERPRINT:
+        if node.field == FINGERPRINT:
             return Compiled(lambda row: payloads.fingerprint_of(row.payload) in node.values)
         return _evaluated(node)
 

@@ -1,0 +1,207 @@
+"""``kill -9`` in the middle of writing: what was acknowledged is there, can be found, and has its history."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from memstack import MemoryGateway
+from memstack.errors import MemoryNotFound
+from tests.contract.test_failures import assert_agreement
+from tests.stores.test_edge_folder import Nursery, open_at
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
+
+# Each loop prints a line for what was acknowledged, after it was: JSON lists of [id, text].
+_START: Final = """
+import itertools
+memory = open_at(sys.argv[1])
+alex = memory.for_user("alex")
+words = random.Random(sys.argv[2])
+def text(i):
+    letters = "".join(words.choice("bcdfghjklmnprstvz") + words.choice("aeiou") for _ in range(6))
+    return f"{letters} is fact {i}"
+"""
+LOOPS: Final[dict[str, str]] = {
+    "add": """
+for i in itertools.count():
+    (stored,) = alex.add(text(i), metadata={"n": i}).stored
+    say([[stored.id, stored.text]])
+""",
+    "add_many": """
+for i in itertools.count():
+    result = alex.add_many([{"content": text(f"{i}-{k}"), "metadata": {"n": k}} for k in range(40)], batch_size=16)
+    say([[stored.id, stored.text] for stored in result.stored])
+""",
+    "add_many and reorganise": """
+for i in itertools.count():
+    result = alex.add_many([text(f"{i}-{k}") for k in range(40)])
+    say([[stored.id, stored.text] for stored in result.stored])
+    memory._core.parts.store.tidy()
+""",
+    "update": """
+stored = [alex.add(text(i)).stored[0] for i in range(20)]
+for i in itertools.count():
+    new = alex.update(stored[i % 20].id, text=text(i))
+    say([[new.id, new.text]])
+""",
+    "delete": """
+stored = alex.add_many([text(i) for i in range(1500)]).stored
+say([[memory.id, memory.text] for memory in stored])
+for memory in stored:
+    alex.delete(memory.id)
+    say([[memory.id, memory.text]])
+""",
+}
+# After how many lines the process is killed, at once or some milliseconds later.
+MOMENTS: Final = (1, 4, 15, 60)
+
+
+Said = list[list[tuple[str, str]]]  # the ids and texts of each line
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Starts the processes that are killed."""
+    with Nursery.opened() as opened:
+        yield opened
+
+
+def killed_at(nursery: Nursery, path: Path, loop: str, lines: int, seed: int) -> Said:
+    """What a process acknowledged before it was killed in a loop."""
+    process = nursery.start(_START + loop, path, seed)
+    deadline = time.monotonic() + 60
+    while nursery.lines() < lines and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(random.Random(seed).choice([0, 0.002, 0.005, 0.02]))
+    os.kill(process, signal.SIGKILL)
+    ended = nursery.wait()
+    assert ended.status == -signal.SIGKILL, ended.errors
+    assert len(ended.printed) >= lines, ended.errors
+    return [[(key, text) for key, text in line] for line in ended.printed]
+
+
+def all_killed(nursery: Nursery, folder: Path, loop: str) -> Iterator[tuple[Path, Said]]:
+    """One killed process for every moment: the folder that it left, and what it acknowledged."""
+    for lines in MOMENTS:
+        path = folder / str(lines)
+        yield path, killed_at(nursery, path, loop, lines, seed=lines)
+
+
+def check_there(memory: MemoryGateway, acknowledged: dict[str, str], events: Callable[[list[str]], bool]) -> None:
+    """These memories are there, by id and by a search for their own text, with their history."""
+    for key, text in acknowledged.items():
+        assert memory.get(key).text == text
+        changes = memory.history(key, user_id="alex")
+        assert events([change.event for change in changes])
+        assert changes[-1].new_text == text
+    for key in list(acknowledged)[-25:]:  # the last ones are those in danger
+        assert key in {hit.id for hit in memory.search(acknowledged[key], user_id="alex", limit=3)}
+    listed = {stored.id for stored in memory.iter_all(user_id="alex")}
+    assert acknowledged.keys() <= listed
+    assert len(listed) == memory.stats()["vector_store"]["rows"]
+
+
+@pytest.mark.parametrize("loop", ["add", "add_many", "add_many and reorganise"])
+def test_what_was_added(nursery: Nursery, tmp_path: Path, loop: str) -> None:
+    """Every memory whose `add` or `add_many` returned is there after the process was killed, and can be added to."""
+    for path, said in all_killed(nursery, tmp_path, LOOPS[loop]):
+        acknowledged = {key: text for line in said for key, text in line}
+        with open_at(path) as memory:
+            check_there(memory, acknowledged, lambda events: events == ["ADD"])
+            assert memory.add("life goes on", user_id="alex").stored
+
+
+def test_batches_are_whole(nursery: Nursery, tmp_path: Path) -> None:
+    """Of a bulk write that was under way each batch is there whole, or not at all."""
+    batches = [set(range(16)), set(range(16, 32)), set(range(32, 40))]
+    for path, _ in all_killed(nursery, tmp_path, LOOPS["add_many"]):
+        with open_at(path) as memory:
+            calls: dict[str, set[int]] = {}
+            for stored in memory.iter_all(user_id="alex"):
+                call = stored.text.rpartition(" ")[2].partition("-")[0]
+                calls.setdefault(call, set()).add(stored.metadata["n"])
+            for found in calls.values():
+                assert all(found >= batch or not found & batch for batch in batches)
+
+
+def test_what_was_updated(nursery: Nursery, tmp_path: Path) -> None:
+    """After the process was killed each memory has the last text that was acknowledged, or the one under way."""
+    for path, said in all_killed(nursery, tmp_path, LOOPS["update"]):
+        acknowledged = {key: text for line in said for key, text in line}
+        with open_at(path) as memory:
+            under_way = [key for key, text in acknowledged.items() if memory.get(key).text != text]
+            assert len(under_way) <= 1
+            kept = {key: text for key, text in acknowledged.items() if key not in under_way}
+            check_there(memory, kept, lambda events: events[0] == "ADD" and set(events[1:]) == {"UPDATE"})
+            assert len(memory.get_all(user_id="alex")) == 20
+
+
+def test_what_was_deleted(nursery: Nursery, tmp_path: Path) -> None:
+    """Every memory whose `delete` returned is gone after the process was killed, its history is not; others stay."""
+    for path, (first, *gone) in all_killed(nursery, tmp_path, LOOPS["delete"]):
+        deleted = {key: text for line in gone for key, text in line}
+        with open_at(path) as memory:
+            for key, text in deleted.items():
+                with pytest.raises(MemoryNotFound):
+                    memory.get(key)
+                assert [change.event for change in memory.history(key)] == ["ADD", "DELETE"]
+                assert key not in {hit.id for hit in memory.search(text, user_id="alex", limit=3)}
+            left = {stored.id for stored in memory.iter_all(user_id="alex")}
+            assert not left & deleted.keys()
+            assert len(left) >= len(first) - len(deleted) - 1
+
+
+def test_again_and_again(nursery: Nursery, tmp_path: Path) -> None:
+    """A store whose process is killed, reopened and killed again keeps everything that any of them acknowledged."""
+    acknowledged: dict[str, str] = {}
+    for turn in range(3):
+        for line in killed_at(nursery, tmp_path, LOOPS["add"], 10, seed=100 + turn):
+            acknowledged.update(line)
+    with open_at(tmp_path) as memory:
+        check_there(memory, acknowledged, lambda events: events == ["ADD"])
+
+
+# -- between the two writes ------------------------------------------------------------------
+
+_BETWEEN: Final = """
+first, second = (alex.add(text(i)).stored[0] for i in range(2))
+store = memory._core.parts.store
+real = getattr(store, sys.argv[3])
+def dying(items):
+    real(items)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(store, sys.argv[3], dying)
+"""
+BETWEEN: Final[dict[str, tuple[str, str]]] = {
+    "add": ("upsert", 'alex.add("a new fact")'),
+    "add with a key": ("upsert", 'alex.add("a new fact", idempotency_key="k")'),
+    "add_many": ("upsert", 'alex.add_many(["a new fact", "another"])'),
+    "update": ("upsert", 'alex.update(first.id, text="a changed fact")'),
+    "update of metadata": ("upsert", 'alex.update(first.id, metadata={"n": 1})'),
+    "delete": ("remove", "alex.delete(first.id)"),
+    "delete_all": ("remove", "alex.delete_all()"),
+}
+
+
+@pytest.mark.parametrize("verb", BETWEEN)
+def test_killed_between_store_and_history(nursery: Nursery, tmp_path: Path, verb: str) -> None:
+    """A process that dies when the engine has written and the history has not leaves the two in agreement.
+
+    What was under way may be there or not; but then in both, as after every other failure.
+    """
+    method, call = BETWEEN[verb]
+    ended = nursery.run(_START + _BETWEEN + call, tmp_path, 1, method)
+    assert ended.status == -signal.SIGKILL, ended.errors
+    with open_at(tmp_path) as memory:
+        assert_agreement(memory)
+        result = memory.add("a new fact", user_id="alex", idempotency_key="k")
+        assert len(result.stored) + len(result.skipped) == 1
+        assert_agreement(memory)

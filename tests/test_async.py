@@ -1,0 +1,150 @@
+"""`AsyncMemoryGateway` is `MemoryGateway`, awaited: the same verbs, parameters, defaults and results."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from memstack import AsyncMemoryGateway, F, MemoryGateway, Page, open_async_memory
+from memstack.factory import OpeningMemory
+from memstack.records import AddResult, Change, Hit, Memory
+
+OpenHere = Callable[..., MemoryGateway]
+
+# How a gateway is made, and what it has for memstack's own use.
+NO_VERBS: Final = {"of", "mem0_of_core"}
+
+
+def public(kind: type) -> dict[str, Any]:
+    """The public members that a class defines, as it defines them."""
+    return {name: inspect.getattr_static(kind, name) for name in vars(kind) if not name.startswith("_")}
+
+
+VERBS: Final = sorted(public(MemoryGateway).keys() - NO_VERBS)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_can_be_awaited(name: str) -> None:
+    """What `MemoryGateway` offers, `AsyncMemoryGateway` offers too, with equal parameters, kinds and defaults."""
+    ours = public(AsyncMemoryGateway)
+    assert name in ours
+    sync, awaited = public(MemoryGateway)[name], ours[name]
+    assert isinstance(awaited, property) == isinstance(sync, property)
+    if isinstance(sync, property):
+        return
+    expected, found = inspect.signature(sync).parameters, inspect.signature(awaited).parameters
+    assert list(found) == list(expected)
+    for key, parameter in expected.items():
+        assert (found[key].kind, found[key].default) == (parameter.kind, parameter.default)
+        assert found[key].annotation == parameter.annotation
+    assert awaited.__doc__
+
+
+def test_there_are_no_verbs_beside() -> None:
+    """`AsyncMemoryGateway` has nothing public that `MemoryGateway` lacks."""
+    assert public(AsyncMemoryGateway).keys() <= public(MemoryGateway).keys()
+
+
+def test_what_is_awaited() -> None:
+    """All verbs that do something are coroutines (`iter_all` an async iterator); those that make handles are not."""
+    for name, member in public(AsyncMemoryGateway).items():
+        plain = name in {"for_user", "scoped", "mem0", "closed"}
+        assert (inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)) != plain, name
+
+
+def results(memory: MemoryGateway) -> Iterator[Any]:
+    """What a small scenario returns, step by step."""
+    alex = memory.for_user("alex")
+    added = alex.add(["tea in the morning", "a walk at noon"], metadata={"kind": "habit"}, idempotency_key="k")
+    yield added
+    yield alex.add(["tea in the morning", "a walk at noon"], metadata={"kind": "habit"}, idempotency_key="k")
+    yield memory.add_many([{"user_id": "bo", "content": "bo's cake"}, {"content": "nobody's"}], batch_size=1)
+    yield alex.update(added.stored[0].id, text="tea at night", expires_at="2999-01-01")
+    yield alex.search("tea", limit=1, threshold=0.1, explain=True)
+    yield alex.search("", filters=F.kind == "habit")
+    page = alex.get_all(limit=1, order="created_at")
+    yield page
+    yield alex.get_all(limit=1, order="created_at", cursor=page.next_cursor)
+    yield list(alex.iter_all(filters={"kind": "habit"}))
+    yield memory.scoped(user_id="alex", run_id="r").add("in a run")
+    yield alex.get(added.stored[1].id)
+    yield alex.delete(added.stored[1].id)
+    yield alex.history(added.stored[1].id)
+    yield memory.purge_expired()
+    yield alex.delete_all(filters={"kind": "habit"})
+    yield memory.stats()["vector_store"]["rows"]
+    yield memory.reset()
+    yield list(memory.iter_all(user_id="bo"))
+
+
+async def awaited_results(memory: AsyncMemoryGateway) -> AsyncIterator[Any]:
+    """The same, awaited."""
+    alex = memory.for_user("alex")
+    added = await alex.add(["tea in the morning", "a walk at noon"], metadata={"kind": "habit"}, idempotency_key="k")
+    yield added
+    yield await alex.add(["tea in the morning", "a walk at noon"], metadata={"kind": "habit"}, idempotency_key="k")
+    yield await memory.add_many([{"user_id": "bo", "content": "bo's cake"}, {"content": "nobody's"}], batch_size=1)
+    yield await alex.update(added.stored[0].id, text="tea at night", expires_at="2999-01-01")
+    yield await alex.search("tea", limit=1, threshold=0.1, explain=True)
+    yield await alex.search("", filters=F.kind == "habit")
+    page = await alex.get_all(limit=1, order="created_at")
+    yield page
+    yield await alex.get_all(limit=1, order="created_at", cursor=page.next_cursor)
+    yield [stored async for stored in alex.iter_all(filters={"kind": "habit"})]
+    yield await memory.scoped(user_id="alex", run_id="r").add("in a run")
+    yield await alex.get(added.stored[1].id)
+    yield await alex.delete(added.stored[1].id)
+    yield await alex.history(added.stored[1].id)
+    yield await memory.purge_expired()
+    yield await alex.delete_all(filters={"kind": "habit"})
+    yield (await memory.stats())["vector_store"]["rows"]
+    yield await memory.reset()
+    yield [stored async for stored in memory.iter_all(user_id="bo")]
+
+
+def comparable(result: Any) -> Any:
+    """A result without what differs from run to run: ids and instants."""
+    match result:
+        case Memory():
+            scored = (round(result.score, 5), result.explain) if isinstance(result, Hit) else ()
+            return type(result), result.text, result.scope, result.metadata, result.expires_at, result.source, scored
+        case Change():
+            return result.event, result.old_text, result.new_text, result.scope, result.actor
+        case AddResult():
+            skipped = [(item.index, item.reason, item.detail) for item in result.skipped]
+            return [comparable(memory) for memory in result.stored], skipped, result.failed, result.conflicts
+        case Page():
+            return [comparable(memory) for memory in result], result.next_cursor is None
+        case list():
+            return [comparable(item) for item in result]
+    return result
+
+
+async def test_equal_results(open_here: OpenHere, tmp_path: Path) -> None:
+    """A scenario through every verb returns the same, awaited or not, step by step."""
+    expected = [comparable(result) for result in results(open_here(tmp_path / "sync"))]
+    async with AsyncMemoryGateway(open_here(tmp_path / "async")) as memory:
+        found = [comparable(result) async for result in awaited_results(memory)]
+    assert found == expected
+    assert len(found) == 18
+
+
+async def test_opening(tmp_path: Path) -> None:
+    """`open_async_memory` can be awaited, or entered; leaving it closes; a bad configuration is told when it opens."""
+    config = {"vector_store": {"provider": "qdrant", "path": str(tmp_path)}}
+    memory = await open_async_memory(config)
+    (stored,) = (await memory.add("tea", user_id="alex")).stored
+    assert repr(memory).startswith("<AsyncMemoryGateway qdrant")
+    await memory.close()
+    assert "closed" in repr(memory)
+    opening = open_async_memory(config)
+    assert isinstance(opening, OpeningMemory)
+    async with opening as again:
+        assert (await again.get(stored.id)).text == "tea"
+    assert "closed" in repr(again)
+    with pytest.raises(ValueError, match="provider"):
+        await open_async_memory({"vector_store": {"provider": "nothing"}})
