@@ -154,11 +154,12 @@ def ask_mem0(config: dict[str, Any], rows: list[dict[str, Any]], filters: list[F
     """The rows for each filter, or why there are none."""
     os.environ.setdefault("OPENAI_API_KEY", "unused: nothing is inferred")
     import mem0
-    import mem0.memory.main as mem0_main
+    import mem0.memory.main
 
     from memstack.providers.builtin import WordLlamaEmbedder
 
-    mem0_main.EmbedderFactory.create = staticmethod(lambda *_: WordLlamaEmbedder())  # type: ignore[method-assign]
+    factory: Any = mem0.memory.main.EmbedderFactory
+    factory.create = staticmethod(lambda *_: WordLlamaEmbedder())
     memory = mem0.Memory.from_config({"vector_store": config})
     try:
         for row in rows:
@@ -198,7 +199,7 @@ def compare(answers: Iterator[set[int] | str], expected: list[set[int]]) -> dict
 
 def main() -> None:
     """Run the comparison and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     known = ["qdrant-embedded", "qdrant-memory", "chroma-embedded", "chroma-server", "pgvector"]
     parser.add_argument("--stores", nargs="+", default=known, choices=known)
     parser.add_argument("--filters", type=int, default=500)

@@ -41,7 +41,6 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.config = MemoryConfig(custom_instructions=parts.options.custom_instructions)
-        self.config.vector_store.config.collection_name = parts.store.collection
         self.config.history_db_path = parts.history.path
         self.embedding_model = parts.embedder
         self.vector_store = parts.store

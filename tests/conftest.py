@@ -1,8 +1,8 @@
 """What every test stands on: an environment of its own, hypothesis profiles, and the stores under test.
 
-A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend of `BACKENDS`
-(``MEMSTACK_TEST_STORE=qdrant-embedded,chroma-server`` chooses some of them). What such a test shows holds on every
-backend: it never asks which one it runs on.
+A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend of `BACKENDS` that is
+chosen: the embedded default, or those that ``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` names, or ``all``. What such
+a test shows holds on every backend: it never asks which one it runs on.
 """
 
 from __future__ import annotations
@@ -97,12 +97,15 @@ BACKENDS: Final[dict[str, Callable[[Path], AbstractContextManager[Backend]]]] = 
 }
 
 
+DEFAULT: Final = "qdrant-embedded"  # the others take longer, and are asked for
+
+
 def _chosen() -> list[str]:
     asked = [name.strip() for name in os.environ.get("MEMSTACK_TEST_STORE", "").split(",") if name.strip()]
-    unknown = [name for name in asked if name not in BACKENDS]
+    unknown = [name for name in asked if name not in BACKENDS and asked != ["all"]]
     if unknown:
         raise pytest.UsageError(f"MEMSTACK_TEST_STORE: there is no {', '.join(unknown)}. Known: {', '.join(BACKENDS)}.")
-    return asked or list(BACKENDS)
+    return list(BACKENDS) if asked == ["all"] else asked or [DEFAULT]
 
 
 def pytest_configure(config: pytest.Config) -> None:

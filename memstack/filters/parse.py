@@ -110,7 +110,7 @@ def _logical(operator: str, value: object, where: str, depth: int) -> Node:
     return And(tuple(Not(child) for child in children))
 
 
-def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # one line an operator
+def _operator(field: str, op: Any, operand: Any, where: str) -> Node:  # one line an operator
     place = f"{where}.{op}"
     match op:
         case "eq":
@@ -121,8 +121,8 @@ def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # one 
             return In(field, operand, place)
         case "nin":
             return Not(In(field, operand, place))
-        case "gt" | "gte" | "lt" | "lte":
-            return Compare(field, op, operand, place)
+        case "gt" | "gte" | "lt" | "lte" as comparison:
+            return Compare(field, comparison, operand, place)
         case "contains":
             return Contains(field, operand, place)
         case "icontains":
@@ -133,6 +133,8 @@ def _operator(field: str, op: object, operand: Any, where: str) -> Node:  # one 
                     place, f"is {describe(operand)}, and `exists` takes true or false", 'Or write {"field": "*"}.'
                 )
             return Exists(field, place) if operand else Not(Exists(field, place))
+        case _:
+            pass
     guess = nearest(str(op).lstrip("$"), OPERATORS)
     raise FilterError(
         place, "is not an operator", f"{f'Did you mean {guess!r}? ' if guess else ''}Known: {', '.join(OPERATORS)}."

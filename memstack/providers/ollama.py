@@ -68,7 +68,7 @@ class _Ollama:
                 ) from error
 
     def _close(self) -> None:
-        self._client._client.close()  # noqa: SLF001  # the client has no close of its own
+        self._client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it has no close of its own
 
 
 class OllamaEmbeddings(_Ollama, Embedder):

@@ -521,7 +521,8 @@ def _ensure_extension(text: str, label: str, schema: str) -> None:
 def _where(condition: _Where | None) -> tuple[sql.Composable, tuple[Any, ...]]:
     if condition is None:
         return sql.SQL("true"), ()
-    return sql.SQL(condition.text), condition.params  # made of constants, see _Compiler
+    text: Any = condition.text  # made of constants, see _Compiler
+    return sql.SQL(text), condition.params
 
 
 def _row(found: Sequence[Any]) -> Row:

@@ -230,8 +230,9 @@ def _turns(body: Mapping[str, Any]) -> list[Turn]:
             turns.append(Turn("", ""))
             continue
         if not isinstance(message, dict):
+            kind = _go_kind(message)
             raise _Refused(
-                f"json: cannot unmarshal {_go_kind(message)} into Go struct field ChatRequest.messages of type api.Message"
+                f"json: cannot unmarshal {kind} into Go struct field ChatRequest.messages of type api.Message"
             )
         for name, wanted in _MESSAGE_FIELDS.items():
             _check(message.get(name), wanted, f"ChatRequest.messages.{name}")

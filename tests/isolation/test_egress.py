@@ -19,7 +19,8 @@ def audit(event, args):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request"):
         dialled.append([event, repr(args[-1] if event == "socket.connect" else args[0])])
     elif event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
-        if isinstance(args[1], str) and set("wax+") & set(args[1]) or (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        flags = (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if flags or isinstance(args[1], str) and set("wax+") & set(args[1]):
             written.append(os.path.abspath(os.fsdecode(args[0])))
     elif event in ("os.mkdir", "os.rename", "sqlite3.connect"):
         written.append(os.path.abspath(os.fsdecode(args[0])))
@@ -49,7 +50,9 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]
     kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if key in os.environ}
     environment = {**kept, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     cut = ["unshare", "--user", "--map-root-user", "--net"]
-    allowed = shutil.which("unshare") and subprocess.run([*cut, "true"], check=False, capture_output=True).returncode == 0
+    allowed = (
+        shutil.which("unshare") and subprocess.run([*cut, "true"], check=False, capture_output=True).returncode == 0
+    )
     done = subprocess.run(
         [*(cut if allowed else []), sys.executable, "-c", AUDIT + SCENARIO],
         capture_output=True,

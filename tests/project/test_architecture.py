@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "memstack"
-if not PACKAGE.is_dir():  # the tests of the built wheel run without the source tree
-    import memstack
+import memstack
 
-    PACKAGE = Path(memstack.__file__).parent
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(memstack.__file__).parent  # the tests of the built wheel run without the source tree
 
 
 def _declared() -> dict[str, set[str]]:

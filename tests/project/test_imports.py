@@ -20,7 +20,12 @@ def _loaded(code: str, cwd: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import memstack", "from memstack import *", "import memstack.cli", "from memstack import Settings; Settings.load({})"],
+    [
+        "import memstack",
+        "from memstack import *",
+        "import memstack.cli",
+        "from memstack import Settings; Settings.load({})",
+    ],
 )
 def test_no_backend_is_imported(code: str, tmp_path: Path) -> None:
     """Importing memstack, all its names, its command line, or loading settings imports no engine and no model."""

@@ -40,3 +40,24 @@ def test_its_engines_are_configurations(tmp_path: Path) -> None:
         path = tmp_path / "memstack.yaml"
         path.write_text(line, encoding="utf-8")
         assert Settings.load(path).vector_store.provider in line
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    """examples/quickstart.py does what its comments say."""
+    script = Path(__file__).parents[2] / "examples" / "quickstart.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "stored 1, skipped ['role']",
+        "found: I prefer tasks scheduled in the morning",
+        "due 2027-03-01: The Phoenix project is due in March",
+        "ADD: None -> I prefer tasks scheduled in the morning",
+        "UPDATE: I prefer tasks scheduled in the morning -> I prefer tasks scheduled in the evening",
+        "deleted 2",
+    ]

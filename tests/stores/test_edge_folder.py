@@ -695,7 +695,7 @@ def _damages() -> Iterator[Any]:
             yield pytest.param(file, damage, marks=[unseen] if (file, damage) in UNSEEN else [])
 
 
-@pytest.mark.parametrize(("file", "damage"), _damages())
+@pytest.mark.parametrize(("file", "damage"), list(_damages()))
 def test_a_damaged_file(whole: Path, nursery: Nursery, place: Path, file: str, damage: str) -> None:
     """A file of a store is missing, cut off or garbled: a clear error, or every answer is right. The process lives."""
     path = copied(whole, place)
