@@ -121,7 +121,8 @@ def comparable(result: Any) -> Any:
             return [comparable(memory) for memory in result], result.next_cursor is None
         case list():
             return [comparable(item) for item in result]
-    return result
+        case _:
+            return result
 
 
 async def test_equal_results(open_here: OpenHere, tmp_path: Path) -> None:

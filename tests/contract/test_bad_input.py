@@ -898,7 +898,7 @@ def test_a_key_with_other_content(
     shared_memory: MemoryGateway, seeded: str, messages: Any, given: dict[str, Any]
 ) -> None:
     """A key that comes back with other content is refused, whatever differs; the old content still answers to it."""
-    arguments = {"metadata": {"n": 1}, **given}
+    arguments: dict[str, Any] = {"metadata": {"n": 1}, **given}
     case = Case(
         lambda m, _: m.add(messages, user_id="alex", idempotency_key="used", **arguments),
         IdempotencyMismatch,
