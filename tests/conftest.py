@@ -1,7 +1,7 @@
 """What every test stands on: an environment of its own, hypothesis profiles, and the stores under test.
 
 A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend that is chosen: the
-embedded default, those that ``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` names, or ``all`` of `BACKENDS`. What such a
+embedded default, what ``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` names, or ``all`` of `BACKENDS`. What such a
 test shows holds on every backend: it never asks which one it runs on.
 """
 
