@@ -87,9 +87,7 @@ def test_a_passing_fault_is_tried_again(provider: _Provider, tmp_path: Path, fau
     ids=["500", "401", "404", "400", "slow", "wrong dimensions", "fewer vectors"],
 )
 def test_a_lasting_fault_is_an_error(provider: _Provider, tmp_path: Path, fault: Fault, retryable: bool) -> None:
-    """A fault that stays is a ProviderError with provider, model, attempts and whether retrying helps; nothing is
-    stored, no key and no text is shown, and the next call works.
-    """
+    """A fault that stays is a ProviderError that tells all but key and text; nothing is stored; the next call works."""
     with _open(tmp_path, embedder=provider.embedder) as memory:
         memory.add("the first", user_id="alex")
         provider.server.fail(fault, times=None)
