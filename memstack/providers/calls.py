@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from memstack.errors import ProviderError
+from memstack.providers.base import Embedder
 
-__all__ = ["CallFailed", "Caller", "Limits"]
+__all__ = ["CallFailed", "Caller", "Limits", "RemoteEmbedder", "refuse"]
 
 T = TypeVar("T")
 _FIRST_PAUSE: Final = 0.25  # seconds; doubled each time
@@ -173,3 +175,73 @@ class Caller:
             return failure.retry_after
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempts - 1))
         return random.uniform(longest / 4, longest)  # noqa: S311  # jitter
+
+
+def refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn:
+    """End an attempt whose answer cannot be used.
+
+    Raises:
+        CallFailed: always.
+    """
+    raise CallFailed(problem, retryable=retryable, hint=hint)
+
+
+class RemoteEmbedder(Embedder):
+    """An embedder behind a server: batches, and vectors that are checked before anything is made of them.
+
+    Args:
+        caller: makes the calls.
+        batch_size: largest number of texts in a request.
+        dimensions: length of the vectors, where it is known before the server is asked.
+        required: length that they must have; None is any.
+    """
+
+    def __init__(
+        self, caller: Caller, batch_size: int, dimensions: int | None = None, required: int | None = None
+    ) -> None:
+        self.provider = caller.provider
+        self.model = caller.model
+        self._caller = caller
+        self._batch_size = batch_size
+        self._dimensions = dimensions
+        self._required = required
+        self._probing = threading.Lock()
+
+    @abstractmethod
+    def _embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The vectors of one batch, as many as there are texts."""
+
+    @property
+    def dimensions(self) -> int:  # type: ignore[override]
+        """Length of the vectors: as documented or configured, else asked for once.
+
+        Raises:
+            ProviderError: the server cannot be asked, or the model has another length than is configured.
+        """
+        with self._probing:
+            if self._dimensions is None:
+                found = len(self._embed(["memstack"])[0])
+                if self._required not in (None, found):
+                    problem = f"its vectors have {found} dimensions, and `embedder.dimensions` is {self._required}"
+                    raise ProviderError(self.provider, self.model, problem)
+                self._dimensions = found
+            return self._dimensions
+
+    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """The vectors of some texts, in their order.
+
+        Raises:
+            ProviderError: the server failed, or a vector has another length than the others before it.
+        """
+        wanted = self.dimensions
+        found: list[list[float]] = []
+        for start in range(0, len(texts), self._batch_size):
+            found.extend(self._embed(texts[start : start + self._batch_size]))
+        lengths = sorted({len(vector) for vector in found} - {wanted})
+        if lengths:
+            raise ProviderError(self.provider, self.model, f"vectors have {lengths} dimensions, not {wanted}")
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for a person."""
+        return {"provider": self.provider, "model": self.model, "dimensions": self._dimensions, **self._caller.stats()}

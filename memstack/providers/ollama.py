@@ -8,19 +8,20 @@ so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import httpx
 import ollama
 
 from memstack.config import OllamaEmbedder as EmbedderConfig
 from memstack.config import OllamaLLM as LLMConfig
-from memstack.providers.base import LLM, Embedder, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits
+from memstack.providers.base import LLM, Provider
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 
 __all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider"]
 
+T = TypeVar("T")
 _NOT_FOUND: Final = 404
 _CHARACTERS_PER_TOKEN: Final = 6  # no tokenizer makes fewer tokens of prose than one in six characters
 
@@ -30,21 +31,21 @@ def _client(config: EmbedderConfig | LLMConfig) -> ollama.Client:
     return ollama.Client(host=config.host, timeout=timeout, trust_env=False)
 
 
-class _Ollama:
-    """What the embedder and the LLM share: the model is there, or pulled where that is allowed."""
-
-    provider = "ollama"
+class _Server:
+    """An Ollama server: a model that is missing is pulled where that is allowed."""
 
     def __init__(self, config: EmbedderConfig | LLMConfig, section: str) -> None:
-        self.model = config.model
+        self.client = _client(config)
+        self.caller = Caller("ollama", config.model, Limits.of(config))
+        self._model = config.model
         self._section = section
         self._auto_pull = config.auto_pull
-        self._client = _client(config)
-        self._caller = Caller(self.provider, self.model, Limits.of(config))
         self._pulling = threading.Lock()
 
-    def _call(self, request: Any) -> Any:
-        def attempt(_: float) -> Any:
+    def call(self, request: Callable[[], T]) -> T:
+        """Make a request."""
+
+        def attempt(_: float) -> T:
             try:
                 return request()
             except Exception as error:
@@ -52,90 +53,60 @@ class _Ollama:
                 if missing and self._auto_pull:
                     self._pull()
                     raise CallFailed("the model was just pulled", retryable=True, retry_after=0.0) from error
-                raise _failed(error, self._section, self.model) from error
+                raise _failed(error, self._section, self._model) from error
 
-        return self._caller.run(attempt)
+        return self.caller.run(attempt)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it has no close of its own
 
     def _pull(self) -> None:
         with self._pulling:
             try:
-                self._client.pull(self.model)
+                self.client.pull(self._model)
             except Exception as error:
                 raise CallFailed(
                     f"the model cannot be pulled ({type(error).__name__})",
                     retryable=False,
-                    hint=f"Run: ollama pull {self.model}",
+                    hint=f"Run: ollama pull {self._model}",
                 ) from error
 
-    def _close(self) -> None:
-        self._client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it has no close of its own
 
-
-class OllamaEmbeddings(_Ollama, Embedder):
+class OllamaEmbeddings(RemoteEmbedder):
     """Embeddings by an Ollama model."""
 
     def __init__(self, config: EmbedderConfig) -> None:
-        super().__init__(config, "embedder")
+        self._server = _Server(config, "embedder")
+        super().__init__(self._server.caller, config.batch_size, required=config.dimensions)
         self._config = config
-        self._probing = threading.Lock()
-        self._dimensions: int | None = None
-
-    @property
-    def dimensions(self) -> int:  # type: ignore[override]
-        """Length of the vectors, asked for once.
-
-        Raises:
-            ProviderError: the model cannot be asked, or has another length than is configured.
-        """
-        with self._probing:
-            if self._dimensions is None:
-                found = len(self._embed(["memstack"])[0])
-                if self._config.dimensions not in (None, found):
-                    problem = (
-                        f"its vectors have {found} dimensions, and `embedder.dimensions` is {self._config.dimensions}"
-                    )
-                    self._caller.run(lambda _: _refuse(problem))
-                self._dimensions = found
-            return self._dimensions
-
-    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
-        wanted = self.dimensions
-        size = self._config.batch_size
-        found: list[list[float]] = []
-        for start in range(0, len(texts), size):
-            batch = self._embed(texts[start : start + size])
-            if any(len(vector) != wanted for vector in batch):
-                got = sorted({len(vector) for vector in batch})
-                self._caller.run(lambda _: _refuse(f"vectors have {got} dimensions, not {wanted}"))  # noqa: B023
-            found.extend(batch)
-        return found
-
-    def stats(self) -> dict[str, Any]:
-        return {"provider": self.provider, "model": self.model, "dimensions": self._dimensions, **self._caller.stats()}
 
     def close(self) -> None:
-        self._close()
+        self._server.close()
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         def request() -> list[list[float]]:
-            answer = self._client.embed(
+            answer = self._server.client.embed(
                 model=self.model, input=list(texts), truncate=False, keep_alive=self._config.keep_alive
             )
             vectors = [list(vector) for vector in answer.embeddings]
             if len(vectors) != len(texts):
-                _refuse(f"{len(vectors)} vectors came back for {len(texts)} texts", retryable=True)
+                refuse(f"{len(vectors)} vectors came back for {len(texts)} texts", retryable=True)
             self._caller.count_tokens(embedding=answer.prompt_eval_count)
             return vectors
 
-        found: list[list[float]] = self._call(request)
-        return found
+        return self._server.call(request)
 
 
-class OllamaChat(_Ollama, LLM):
+class OllamaChat(LLM):
     """A chat model by Ollama."""
 
+    provider = "ollama"
+
     def __init__(self, config: LLMConfig) -> None:
-        super().__init__(config, "llm")
+        self.model = config.model
+        self._server = _Server(config, "llm")
+        self._caller = self._server.caller
         self._config = config
 
     def generate_response(
@@ -162,7 +133,7 @@ class OllamaChat(_Ollama, LLM):
             form = wanted["json_schema"]["schema"]
 
         def request() -> Any:
-            answer = self._client.chat(
+            answer = self._server.client.chat(
                 model=self.model,
                 messages=list(messages),
                 tools=list(tools) if tools else None,
@@ -173,7 +144,7 @@ class OllamaChat(_Ollama, LLM):
             )
             self._caller.count_tokens(prompt=answer.prompt_eval_count, completion=answer.eval_count)
             if answer.done_reason == "length":
-                _refuse("the answer was cut off", hint="Raise `llm.max_tokens` or `llm.num_ctx`.")
+                refuse("the answer was cut off", hint="Raise `llm.max_tokens` or `llm.num_ctx`.")
             if tools:
                 calls = [
                     {"name": call.function.name, "arguments": dict(call.function.arguments)}
@@ -182,20 +153,20 @@ class OllamaChat(_Ollama, LLM):
                 return {"content": answer.message.content, "tool_calls": calls}
             return answer.message.content or ""
 
-        return self._call(request)
+        return self._server.call(request)
 
     def stats(self) -> dict[str, Any]:
         return {**super().stats(), **self._caller.stats()}
 
     def close(self) -> None:
-        self._close()
+        self._server.close()
 
     def _check_length(self, messages: Sequence[dict[str, Any]]) -> None:
         """Refuse what cannot fit: the server cuts the beginning off, and with it the instructions."""
         least = sum(len(str(message.get("content", ""))) for message in messages) // _CHARACTERS_PER_TOKEN
         if least > self._config.num_ctx:
             problem = f"the prompt has at least {least} tokens, and the context {self._config.num_ctx}"
-            self._caller.run(lambda _: _refuse(problem, hint="Raise `llm.num_ctx`, or add fewer messages at a time."))
+            self._caller.run(lambda _: refuse(problem, hint="Raise `llm.num_ctx`, or add fewer messages at a time."))
 
 
 class OllamaProvider(Provider):
@@ -212,10 +183,6 @@ class OllamaProvider(Provider):
     @classmethod
     def llm(cls, config: Any) -> OllamaChat:
         return OllamaChat(config)
-
-
-def _refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn:
-    raise CallFailed(problem, retryable=retryable, hint=hint)
 
 
 def _failed(error: Exception, section: str, model: str) -> CallFailed:

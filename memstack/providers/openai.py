@@ -8,17 +8,16 @@ configured is used: the client's own retries are off (`Caller` makes them), and 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import openai
 
 from memstack.config import OpenAIEmbedder as EmbedderConfig
 from memstack.config import OpenAILLM as LLMConfig
 from memstack.errors import ConfigError
-from memstack.providers.base import LLM, Embedder, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits
+from memstack.providers.base import LLM, Provider
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 
 __all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
 
@@ -50,45 +49,14 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
     )
 
 
-class OpenAIEmbeddings(Embedder):
+class OpenAIEmbeddings(RemoteEmbedder):
     """Embeddings by an OpenAI model."""
 
-    provider = "openai"
-
     def __init__(self, config: EmbedderConfig) -> None:
-        self.model = config.model
+        caller = Caller("openai", config.model, Limits.of(config))
+        super().__init__(caller, config.batch_size, config.dimensions or _DIMENSIONS.get(config.model))
         self._config = config
         self._client = _client(config, "embedder")
-        self._caller = Caller(self.provider, self.model, Limits.of(config))
-        self._probing = threading.Lock()
-        self._dimensions = config.dimensions or _DIMENSIONS.get(config.model)
-
-    @property
-    def dimensions(self) -> int:  # type: ignore[override]
-        """Length of the vectors: as configured or documented, else asked for once.
-
-        Raises:
-            ProviderError: the model cannot be asked.
-        """
-        with self._probing:
-            if self._dimensions is None:
-                self._dimensions = len(self._embed(["memstack"])[0])
-            return self._dimensions
-
-    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
-        wanted = self.dimensions
-        size = self._config.batch_size
-        found: list[list[float]] = []
-        for start in range(0, len(texts), size):
-            batch = self._embed(texts[start : start + size])
-            if any(len(vector) != wanted for vector in batch):
-                got = sorted({len(vector) for vector in batch})
-                self._caller.run(lambda _: _refuse(f"vectors have {got} dimensions, not {wanted}"))  # noqa: B023
-            found.extend(batch)
-        return found
-
-    def stats(self) -> dict[str, Any]:
-        return {"provider": self.provider, "model": self.model, "dimensions": self._dimensions, **self._caller.stats()}
 
     def close(self) -> None:
         self._client.close()
@@ -111,7 +79,7 @@ class OpenAIEmbeddings(Embedder):
                 self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
             ordered = sorted(answer.data or [], key=lambda item: item.index)
             if len(ordered) != len(texts):
-                _refuse(f"{len(ordered)} vectors came back for {len(texts)} texts", retryable=True)
+                refuse(f"{len(ordered)} vectors came back for {len(texts)} texts", retryable=True)
             return [list(item.embedding) for item in ordered]
 
         return self._caller.run(attempt)
@@ -150,10 +118,10 @@ class OpenAIChat(LLM):
             if answer.usage is not None:
                 self._caller.count_tokens(prompt=answer.usage.prompt_tokens, completion=answer.usage.completion_tokens)
             if not answer.choices:
-                _refuse("the answer holds no choice", retryable=True)
+                refuse("the answer holds no choice", retryable=True)
             choice = answer.choices[0]
             if choice.finish_reason == "length":
-                _refuse("the answer was cut off", hint="Raise `llm.max_tokens`.")
+                refuse("the answer was cut off", hint="Raise `llm.max_tokens`.")
             if tools:
                 return _with_tools(choice.message)
             return choice.message.content or ""
@@ -202,10 +170,6 @@ def _with_tools(message: Any) -> dict[str, Any]:
         for call in message.tool_calls or []
     ]
     return {"content": message.content, "tool_calls": calls}
-
-
-def _refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn:
-    raise CallFailed(problem, retryable=retryable, hint=hint)
 
 
 def _failed(error: Exception, section: str) -> CallFailed:

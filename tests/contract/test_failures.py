@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -31,6 +30,14 @@ class State:
     tables: dict[str, list[tuple[Any, ...]]]
 
 
+TABLES: Final = {
+    "changes": "SELECT * FROM changes ORDER BY seq",
+    "idempotency": "SELECT * FROM idempotency ORDER BY scope, key",
+    "runs": "SELECT * FROM runs ORDER BY scope",
+    "messages": "SELECT * FROM messages ORDER BY seq",
+}
+
+
 def parts_of(memory: MemoryGateway) -> Parts:
     """The parts of a gateway, which have no public name."""
     return memory._core.parts
@@ -42,24 +49,15 @@ def snapshot(memory: MemoryGateway) -> State:
     ids = [row.id for row in store.scan()]
     assert store.count() == len(ids)
     rows = {row.id: (row.payload, tuple(round(x, 5) for x in row.vector or ())) for row in fetched(store, ids)}
-    return State(rows, tables_of(Path(parts_of(memory).history.path)))
+    with parts_of(memory).history._locked() as connection:
+        assert not connection.in_transaction
+        return State(rows, {table: connection.execute(query).fetchall() for table, query in TABLES.items()})
 
 
 def fetched(store: Store, ids: Sequence[str]) -> Iterator[Row]:
     """Rows by id, with vectors, a few hundred at a time."""
     for start in range(0, len(ids), 500):
         yield from store.fetch(ids[start : start + 500], vectors=True)
-
-
-def tables_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """The content of the history's file, read by a connection of its own."""
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-        return {
-            "changes": connection.execute("SELECT * FROM changes ORDER BY seq").fetchall(),
-            "idempotency": connection.execute("SELECT * FROM idempotency ORDER BY scope, key").fetchall(),
-            "runs": connection.execute("SELECT * FROM runs ORDER BY scope").fetchall(),
-            "messages": connection.execute("SELECT * FROM messages ORDER BY seq").fetchall(),
-        }
 
 
 def assert_agreement(memory: MemoryGateway) -> None:
@@ -334,6 +332,8 @@ def test_a_history_locked_by_another_process_is_retryable(seeded: Seeded) -> Non
     """A writer that waits too long for the history's lock is told to try again; nothing was stored."""
     memory = seeded.memory
     history = parts_of(memory).history
+    if history.path == ":memory:":
+        pytest.skip("this history is no file, and no other process can lock it")
     assert history._connection is not None
     history._connection.execute("PRAGMA busy_timeout = 100")
     before = snapshot(memory)
