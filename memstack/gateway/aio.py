@@ -50,7 +50,11 @@ class AsyncMemoryGateway:
             raise GatewayClosed
         context = contextvars.copy_context()
         call = partial(context.run, verb, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        try:
+            running = self._pool.submit(call)
+        except RuntimeError as error:  # the pool is shut down first when the gateway is closed
+            raise GatewayClosed from error
+        return await asyncio.wrap_future(running)
 
     def for_user(self, user_id: str) -> AsyncMemoryGateway:
         """A handle on one user's memory."""
@@ -278,6 +282,8 @@ class AsyncMemoryGateway:
         await asyncio.to_thread(self._gateway.close)
 
     async def __aenter__(self) -> Self:
+        if self._gateway.closed:
+            raise GatewayClosed
         return self
 
     async def __aexit__(
