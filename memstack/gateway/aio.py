@@ -276,6 +276,11 @@ class AsyncMemoryGateway:
         """The composed ``mem0.Memory`` (its methods block)."""
         return self._gateway.mem0
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._gateway.closed
+
     async def close(self) -> None:
         """Release locks, pools and clients, once the verbs under way are done; for all handles."""
         await asyncio.to_thread(self._pool.shutdown)

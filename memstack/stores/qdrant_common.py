@@ -307,6 +307,8 @@ def to_point(payload: Payload) -> dict[str, Any]:
 def to_row(point_id: object, stored: Mapping[str, Any] | None, vector: object) -> Row:
     """A point as a row."""
     content = stored or {}
+    if "body" not in content or "data" not in content:
+        raise StoreError("qdrant", f"the point {point_id} has lost its payload", "Restore the store from a backup.")
     return Row(
         str(point_id),
         {**codec.decode(content["body"]), "data": content["data"]},

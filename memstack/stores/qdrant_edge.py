@@ -68,12 +68,33 @@ class _Words:
 class _Shard:
     """An open shard, and how many rows were written to it since it was last reorganised."""
 
-    def __init__(self, engine: edge.EdgeShard) -> None:
+    def __init__(self, engine: edge.EdgeShard, folder: Path, label: str) -> None:
         self.engine = engine
         self.written = 0
+        self._note = folder / "rows"
+        self._check(folder, label)
 
     def close(self) -> None:
+        rows = self.engine.count(edge.CountRequest(exact=True))
         self.engine.close()
+        self._note.write_text(str(rows), encoding="ascii")
+
+    def _check(self, folder: Path, label: str) -> None:
+        """Compare with how many rows there were when it was closed: the engine passes over files that it cannot read.
+
+        Where the process died instead, there is no note, and the engine's log is the judge.
+        """
+        if not self._note.exists():
+            return
+        try:
+            noted = int(self._note.read_text(encoding="ascii"))
+        except ValueError:
+            noted = -1
+        rows = self.engine.count(edge.CountRequest(exact=True))
+        if rows != noted:
+            self.engine.close()
+            raise StoreCorrupted(label, str(folder), f"{rows} rows are left of {noted}")
+        self._note.unlink()
 
 
 class QdrantEdgeStore(QdrantStore):
@@ -97,7 +118,10 @@ class QdrantEdgeStore(QdrantStore):
         self._closed = False
         _prepare(self.root, self.folder, self.label)
         self._shared = Shared.acquire(
-            QdrantEdgeStore, self.folder, lambda: _Shard(_load(self.folder, dimensions, self.label)), _Shard.close
+            QdrantEdgeStore,
+            self.folder,
+            lambda: _Shard(_load(self.folder, dimensions, self.label), self.folder, self.label),
+            _Shard.close,
         )
 
     @classmethod
@@ -117,9 +141,7 @@ class QdrantEdgeStore(QdrantStore):
         points = [edge.Point(row.id, self._checked_vector(row), to_point(row.payload)) for row in rows]
         if not points:
             return
-        free = shutil.disk_usage(self.root).free
-        if free < _FREE_BYTES:
-            raise StoreFull(self.label, str(self.root), free, _FREE_BYTES)
+        self._check_room()
         with self._call("write") as engine:
             engine.update(edge.UpdateOperation.upsert_points(points))
         self._shared.engine.written += len(points)
@@ -132,6 +154,7 @@ class QdrantEdgeStore(QdrantStore):
         return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def remove(self, ids: Sequence[str]) -> None:
+        self._check_room()  # a deletion is a write too
         with self._call("delete") as engine:
             engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
@@ -151,6 +174,7 @@ class QdrantEdgeStore(QdrantStore):
             return engine.count(edge.CountRequest(exact=True, filter=_filter(condition)))
 
     def clear(self) -> None:
+        self._check_room()
         with self._call("clear") as engine:
             engine.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=[])))
         self.tidy()
@@ -226,6 +250,11 @@ class QdrantEdgeStore(QdrantStore):
         with self._call("scan") as engine:
             found, _ = engine.scroll(request)
         return [to_row(point.id, point.payload, None) for point in found]
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.root).free
+        if free < _FREE_BYTES:
+            raise StoreFull(self.label, str(self.root), free, _FREE_BYTES)
 
     @contextmanager
     def _call(self, what: str) -> Iterator[edge.EdgeShard]:
