@@ -49,7 +49,7 @@ class AsyncMemoryGateway:
         if self._gateway.closed:
             raise GatewayClosed
         context = contextvars.copy_context()
-        call = partial(context.run, verb, *args, **kwargs)
+        call: Callable[[], T] = partial(context.run, partial(verb, *args, **kwargs))
         try:
             running = self._pool.submit(call)
         except RuntimeError as error:  # the pool is shut down first when the gateway is closed
