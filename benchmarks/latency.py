@@ -223,7 +223,7 @@ def compare(store: str, size: int, rounds: int, *, mem0_up_to: int) -> Mapping[s
         folder = stack.enter_context(scratch())
         subjects = {
             f"memstack on {store}": ask_memstack(stack.enter_context(memstack_on(store, folder)), corpus),
-            f"{store.split('-')[0]} alone": stack.enter_context(engine_alone(store, folder, corpus)),
+            f"{store.split('-', maxsplit=1)[0]} alone": stack.enter_context(engine_alone(store, folder, corpus)),
             "numpy": ask_numpy(corpus),
         }
         if size <= mem0_up_to:

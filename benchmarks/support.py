@@ -88,7 +88,7 @@ def facts(count: int, *, users: int, seed: int = 1) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def memstack_on(store: str, folder: Path, **overrides: Any) -> Iterator[MemoryGateway]:
-    """A memory of memstack's on a store, in a folder of its own; a server is started where it needs one, and stopped."""
+    """Open a memory on a store, in a folder of its own; a server is started where it needs one, and stopped."""
     with ExitStack() as stack:
         sections: dict[str, Callable[[], dict[str, Any]]] = {
             "qdrant-embedded": lambda: {"provider": "qdrant", "path": str(folder / "qdrant")},
