@@ -12,6 +12,7 @@ from memstack.factory import open_async_memory, open_memory
 from memstack.filters import F
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.records import AddResult, Change, Conflict, Hit, Memory, Message, Page
+from memstack.schemas import Interaction, MemorySchema, Preference, Project, TaskPattern
 from memstack.scope import Scope
 
 __version__ = "0.1.0"
@@ -23,12 +24,17 @@ __all__ = [
     "Conflict",
     "F",
     "Hit",
+    "Interaction",
     "Memory",
     "MemoryGateway",
+    "MemorySchema",
     "Message",
     "Page",
+    "Preference",
+    "Project",
     "Scope",
     "Settings",
+    "TaskPattern",
     "__version__",
     "open_async_memory",
     "open_memory",

@@ -25,6 +25,8 @@ __all__ = [
     "MissingDependency",
     "NotSupported",
     "ProviderError",
+    "SchemaError",
+    "SchemaMismatch",
     "ScopeError",
     "StoreCorrupted",
     "StoreError",
@@ -176,6 +178,28 @@ class InvalidInput(MemstackError, ValueError):
 
 class MetadataError(InvalidInput):
     """Metadata that cannot be stored the same on every engine."""
+
+
+class SchemaError(MemstackError, TypeError):
+    """A schema that cannot work, told when its class is defined or used.
+
+    Args:
+        schema: name of the class.
+        problem: what is wrong.
+        hint: the way out.
+    """
+
+    def __init__(self, schema: str, problem: str, hint: str) -> None:
+        self.schema = schema
+        super().__init__(f"schema {schema}: {problem}. {hint}")
+
+
+class SchemaMismatch(InvalidInput):
+    """The metadata of a memory does not fit a schema; the message tells why, not what the values are."""
+
+    def __init__(self, schema: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__("metadata", f"does not fit {schema}: {reason}", "Read it as a mapping, or correct it.")
 
 
 class FilterError(InvalidInput):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -18,10 +19,11 @@ from memstack.history import MEMORY, SqliteHistory
 from memstack.payload import scope_of
 from memstack.providers.base import LLM, Embedder
 from memstack.registry import PROVIDERS, STORES
+from memstack.schemas import MemorySchema, Schemas
 from memstack.scope import Scope
 from memstack.stores.base import Fingerprint, Store
 
-__all__ = ["Config", "OpeningMemory", "make_embedder", "make_llm", "open_async_memory", "open_memory"]
+__all__ = ["Config", "OpeningMemory", "load_schemas", "make_embedder", "make_llm", "open_async_memory", "open_memory"]
 
 Config = str | os.PathLike[str] | Mapping[str, Any] | Settings | None
 
@@ -43,6 +45,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         HistoryError: the history cannot be opened.
     """
     settings = Settings.load(config, **overrides)
+    schemas = load_schemas(settings.schemas)
     embedder = make_embedder(settings)
     llm = make_llm(settings)
     section: Any = settings.vector_store
@@ -70,7 +73,32 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         custom_instructions=settings.custom_instructions,
         data_folder=user_data_path("memstack") if history_path is None else history_path.parent,
     )
-    return MemoryGateway.of(Parts(store, embedder, llm, history, options))
+    return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas))
+
+
+def load_schemas(paths: Sequence[str]) -> Schemas:
+    """The known schemas, and those that the configuration names.
+
+    Raises:
+        ConfigError: a path leads to no schema, or two to schemas of one category.
+    """
+    own: dict[str, type[MemorySchema]] = {}
+    for i, path in enumerate(paths):
+        where = f"schemas[{i}]"
+        module, _, name = path.rpartition(".")
+        try:
+            found: object = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                where,
+                f"{path!r} cannot be imported ({type(error).__name__})",
+                "Name a class by its module and name, as in my_app.memories.Habit, where Python finds the module.",
+            ) from error
+        if not isinstance(found, type) or not issubclass(found, MemorySchema) or not found.category:
+            raise ConfigError(where, f"{path!r} is no schema with a category", "Name a subclass of MemorySchema.")
+        if own.setdefault(found.category, found) is not found:
+            raise ConfigError(where, f"is the second schema of the category {found.category!r}", "Name one of them.")
+    return Schemas(own.values())
 
 
 def make_embedder(settings: Settings) -> Embedder:

@@ -49,6 +49,9 @@ def build(
     updated_at: datetime,
     occurred_at: datetime,
     expires_at: datetime | None = None,
+    valid_from: datetime | None = None,
+    valid_to: datetime | None = None,
+    superseded_by: str | None = None,
     source: tuple[Source, ...] = (),
 ) -> Payload:
     """The payload of a memory."""
@@ -65,6 +68,11 @@ def build(
         payload["expires_at"] = iso(expires_at)
         # Mem0 hides from the day after this date on (its dates have no time of day).
         payload["expiration_date"] = (expires_at - _MICROSECOND if expires_at > _FIRST else _FIRST).date().isoformat()
+    for name, instant in (("valid_from", valid_from), ("valid_to", valid_to)):
+        if instant is not None:
+            payload[name] = iso(instant)
+    if superseded_by is not None:
+        payload["superseded_by"] = superseded_by
     if source:
         payload["role"] = source[0].role
         if source[0].name is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal
+
+from typing_extensions import TypeVar
 
 from memstack.instants import iso
 from memstack.scope import Scope
@@ -19,6 +21,7 @@ __all__ = [
     "Event",
     "Failed",
     "Hit",
+    "Hits",
     "Memory",
     "Message",
     "Order",
@@ -28,6 +31,9 @@ __all__ = [
     "Skipped",
     "Source",
 ]
+
+M_co = TypeVar("M_co", covariant=True, default=Mapping[str, Any])  # the metadata: a mapping, or a schema
+S = TypeVar("S", default=Mapping[str, Any])
 
 Role = Literal["user", "assistant", "system", "tool", "developer"]
 ROLES: Final[tuple[Role, ...]] = ("user", "assistant", "system", "tool", "developer")
@@ -71,14 +77,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Generic[M_co]):
     """A stored record. All instants are aware and in UTC.
 
     Attributes:
         id: a UUID.
         text: what is remembered.
         scope: who it belongs to.
-        metadata: the caller's fields, equal to and of the same types as what was stored.
+        metadata: the caller's fields, equal to and of the same types as what was stored; an instance of the schema
+            where one was asked for (``Memory[Preference]``).
         created_at: when it was stored.
         updated_at: when it was last changed.
         occurred_at: when it was said.
@@ -87,12 +94,13 @@ class Memory:
         valid_to: until when it held; None is still.
         superseded_by: id of the memory that replaced it.
         source: the messages that it came from.
+        schema_error: why the metadata does not fit the schema that was asked for; then it is raw, among the misfits.
     """
 
     id: str
     text: str
     scope: Scope
-    metadata: Mapping[str, Any]
+    metadata: M_co
     created_at: datetime
     updated_at: datetime
     occurred_at: datetime
@@ -101,6 +109,7 @@ class Memory:
     valid_to: datetime | None = None
     superseded_by: str | None = None
     source: tuple[Source, ...] = ()
+    schema_error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON types: instants (and dates in the metadata) as ISO text, the scope's ids flat."""
@@ -117,7 +126,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hit(Memory):
+class Hit(Memory[M_co]):
     """A memory that a search found.
 
     Attributes:
@@ -127,6 +136,18 @@ class Hit(Memory):
 
     score: float
     explain: Mapping[str, Any] | None = None
+
+
+class Hits(list[Hit[S]]):
+    """The hits of a search with a schema: each one's metadata is an instance of it.
+
+    Attributes:
+        misfits: hits of the schema's category whose metadata does not fit, raw, with the reason in `schema_error`.
+    """
+
+    def __init__(self, hits: Iterable[Hit[S]] = (), misfits: Iterable[Hit] = ()) -> None:
+        super().__init__(hits)
+        self.misfits = tuple(misfits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +223,21 @@ class AddResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[M_co]):
     """Some memories of a listing, in its order; iterates and counts them.
 
     Attributes:
         memories: the memories of this page.
         next_cursor: what to pass as ``cursor=`` for the next page; None where this is the last.
+        misfits: where a schema was asked for, those of its category whose metadata does not fit, raw, with the reason
+            in `schema_error`.
     """
 
-    memories: tuple[Memory, ...] = ()
+    memories: tuple[Memory[M_co], ...] = ()
     next_cursor: str | None = None
+    misfits: tuple[Memory, ...] = ()
 
-    def __iter__(self) -> Iterator[Memory]:
+    def __iter__(self) -> Iterator[Memory[M_co]]:
         return iter(self.memories)
 
     def __len__(self) -> int:
@@ -221,7 +245,12 @@ class Page:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON types."""
-        return {"memories": [memory.to_dict() for memory in self.memories], "next_cursor": self.next_cursor}
+        misfits = {"misfits": [memory.to_dict() for memory in self.misfits]} if self.misfits else {}
+        return {
+            "memories": [memory.to_dict() for memory in self.memories],
+            **misfits,
+            "next_cursor": self.next_cursor,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +295,8 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Source):
         return {k: v for k, v in dataclasses.asdict(value).items() if v is not None}
+    if hasattr(value, "to_metadata"):  # a schema
+        return _plain(value.to_metadata())
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

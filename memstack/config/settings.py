@@ -36,8 +36,8 @@ from memstack.records import Role
 __all__ = ["ConfigLike", "Settings"]
 
 
-def _roles(value: object) -> object:
-    """One role, or several divided by commas, as a variable of the environment gives them."""
+def _listed(value: object) -> object:
+    """One name, or several divided by commas, as a variable of the environment gives them."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
@@ -77,9 +77,12 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     """Refuse every host but this machine. Default: false."""
     telemetry: bool = False
     """Let Mem0 send its usage figures home. Default: false."""
-    remember_roles: Annotated[tuple[Role, ...], Field(min_length=1), BeforeValidator(_roles)] = ("user",)
+    remember_roles: Annotated[tuple[Role, ...], Field(min_length=1), BeforeValidator(_listed)] = ("user",)
     """Whose messages are stored as said, where no LLM draws memories out of them: user, assistant, system, tool or
     developer. Default: user."""
+    schemas: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Schemas of your own for the metadata of a category, by dotted path: my_app.memories.Habit. Default: none beside
+    those of memstack."""
     custom_instructions: str | None = None
     """What the LLM is told beside Mem0's prompt when it draws memories out of messages. Default: nothing."""
 

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from memstack.errors import GatewayClosed
+from memstack.filters.ast import all_of
+from memstack.filters.parse import parse
 from memstack.gateway.inputs import Messages
 from memstack.gateway.items import Item
 from memstack.gateway.sync import Filters, MemoryGateway
+from memstack.gateway.typed import Metadata, check_schema
 from memstack.gateway.writing import UNSET, Unset
-from memstack.records import AddResult, Change, Hit, Memory, Order, Page
+from memstack.records import AddResult, Change, Hit, Hits, Memory, Order, Page
+from memstack.schemas import MemorySchema, fit
 
 if TYPE_CHECKING:
     from mem0 import Memory as Mem0Memory
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncMemoryGateway"]
 
 T = TypeVar("T")
+S = TypeVar("S", bound=MemorySchema)
 _PAGE = 500
 
 
@@ -74,9 +79,10 @@ class AsyncMemoryGateway:
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         infer: bool | None = None,
         expires_at: datetime | date | str | None = None,
+        valid_from: datetime | date | str | None = None,
         idempotency_key: str | None = None,
     ) -> AddResult:
         """Remember what was said."""
@@ -89,6 +95,7 @@ class AsyncMemoryGateway:
             metadata=metadata,
             infer=infer,
             expires_at=expires_at,
+            valid_from=valid_from,
             idempotency_key=idempotency_key,
         )
 
@@ -118,7 +125,7 @@ class AsyncMemoryGateway:
         id: str,  # noqa: A002
         *,
         text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         expires_at: datetime | date | str | Unset | None = UNSET,
         user_id: str | None = None,
         agent_id: str | None = None,
@@ -166,6 +173,7 @@ class AsyncMemoryGateway:
         """Delete the memories that have expired."""
         return await self._run(self._gateway.purge_expired, user_id=user_id, agent_id=agent_id, run_id=run_id)
 
+    @overload
     async def search(
         self,
         query: str,
@@ -174,22 +182,82 @@ class AsyncMemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         filters: Filters = None,
+        schema: None = None,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> list[Hit]:
+    ) -> list[Hit]: ...
+
+    @overload
+    async def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S],
+        limit: int = 10,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> Hits[S]: ...
+
+    async def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S] | None = None,
+        limit: int = 10,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> list[Hit] | Hits[S]:
         """Find the memories that fit a query best."""
+        verb: Callable[..., Any] = self._gateway.search
         return await self._run(
-            self._gateway.search,
+            verb,
             query,
             user_id=user_id,
             agent_id=agent_id,
             run_id=run_id,
             filters=filters,
+            schema=schema,
             limit=limit,
             threshold=threshold,
             explain=explain,
         )
+
+    @overload
+    async def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        order: Order = "-created_at",
+    ) -> Page: ...
+
+    @overload
+    async def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S],
+        limit: int = 100,
+        cursor: str | None = None,
+        order: Order = "-created_at",
+    ) -> Page[S]: ...
 
     async def get_all(
         self,
@@ -198,21 +266,48 @@ class AsyncMemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         filters: Filters = None,
+        schema: type[S] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
-    ) -> Page:
+    ) -> Page | Page[S]:
         """List memories, page by page, in a stable order."""
+        verb: Callable[..., Any] = self._gateway.get_all
         return await self._run(
-            self._gateway.get_all,
+            verb,
             user_id=user_id,
             agent_id=agent_id,
             run_id=run_id,
             filters=filters,
+            schema=schema,
             limit=limit,
             cursor=cursor,
             order=order,
         )
+
+    @overload
+    def iter_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: None = None,
+        order: Order = "-created_at",
+    ) -> AsyncIterator[Memory]: ...
+
+    @overload
+    def iter_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S],
+        order: Order = "-created_at",
+    ) -> AsyncIterator[Memory[S] | Memory]: ...
 
     async def iter_all(
         self,
@@ -221,22 +316,24 @@ class AsyncMemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         filters: Filters = None,
+        schema: type[S] | None = None,
         order: Order = "-created_at",
-    ) -> AsyncIterator[Memory]:
+    ) -> AsyncIterator[Memory[S] | Memory]:
         """All memories of a listing, one after the other; fetched in pages."""
         cursor: str | None = None
+        where = filters if schema is None else all_of(check_schema(schema).where(), parse(filters))
         while True:
             page = await self.get_all(
                 user_id=user_id,
                 agent_id=agent_id,
                 run_id=run_id,
-                filters=filters,
+                filters=where,
                 limit=_PAGE,
                 cursor=cursor,
                 order=order,
             )
             for memory in page:
-                yield memory
+                yield memory if schema is None else fit(memory, schema)
             cursor = page.next_cursor
             if cursor is None:
                 return

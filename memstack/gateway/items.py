@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from memstack.errors import InvalidInput
-from memstack.gateway.inputs import MessageInput, check_instant, read_messages
+from memstack.gateway.inputs import MessageInput, read_messages
 from memstack.gateway.parts import Options
+from memstack.gateway.typed import read_metadata, read_times
 from memstack.gateway.writing import Draft
-from memstack.metadata import check_metadata
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["Item", "read_item"]
 
 Item = MessageInput
-_OWN: Final = frozenset({"metadata", "expires_at", *SCOPE_FIELDS})
+_OWN: Final = frozenset({"metadata", "expires_at", "valid_from", *SCOPE_FIELDS})
 
 
 def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft:
@@ -23,7 +23,7 @@ def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft
 
     Args:
         item: a string, a `Message`, or a mapping: a message's fields (``role`` is ``user`` where it is left out) with
-            ``metadata``, ``expires_at``, ``user_id``, ``agent_id``, ``run_id``.
+            ``metadata``, ``expires_at``, ``valid_from``, ``user_id``, ``agent_id``, ``run_id``.
         index: its place.
         outer: the scope of the call.
         options: the limits.
@@ -40,7 +40,6 @@ def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft
         raise InvalidInput("item", "is a list", "Each item is one message.")
     (said,) = read_messages(message, options.max_text)
     scope = outer.narrow(Scope(**{name: own.get(name) for name in SCOPE_FIELDS})).require()
-    metadata = check_metadata(
-        own.get("metadata"), max_values=options.max_metadata_values, max_depth=options.max_metadata_depth
-    )
-    return Draft(index, said, scope, metadata, check_instant(own.get("expires_at"), "expires_at"))
+    metadata = read_metadata(own.get("metadata"), options)
+    said, expires_at, valid_from = read_times(own.get("metadata"), said, own.get("expires_at"), own.get("valid_from"))
+    return Draft(index, said, scope, metadata, expires_at, valid_from)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from memstack.filters.ast import Compare, Node, Not
+from memstack.filters.ast import And, Compare, Exists, Node, Not, Or, all_of
 from memstack.instants import EPOCH, utcnow
 
 if TYPE_CHECKING:
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from memstack.history import SqliteHistory
     from memstack.providers.base import LLM, Embedder
+    from memstack.schemas import Schemas
     from memstack.stores.base import Store
 
-__all__ = ["Options", "Parts", "tick", "visible"]
+__all__ = ["Options", "Parts", "held", "tick", "visible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Parts:
     llm: LLM | None
     history: SqliteHistory
     options: Options
+    schemas: Schemas
 
 
 _clock = threading.Lock()
@@ -67,5 +69,17 @@ def tick() -> datetime:
 
 
 def visible(at: datetime) -> Node:
-    """Holds for memories that have not expired."""
-    return Not(Compare("expires_at", "lte", at))
+    """Holds for what is remembered at an instant: not expired, not superseded, and not of the future."""
+    return And(
+        (
+            Not(Compare("expires_at", "lte", at)),
+            Not(Compare("valid_to", "lte", at)),
+            Not(Compare("valid_from", "gt", at)),
+        )
+    )
+
+
+def held(at: datetime) -> Node:
+    """Holds for what was so at an instant: it had begun by then, and had neither ended nor expired."""
+    begun = Or((Compare("valid_from", "lte", at), Not(Exists("valid_from")) & Compare("occurred_at", "lte", at)))
+    return all_of(visible(at), begun)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from memstack import retrieval
 from memstack.errors import GatewayClosed, InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError
@@ -26,12 +26,14 @@ from memstack.gateway.inputs import (
 )
 from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, visible
+from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, search_fitting
 from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
-from memstack.metadata import check_metadata, check_text
+from memstack.metadata import check_text
 from memstack.payload import memory_from
-from memstack.records import AddResult, Change, Failed, Hit, Memory, Order, Page, Skipped
+from memstack.records import AddResult, Change, Failed, Hit, Hits, Memory, Order, Page, Skipped
+from memstack.schemas import MemorySchema, fit
 from memstack.scope import Scope
 from memstack.stores.base import SortField, sort_value
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Filters", "MemoryGateway"]
 
-T = TypeVar("T")
+S = TypeVar("S", bound=MemorySchema)
 Filters = Node | Mapping[str, Any] | None
 _MAX_KEY: Final = 256
 _PAGE: Final = 500
@@ -109,9 +111,10 @@ class MemoryGateway:
         user_id: str | None = None,
         agent_id: str | None = None,
         run_id: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         infer: bool | None = None,
         expires_at: datetime | date | str | None = None,
+        valid_from: datetime | date | str | None = None,
         idempotency_key: str | None = None,
     ) -> AddResult:
         """Remember what was said.
@@ -119,10 +122,12 @@ class MemoryGateway:
         Args:
             messages: a string (said by the user), a message, or a list of them; see `Message`.
             user_id, agent_id, run_id: who it belongs to; at least one.
-            metadata: fields to filter by, stored with every memory; see `memstack.metadata.check_metadata`.
+            metadata: fields to filter by, stored with every memory; see `memstack.metadata.check_metadata`. Or an
+                instance of a schema, such as `Preference`.
             infer: True lets the LLM extract facts, False stores the messages of `remember_roles` as they were said,
-                one memory each. Default: whether an LLM is configured.
+                one memory each. Default: whether an LLM is configured and the metadata is no schema's.
             expires_at: from when on the memories are hidden.
+            valid_from: since when they hold, for what was learnt late; None is since it was said.
             idempotency_key: a repeated call with the same key and content stores nothing new.
 
         Returns:
@@ -137,12 +142,14 @@ class MemoryGateway:
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id).require()
         said = read_messages(messages, parts.options.max_text)
-        checked = self._metadata(metadata)
-        expiry = check_instant(expires_at, "expires_at")
-        drafts = [Draft(i, message, scope, checked, expiry) for i, message in enumerate(said)]
+        checked = read_metadata(metadata, parts.options)
+        drafts: list[Draft] = []
+        for i, one in enumerate(said):
+            message, expiry, since = read_times(metadata, one, expires_at, valid_from)
+            drafts.append(Draft(i, message, scope, checked, expiry, since))
         key = self._key(scope, idempotency_key, drafts)
         if infer is None:
-            infer = parts.llm is not None
+            infer = parts.llm is not None and not isinstance(metadata, MemorySchema)
         if infer:
             if parts.llm is None:
                 raise LLMNotConfigured
@@ -162,8 +169,8 @@ class MemoryGateway:
         """Store many messages verbatim, in batches.
 
         Args:
-            items: messages as for `add`; a mapping may also have ``metadata``, ``expires_at``, and ``user_id``,
-                ``agent_id``, ``run_id`` of its own, which narrow the scope of the call.
+            items: messages as for `add`; a mapping may also have ``metadata``, ``expires_at``, ``valid_from``, and
+                ``user_id``, ``agent_id``, ``run_id`` of its own, which narrow the scope of the call.
             user_id, agent_id, run_id: the scope of the call; may be left to the items.
             batch_size: how many are embedded and written at a time, 1 to 10 000. Each batch is stored whole or not
                 at all.
@@ -216,7 +223,7 @@ class MemoryGateway:
         id: str,  # noqa: A002  # the field's name
         *,
         text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         expires_at: datetime | date | str | Unset | None = UNSET,
         user_id: str | None = None,
         agent_id: str | None = None,
@@ -227,7 +234,7 @@ class MemoryGateway:
         Args:
             id: the memory's.
             text: the new text; it is embedded anew.
-            metadata: fields to set; a field that is None is removed, the others stay.
+            metadata: fields to set; a field that is None is removed, the others stay. Or an instance of a schema.
             expires_at: from when on it is hidden; None is never.
             user_id, agent_id, run_id: where given, only a memory of this scope.
 
@@ -250,7 +257,7 @@ class MemoryGateway:
             key,
             scope,
             text=text,
-            metadata=None if metadata is None else self._metadata(metadata, keep_none=True),
+            metadata=None if metadata is None else read_metadata(metadata, parts.options, keep_none=True),
             expires_at=expires_at if isinstance(expires_at, Unset) else check_instant(expires_at, "expires_at"),
         )
 
@@ -313,6 +320,7 @@ class MemoryGateway:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @overload
     def search(
         self,
         query: str,
@@ -321,16 +329,48 @@ class MemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         filters: Filters = None,
+        schema: None = None,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> list[Hit]:
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S],
+        limit: int = 10,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> Hits[S]: ...
+
+    def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S] | None = None,
+        limit: int = 10,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> list[Hit] | Hits[S]:
         """Find the memories that fit a query best.
 
         Args:
             query: what to look for; empty for the newest memories.
             user_id, agent_id, run_id: whose memories; at least one (or named in the filter).
             filters: only memories for which it holds, as a mapping in Mem0's syntax or made with `F`.
+            schema: only memories of its category, their metadata as instances of it: ``schema=Preference`` gives
+                ``Hits[Preference]``. What does not fit takes no place among the hits: it is in ``.misfits``, raw.
             limit: how many at most, 1 to 10 000.
             threshold: least score, 0 to 1.
             explain: whether hits tell how they were found.
@@ -349,19 +389,52 @@ class MemoryGateway:
         words = check_query(query, parts.options.max_text)
         limit = check_limit(limit)
         least = check_threshold(threshold)
-        where = all_of(scope_filter(scope), visible(utcnow()), rest)
-        if not words:
-            return retrieval.newest(parts.store, scope=scope, where=where, limit=limit, explain=explain)
-        return retrieval.search(
-            parts.store,
-            parts.embedder,
-            words,
-            scope=scope,
-            where=where,
-            limit=limit,
-            threshold=least,
-            explain=explain,
-        )
+        of_schema = None if schema is None else check_schema(schema).where()
+        where = all_of(scope_filter(scope), visible(utcnow()), of_schema, rest)
+
+        def find(size: int) -> list[Hit]:
+            if not words:
+                return retrieval.newest(parts.store, scope=scope, where=where, limit=size, explain=explain)
+            return retrieval.search(
+                parts.store,
+                parts.embedder,
+                words,
+                scope=scope,
+                where=where,
+                limit=size,
+                threshold=least,
+                explain=explain,
+            )
+
+        return find(limit) if schema is None else search_fitting(find, schema, limit)
+
+    @overload
+    def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        order: Order = "-created_at",
+    ) -> Page: ...
+
+    @overload
+    def get_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S],
+        limit: int = 100,
+        cursor: str | None = None,
+        order: Order = "-created_at",
+    ) -> Page[S]: ...
 
     def get_all(
         self,
@@ -370,15 +443,18 @@ class MemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         filters: Filters = None,
+        schema: type[S] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
-    ) -> Page:
+    ) -> Page | Page[S]:
         """List memories, page by page, in a stable order.
 
         Args:
             user_id, agent_id, run_id: whose memories; at least one (or named in the filter).
             filters: only memories for which it holds.
+            schema: only memories of its category, their metadata as instances of it; those that do not fit are in
+                the page's `misfits`, raw.
             limit: how many a page, 1 to 10 000.
             cursor: `next_cursor` of the page before.
             order: ``created_at``, ``updated_at`` or ``occurred_at``, with a leading ``-`` for the newest first; ties
@@ -393,7 +469,8 @@ class MemoryGateway:
         """
         parts = self._parts()
         scope, rest = self._split(user_id, agent_id, run_id, filters)
-        base = all_of(scope_filter(scope.require()), rest)
+        of_schema = None if schema is None else check_schema(schema).where()
+        base = all_of(scope_filter(scope.require()), of_schema, rest)
         field, descending = _sort(check_order(order))
         limit = check_limit(limit)
         after = None if cursor is None else read_cursor(cursor, scope, base, order)
@@ -404,7 +481,35 @@ class MemoryGateway:
         if len(rows) > limit:
             rows = rows[:limit]
             following = write_cursor(scope, base, order, (sort_value(rows[-1], field), rows[-1].id))
-        return Page(tuple(retrieval.memory_of(parts.store, row, scope) for row in rows), following)
+        memories = tuple(retrieval.memory_of(parts.store, row, scope) for row in rows)
+        if schema is None:
+            return Page(memories, following)
+        fitting, misfits = fit_all(memories, schema)
+        return Page(fitting, following, misfits)
+
+    @overload
+    def iter_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: None = None,
+        order: Order = "-created_at",
+    ) -> Iterator[Memory]: ...
+
+    @overload
+    def iter_all(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Filters = None,
+        schema: type[S],
+        order: Order = "-created_at",
+    ) -> Iterator[Memory[S] | Memory]: ...
 
     def iter_all(
         self,
@@ -413,20 +518,25 @@ class MemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         filters: Filters = None,
+        schema: type[S] | None = None,
         order: Order = "-created_at",
-    ) -> Iterator[Memory]:
-        """All memories of a listing, one after the other; fetched in pages. Arguments as for `get_all`."""
+    ) -> Iterator[Memory[S] | Memory]:
+        """All memories of a listing, one after the other; fetched in pages. Arguments as for `get_all`.
+
+        With a schema, those that do not fit it are among them, in their place: raw, with the reason in `schema_error`.
+        """
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         handle = MemoryGateway(self._core, scope.require())
-        page = handle.get_all(filters=rest, limit=_PAGE, order=order)
+        where = rest if schema is None else all_of(check_schema(schema).where(), rest)
+        page = handle.get_all(filters=where, limit=_PAGE, order=order)
 
-        def pages() -> Iterator[Memory]:
+        def pages() -> Iterator[Memory[S] | Memory]:
             current = page
             while True:
-                yield from current
+                yield from current if schema is None else (fit(memory, schema) for memory in current)
                 if current.next_cursor is None:
                     return
-                current = handle.get_all(filters=rest, limit=_PAGE, order=order, cursor=current.next_cursor)
+                current = handle.get_all(filters=where, limit=_PAGE, order=order, cursor=current.next_cursor)
 
         return pages()
 
@@ -582,13 +692,6 @@ class MemoryGateway:
     ) -> tuple[Scope, Node]:
         named, rest = split_scope(parse(filters))
         return self._scope(user_id, agent_id, run_id).narrow(named), rest
-
-    def _metadata(self, metadata: Mapping[str, Any] | None, *, keep_none: bool = False) -> dict[str, Any]:
-        options = self._core.parts.options
-        checked = check_metadata(metadata, max_values=options.max_metadata_values, max_depth=options.max_metadata_depth)
-        if keep_none and metadata is not None:
-            checked.update({key: None for key, value in metadata.items() if value is None})
-        return checked
 
     def _key(self, scope: Scope, key: object, drafts: list[Draft]) -> tuple[Scope, str, str] | None:
         if key is None:

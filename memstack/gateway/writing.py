@@ -56,6 +56,7 @@ class Draft:
         scope: who it belongs to.
         metadata: checked.
         expires_at: from when on it is hidden.
+        valid_from: since when it holds; None is since it was said.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Draft:
     scope: Scope
     metadata: Mapping[str, Any]
     expires_at: datetime | None
+    valid_from: datetime | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,6 +149,7 @@ def digest_of(drafts: Sequence[Draft]) -> str:
             None if draft.message.occurred_at is None else iso(draft.message.occurred_at),
             encode(draft.metadata),
             None if draft.expires_at is None else iso(draft.expires_at),
+            *([] if draft.valid_from is None else [iso(draft.valid_from)]),
         ]
         for draft in drafts
     ]
@@ -214,6 +217,7 @@ def _payload(draft: Draft, now: datetime, position: int) -> Payload:
         updated_at=now,
         occurred_at=message.occurred_at or now,
         expires_at=draft.expires_at,
+        valid_from=draft.valid_from,
         source=(Source(message.role, message.name, position),),
     )
 
@@ -313,6 +317,9 @@ def _changed(
         updated_at=memory.updated_at,
         occurred_at=memory.occurred_at,
         expires_at=memory.expires_at if isinstance(expires_at, Unset) else expires_at,
+        valid_from=memory.valid_from,
+        valid_to=memory.valid_to,
+        superseded_by=memory.superseded_by,
         source=memory.source,
     )
     # What Mem0 or a later release keeps beside it stays as it is.

@@ -1,0 +1,113 @@
+"""Metadata as schemas: what callers pass, and what they get back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from memstack.errors import InvalidInput
+from memstack.gateway.inputs import check_instant
+from memstack.gateway.parts import Options
+from memstack.metadata import check_metadata
+from memstack.records import Hit, Hits, Memory, Message
+from memstack.schemas import MemorySchema, fit
+
+__all__ = ["Metadata", "check_schema", "fit_all", "read_metadata", "read_times", "search_fitting"]
+
+Metadata = Mapping[str, Any] | MemorySchema
+S = TypeVar("S", bound=MemorySchema)
+_GROWTH = 8
+_MOST = 10_000
+
+
+def read_metadata(metadata: Metadata | None, options: Options, *, keep_none: bool = False) -> dict[str, Any]:
+    """Metadata as it is stored.
+
+    Args:
+        metadata: a mapping, an instance of a schema, or None for none.
+        options: the limits.
+        keep_none: keep the fields that are None, which remove what was there.
+
+    Raises:
+        MetadataError: something in it cannot be stored.
+    """
+    given = metadata.to_metadata(keep_none=keep_none) if isinstance(metadata, MemorySchema) else metadata
+    checked = check_metadata(given, max_values=options.max_metadata_values, max_depth=options.max_metadata_depth)
+    if keep_none and given is not None:
+        checked.update({key: None for key, value in given.items() if value is None})
+    return checked
+
+
+def read_times(
+    metadata: object, message: Message, expires_at: object, valid_from: object
+) -> tuple[Message, datetime | None, datetime | None]:
+    """The times of a memory to be: given as arguments, or by an instance of a schema.
+
+    Returns:
+        The message, with the time at which it was said where only the schema tells; `expires_at`; `valid_from`.
+
+    Raises:
+        InvalidInput: a value is no instant, or the two differ.
+    """
+    lifted = metadata.lifted if isinstance(metadata, MemorySchema) else {}
+    said = _one("occurred_at", message.occurred_at, lifted)
+    return (
+        dataclasses.replace(message, occurred_at=said),
+        _one("expires_at", expires_at, lifted),
+        _one("valid_from", valid_from, lifted),
+    )
+
+
+def _one(name: str, given: object, lifted: Mapping[str, Any]) -> datetime | None:
+    argument, field = check_instant(given, name), check_instant(lifted.get(name), f"metadata.{name}")
+    if argument is not None and field is not None and argument != field:
+        raise InvalidInput(name, "is another instant than the one in the metadata", "Pass one of the two.")
+    return field if argument is None else argument
+
+
+def check_schema(schema: object) -> type[MemorySchema]:
+    """A schema that memories can be read by.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if not isinstance(schema, type) or not issubclass(schema, MemorySchema) or not schema.category:
+        raise InvalidInput("schema", "is no schema with a category", "Pass a class, as in schema=Preference.")
+    return schema
+
+
+def search_fitting(find: Callable[[int], Sequence[Hit]], schema: type[S], limit: int) -> Hits[S]:
+    """The best hits whose metadata fits a schema, and the misfits before the last of them.
+
+    Args:
+        find: searches for so many hits of the schema's category.
+        schema: the schema.
+        limit: how many fitting hits at most. Misfits take no place of theirs.
+    """
+    size = limit
+    while True:
+        found = find(size)
+        fitting: list[Hit[S]] = []
+        misfits: list[Hit] = []
+        for hit in found:
+            read = fit(hit, schema)
+            if read.schema_error is None:
+                fitting.append(cast("Hit[S]", read))
+            else:
+                misfits.append(cast("Hit", read))
+            if len(fitting) == limit:
+                break
+        if len(fitting) == limit or len(found) < size or size == _MOST:
+            return Hits(fitting, misfits)
+        size = min(size * _GROWTH, _MOST)
+
+
+def fit_all(memories: Sequence[Memory], schema: type[S]) -> tuple[tuple[Memory[S], ...], tuple[Memory, ...]]:
+    """The memories that fit a schema, and those that do not."""
+    read = [fit(memory, schema) for memory in memories]
+    return (
+        tuple(cast("Memory[S]", memory) for memory in read if memory.schema_error is None),
+        tuple(cast("Memory", memory) for memory in read if memory.schema_error is not None),
+    )

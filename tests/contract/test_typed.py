@@ -1,0 +1,162 @@
+"""Schemas through the verbs: what is stored by an instance comes back as one, on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typing_extensions import assert_type
+
+from memstack import (
+    F,
+    Hit,
+    Interaction,
+    Memory,
+    MemoryGateway,
+    MemorySchema,
+    Page,
+    Preference,
+    Project,
+    open_async_memory,
+    open_memory,
+)
+from memstack.errors import ConfigError, InvalidInput
+from memstack.records import Hits
+
+MORNING = Preference(key="time of day", value="morning", domain="task-management", strength=0.8)
+PHOENIX = Project(name="Phoenix", role="lead", deadline=date(2026, 3, 1), tags=("work", "urgent"))
+
+
+class Habit(MemorySchema):
+    category = "habits"
+    name: str
+
+
+def test_search_by_schema_gives_instances(memory: MemoryGateway) -> None:
+    """With ``schema=`` the metadata of every hit is an instance, for the type checker too."""
+    alex = memory.for_user("alex")
+    alex.add("I prefer tasks in the morning", metadata=MORNING)
+    alex.add("I lead Phoenix", metadata=PHOENIX)
+    hits = alex.search("when?", schema=Preference)
+    assert_type(hits, Hits[Preference])
+    assert_type(hits[0], Hit[Preference])
+    assert_type(hits[0].metadata, Preference)
+    assert [hit.metadata for hit in hits] == [MORNING]
+    assert hits[0].to_dict()["metadata"]["key"] == "time of day"
+    plain = alex.search("when?", filters={"category": "preferences", "key": "time of day"})
+    assert_type(plain, list[Hit])
+    assert_type(plain[0].metadata, Mapping[str, Any])
+    assert plain[0].metadata["value"] == "morning"
+    assert [hit.metadata for hit in alex.search("", schema=Project, filters=Project.f.role == "lead")] == [PHOENIX]
+    assert alex.search("", schema=Preference, filters=Preference.f.strength >= 0.9) == []
+
+
+def test_listing_by_schema_gives_instances(memory: MemoryGateway) -> None:
+    """``get_all`` and ``iter_all`` take a schema, too."""
+    alex = memory.for_user("alex")
+    alex.add("I prefer tasks in the morning", metadata=MORNING)
+    page = alex.get_all(schema=Preference)
+    assert_type(page, Page[Preference])
+    assert_type(page.memories[0].metadata, Preference)
+    assert [item.metadata for item in page] == [MORNING]
+    listed = alex.iter_all(schema=Preference)
+    assert_type(listed, Iterator[Memory[Preference] | Memory])
+    assert [item.metadata for item in listed] == [MORNING]
+    assert_type(alex.get_all(), Page)
+    assert_type(alex.iter_all(), Iterator[Memory])
+
+
+def test_misfits_are_returned_raw_with_the_reason(memory: MemoryGateway) -> None:
+    """Metadata of the category that does not fit is kept apart from the typed hits, whole and with the reason."""
+    alex = memory.for_user("alex")
+    alex.add("I like mornings", metadata={"category": "preferences", "domain": "task-management"})
+    alex.add("I prefer tasks in the morning", metadata=MORNING)
+    hits = alex.search("", schema=Preference)
+    assert [hit.metadata for hit in hits] == [MORNING]
+    (misfit,) = alex.search("mornings", schema=Preference).misfits
+    assert_type(misfit, Hit)
+    assert misfit.metadata == {"category": "preferences", "domain": "task-management"}
+    assert "key: Field required" in (misfit.schema_error or "")
+    page = alex.get_all(schema=Preference)
+    assert [item.schema_error for item in page] == [None]
+    assert [item.text for item in page.misfits] == ["I like mornings"]
+    errors = [item.schema_error is None for item in alex.iter_all(schema=Preference, order="created_at")]
+    assert errors == [False, True]
+
+
+def test_misfits_take_no_place_of_a_hit(memory: MemoryGateway) -> None:
+    """``limit`` counts what fits: misfits before it push nothing out."""
+    alex = memory.for_user("alex")
+    alex.add("the one that fits", metadata=MORNING)
+    alex.add_many([{"content": f"misfit {i}", "metadata": {"category": "preferences"}} for i in range(30)])
+    found = alex.search("", schema=Preference, limit=1)
+    assert [hit.text for hit in found] == ["the one that fits"]
+    assert len(found.misfits) == 30
+
+
+def test_times_of_a_schema_become_the_memorys(memory: MemoryGateway) -> None:
+    """An interaction's `occurred_at` is the memory's, can be filtered by, and comes back."""
+    at = datetime(2026, 1, 2, 8, tzinfo=timezone.utc)
+    done = Interaction(action="completed", task_id="t-1", occurred_at=at)
+    alex = memory.for_user("alex")
+    (stored,) = alex.add("completed the review", metadata=done).stored
+    assert stored.occurred_at == at
+    where = Interaction.f.occurred_at < "2026-01-03"
+    assert [hit.metadata for hit in alex.search("", schema=Interaction, filters=where)] == [done]
+    with pytest.raises(InvalidInput, match="another instant"):
+        alex.add({"role": "user", "content": "x", "occurred_at": "2025-01-01"}, metadata=done)
+
+
+def test_instances_in_bulk_and_updates(memory: MemoryGateway) -> None:
+    """Items of ``add_many`` take instances; ``update`` with one sets its fields and removes what it leaves out."""
+    alex = memory.for_user("alex")
+    (stored,) = alex.add_many([{"content": "I lead Phoenix", "metadata": PHOENIX}]).stored
+    alex.update(stored.id, metadata=Project(name="Phoenix", status="done"))
+    (hit,) = alex.search("", schema=Project)
+    assert hit.metadata == Project(name="Phoenix", status="done")
+
+
+@pytest.mark.parametrize("schema", [dict, "preferences", MemorySchema, object()])
+def test_what_is_no_schema_is_refused(memory: MemoryGateway, schema: Any) -> None:
+    """``schema=`` takes a class with a category."""
+    alex = memory.for_user("alex")
+    for verb in (alex.get_all, alex.iter_all):
+        with pytest.raises(InvalidInput, match="schema"):
+            verb(schema=schema)
+    with pytest.raises(InvalidInput, match="schema"):
+        alex.search("", schema=schema)
+
+
+async def test_async_search_by_schema(tmp_path: Path) -> None:
+    """The awaited verbs give instances, too."""
+    async with open_async_memory({"vector_store": {"path": str(tmp_path)}}) as memory:
+        alex = memory.for_user("alex")
+        await alex.add("I prefer tasks in the morning", metadata=MORNING)
+        hits = await alex.search("when?", schema=Preference)
+        assert_type(hits, Hits[Preference])
+        assert [hit.metadata for hit in hits] == [MORNING]
+        page = await alex.get_all(schema=Preference)
+        assert_type(page, Page[Preference])
+        assert page.memories[0].metadata == MORNING
+        async for item in alex.iter_all(schema=Preference):
+            assert_type(item, Memory[Preference] | Memory)
+            assert item.metadata == MORNING
+        assert [item.text async for item in alex.iter_all(filters=F.value == "evening")] == []
+
+
+def test_schemas_are_named_in_the_configuration(tmp_path: Path) -> None:
+    """A schema of one's own is known by its dotted path."""
+    config = {"vector_store": {"path": str(tmp_path)}, "schemas": [f"{__name__}.Habit"]}
+    with open_memory(config) as memory:
+        memory.add("a walk", user_id="alex", metadata=Habit(name="walk"))
+        assert [hit.metadata for hit in memory.search("", user_id="alex", schema=Habit)] == [Habit(name="walk")]
+
+
+@pytest.mark.parametrize("path", ["nowhere.Habit", "pathlib.Path", "memstack.schemas.MemorySchema", "Habit", ""])
+def test_paths_that_lead_to_no_schema_are_refused(path: str, tmp_path: Path) -> None:
+    """A path that cannot be imported, or leads to something else, is an error of the configuration."""
+    with pytest.raises(ConfigError, match=r"schemas\[0\]"):
+        open_memory({"vector_store": {"path": str(tmp_path / "store")}, "schemas": [path]})

@@ -1,0 +1,224 @@
+"""Schemas: from a class to metadata and back, in filters, and over versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timezone
+from enum import Enum
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field as PydanticField
+from pydantic import ValidationError
+from typing_extensions import assert_type
+
+from memstack import F, Interaction, MemorySchema, Preference, Project, TaskPattern
+from memstack.errors import FilterError, SchemaError, SchemaMismatch
+from memstack.filters.build import Field
+from memstack.filters.evaluate import evaluate
+from memstack.metadata import check_metadata, decode, encode
+from memstack.schemas import Schemas
+
+
+class Mood(Enum):
+    CALM = "calm"
+    BUSY = "busy"
+
+
+class Habit(MemorySchema):
+    """A schema of a user's own, in its third version."""
+
+    category = "habits"
+    version = 3
+    upgrades: ClassVar[Mapping[int, Any]] = {
+        1: lambda fields: {"name": fields["title"], "days": fields.get("days", [])},
+        2: lambda fields: {**fields, "mood": "calm"},
+    }
+    slot = ("name",)
+
+    name: str
+    days: list[str] = PydanticField(default_factory=list)
+    mood: Mood = Mood.CALM
+    since: date | None = None
+
+
+times = st.datetimes(timezones=st.just(timezone.utc))
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(lambda text: text.strip())
+instances = st.one_of(
+    st.builds(Preference, key=words, value=words, domain=words, strength=st.floats(0, 1)),
+    st.builds(Project, name=words, role=st.none() | words, deadline=st.none() | st.dates(), tags=st.tuples(words)),
+    st.builds(TaskPattern, task_type=words, kind=words, estimate_minutes=st.none() | st.floats(0, 1e6)),
+    st.builds(Interaction, action=words, task_id=st.none() | words, occurred_at=st.none() | times),
+    st.builds(Habit, name=words, days=st.lists(words), mood=st.sampled_from(Mood), since=st.none() | st.dates()),
+)
+
+
+@given(instances)
+def test_what_is_stored_reads_back_equal(made: MemorySchema) -> None:
+    """An instance, stored as metadata and read again, is equal."""
+    stored = decode(encode(check_metadata(made.to_metadata())))
+    assert type(made).from_metadata(stored, **made.lifted) == made
+
+
+def test_the_category_is_plain_metadata() -> None:
+    """What is stored has the category and the fields under their names, and no others."""
+    assert Preference(key="Time of  day", value="morning").to_metadata() == {
+        "category": "preferences",
+        "key": "time of day",
+        "value": "morning",
+        "domain": "general",
+        "strength": 1.0,
+        "source": "stated",
+    }
+    assert "project_role" in Project(name="Phoenix", role="lead").to_metadata()
+
+
+def test_older_versions_are_upgraded_step_by_step() -> None:
+    """Metadata of each version reads as the newest; that of a version to come does not fit."""
+    assert Habit.from_metadata({"category": "habits", "title": "walk"}) == Habit(name="walk")
+    second = {"category": "habits", "schema_version": 2, "name": "walk", "days": ["mon"]}
+    assert Habit.from_metadata(second) == Habit(name="walk", days=["mon"])
+    assert Habit(name="walk").to_metadata()["schema_version"] == 3
+    with pytest.raises(SchemaMismatch, match="version 4"):
+        Habit.from_metadata({**second, "schema_version": 4})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"category": "preferences", "domain": "task-management"}, "key: Field required"),
+        ({"category": "preferences", "key": "k", "value": "v", "strength": 2}, "strength"),
+        ({"category": "preferences", "key": "k", "value": "v", "colour": "crimson"}, "colour"),
+        ({"category": "projects"}, "category"),
+        ({}, "category"),
+    ],
+)
+def test_a_misfit_has_a_reason_without_values(metadata: dict[str, Any], reason: str) -> None:
+    """What does not fit names the field, and never the value."""
+    with pytest.raises(SchemaMismatch) as caught:
+        Preference.from_metadata(metadata)
+    assert reason in caught.value.reason
+    assert "crimson" not in str(caught.value)
+    assert "task-management" not in str(caught.value)
+
+
+def test_an_upgrade_that_fails_is_a_misfit() -> None:
+    """Old metadata that lacks what the step needs does not fit; the step's error names no value."""
+    with pytest.raises(SchemaMismatch, match="step from version 1"):
+        Habit.from_metadata({"category": "habits"})
+
+
+def test_bad_values_do_not_show_in_errors() -> None:
+    """Pydantic's error for a wrong value does not print the value."""
+    with pytest.raises(ValidationError) as caught:
+        Preference(key="k", value="v", strength=71.25)
+    assert "71.25" not in str(caught.value)
+
+
+def test_fields_in_filters_are_typed() -> None:
+    """``Schema.f`` makes the same filters as ``F``, under the stored names."""
+    assert_type(Preference.f.strength, Field)
+    assert (Preference.f.strength >= 0.5) == (F.strength >= 0.5)
+    assert (Project.f.role == "lead") == (F.project_role == "lead")
+    assert Project.f.deadline.exists() == F.deadline.exists()
+    assert (Project.f.deadline < "2026-01-01") == (F.deadline < "2026-01-01")
+    assert Project.f.tags.contains("urgent") == F.tags.contains("urgent")
+    assert Habit.f.mood.in_([Mood.CALM]) == F.mood.in_(["calm"])
+    assert dir(Preference.f) == sorted(["category", *Preference.model_fields])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Preference.f.strenght > 1,
+        lambda: Preference.f["no such"] == 1,
+        lambda: Preference.f.strength >= "0.5",
+        lambda: Preference.f.strength == True,  # noqa: E712
+        lambda: Preference.f.source == "guessed",
+        lambda: Preference.f.source.in_(["stated", "guessed"]),
+        lambda: Preference.f.value == 3,
+        lambda: Project.f.deadline < 5,
+        lambda: Habit.f.mood == "angry",
+    ],
+)
+def test_filters_that_a_schema_rules_out_are_refused(make: Any) -> None:
+    """A misspelt field, a value of another type and a word that is not among the choices are errors with a hint."""
+    with pytest.raises(FilterError, match=r"Known|It is"):
+        make()
+
+
+@given(instances, instances)
+def test_the_slot_filter_finds_what_is_about_the_same(one: MemorySchema, other: MemorySchema) -> None:
+    """The slot's filter holds for memories of an equal slot, and for no others."""
+    where = one.slot_filter()
+    if where is None:
+        assert not one.slot
+        return
+    same = type(one) is type(other) and all(getattr(one, name) == getattr(other, name, None) for name in one.slot)
+    assert evaluate(where, check_metadata(other.to_metadata())) == same
+
+
+def test_contradictions_name_the_fields() -> None:
+    """Same slot, another state: a contradiction. Another slot, an equal state, an event: none."""
+    morning = Preference(key="time", value="morning")
+    assert morning.contradicted_by(Preference(key="Time", value="evening")) == ("value",)
+    assert morning.contradicted_by(Preference(key="time", value="morning", strength=0.2)) == ()
+    assert morning.contradicted_by(Preference(key="time", value="evening", domain="sport")) == ()
+    assert Project(name="P").contradicted_by(Project(name="P", status="done", role="lead")) == ("status", "role")
+    assert Habit(name="walk").contradicted_by(Habit(name="walk", days=["mon"])) == ("days",)
+    assert Interaction(action="asked").contradicted_by(Interaction(action="asked", outcome="no")) == ()
+
+
+def test_a_pattern_learns_a_running_mean() -> None:
+    """Each task that is observed moves the estimate to the mean of all, and makes it surer."""
+    pattern = TaskPattern(task_type="review")
+    for count, minutes in enumerate((30, 50, 40), 1):
+        pattern = pattern.observed(minutes)
+        assert pattern.sample_count == count
+    assert pattern.estimate_minutes == pytest.approx(40)
+    assert pattern.actual_minutes == 40
+    assert pattern.confidence == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"__annotations__": {"text": str}}, "'text' is reserved"),
+        ({"__annotations__": {"role": str}}, "'role' is reserved"),
+        ({"__annotations__": {"schema_version": int}}, "'schema_version' is reserved"),
+        ({"slot": ("nothing",), "__annotations__": {"name": str}}, "'nothing' is no field"),
+        ({"version": 2}, "no upgrade from 1"),
+        ({"version": 0}, "version"),
+        ({"category": 3}, "category"),
+    ],
+)
+def test_a_schema_that_cannot_work_is_refused_when_defined(body: dict[str, Any], problem: str) -> None:
+    """What is wrong with a schema is said at the class statement."""
+    with pytest.raises(SchemaError, match=problem):
+        type(MemorySchema)("Broken", (MemorySchema,), {"__module__": __name__, "category": "broken", **body})
+
+
+def test_a_schema_of_ones_own_takes_the_place_of_a_known_one() -> None:
+    """Schemas are found by category; a user's own wins."""
+
+    class Wish(Preference):
+        urgency: int = 0
+
+    schemas = Schemas([Wish, Habit])
+    assert schemas.get("preferences") is Wish
+    assert schemas.get("habits") is Habit
+    assert schemas.get("projects") is Project
+    assert schemas.get("nothing") is None
+    assert schemas.get(3) is None
+    assert schemas.read({"category": "projects", "name": "P"}) == Project(name="P")
+    assert schemas.read({"category": "projects"}) is None
+
+
+def test_times_of_a_schema_are_the_memorys_own() -> None:
+    """``occurred_at`` is no metadata: it is handed over beside it."""
+    at = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    made = Interaction(action="asked", occurred_at=at)
+    assert "occurred_at" not in made.to_metadata()
+    assert made.lifted == {"occurred_at": at}
