@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from enum import Enum
@@ -197,7 +198,11 @@ def test_a_pattern_learns_a_running_mean() -> None:
 def test_a_schema_that_cannot_work_is_refused_when_defined(body: dict[str, Any], problem: str) -> None:
     """What is wrong with a schema is said at the class statement."""
     with pytest.raises(SchemaError, match=problem):
-        type(MemorySchema)("Broken", (MemorySchema,), {"__module__": __name__, "category": "broken", **body})
+        types.new_class(
+            "Broken",
+            (MemorySchema,),
+            exec_body=lambda names: names.update({"__module__": __name__, "category": "broken", **body}),
+        )
 
 
 def test_a_schema_of_ones_own_takes_the_place_of_a_known_one() -> None:
