@@ -1,0 +1,150 @@
+"""The call forms of Mem0 1.x and 2.x, read into one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Final, TypedDict
+
+from pydantic import BaseModel
+
+from memstack.config import Settings
+from memstack.errors import InvalidInput, NotSupported, describe
+from memstack.factory import Config
+from memstack.filters.ast import Node
+from memstack.gateway.sync import Filters
+from memstack.records import ROLES
+from memstack.scope import SCOPE_FIELDS
+
+__all__ = ["Entity", "Owners", "Reading", "expiry", "owners", "read", "refuse", "settings_of"]
+
+Entity = str | int | uuid.UUID | None
+"""An id as Mem0 takes it: what is no string becomes one."""
+
+_LIMIT_1X: Final = 100
+_LIMIT_2X: Final = 20
+_THRESHOLD_2X: Final = 0.1
+_DAY: Final = timedelta(days=1)
+
+
+class Owners(TypedDict):
+    """The scope of a call, as the gateway takes it."""
+
+    user_id: str | None
+    agent_id: str | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A ``search`` or ``get_all``, whichever way it was called."""
+
+    scope: Owners
+    filters: Filters
+    limit: int
+    threshold: float | None
+
+
+def settings_of(config: Config | object) -> Settings:
+    """The settings for a configuration of ours, or of Mem0 as a mapping or as its ``MemoryConfig``.
+
+    Where nothing says whose messages are remembered, it is Mem0's rule: everybody's but the system's.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if isinstance(config, BaseModel) and not isinstance(config, Settings):
+        config = config.model_dump(exclude_unset=True)
+    settings = Settings.load(config)  # type: ignore[arg-type]  # it checks what it is given
+    if settings.origins["remember_roles"] == "default":
+        settings = Settings.load(settings, remember_roles=[role for role in ROLES if role != "system"])
+    return settings
+
+
+def owners(user_id: Entity, agent_id: Entity, run_id: Entity) -> Owners:
+    """The scope of a call, as Mem0 reads ids: numbers become text, white space around them goes."""
+    return {"user_id": _id(user_id), "agent_id": _id(agent_id), "run_id": _id(run_id)}
+
+
+def _id(value: Entity) -> Any:
+    if isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else value
+
+
+def read(
+    scope: Owners,
+    filters: Filters,
+    limit: int | None,
+    top_k: int | None,
+    threshold: float | None = None,
+) -> Reading:
+    """Read a ``search`` or ``get_all``; what it leaves open is the default of the release whose form it has.
+
+    An owner as a plain key of `filters` is the form of 2.x (20 results, of a score of 0.1 at least); any other is that
+    of 1.x (100 results, of any score).
+
+    Raises:
+        InvalidInput: both `limit` and `top_k` are given.
+    """
+    if limit is not None and top_k is not None:
+        raise InvalidInput("top_k", "is given, and so is its older name `limit`", "Pass one of the two.")
+    second = False
+    if isinstance(filters, Mapping) and not isinstance(filters, Node):
+        second = any(name in filters for name in SCOPE_FIELDS) and not any(scope.values())
+        filters = {key: _id(value) if key in SCOPE_FIELDS else value for key, value in filters.items()}
+    wanted = top_k if limit is None else limit
+    if wanted is None:
+        wanted = _LIMIT_2X if second else _LIMIT_1X
+    if threshold is None and second:
+        threshold = _THRESHOLD_2X
+    return Reading(scope, filters, wanted, threshold)
+
+
+def expiry(day: date | str | None) -> datetime | None:
+    """From when on a memory is hidden that Mem0 shows up to and including a day (UTC).
+
+    Raises:
+        InvalidInput: it is no day.
+    """
+    if day is None:
+        return None
+    try:
+        last = date.fromisoformat(day) if isinstance(day, str) else day
+        return datetime(last.year, last.month, last.day, tzinfo=timezone.utc) + _DAY
+    except (AttributeError, ValueError, OverflowError):
+        raise InvalidInput(
+            "expiration_date", f"is {describe(day)}, not a day", "Pass a date, or text such as 2026-01-31."
+        ) from None
+
+
+def refuse(given: Mapping[str, object]) -> None:
+    """Refuse parameters of Mem0 that would do nothing here.
+
+    Args:
+        given: parameters with what was passed; one that has its default is none.
+
+    Raises:
+        InvalidInput: it is one that Mem0 itself has on its hosted platform only.
+        NotSupported: it is one that memstack does not have.
+    """
+    for name, value in given.items():
+        if value is None or value is False:
+            continue
+        if name in _PLATFORM:
+            raise InvalidInput(name, "is a parameter of Mem0's platform alone", _PLATFORM[name])
+        raise NotSupported("memstack.compat", f"`{name}`", _WAYS_OUT[name])
+
+
+_PLATFORM: Final = {
+    "timestamp": "Put `occurred_at` into the message instead.",
+    "reference_date": "Filter by a date instead: filters={'occurred_at': {'lte': …}}.",
+}
+_WAYS_OUT: Final = {
+    "memory_type": "Leave it out, or use `memory.gateway.mem0`, which is Mem0's own class on the same data.",
+    "prompt": "Set `custom_instructions` in the configuration, or use `memory.gateway.mem0`.",
+    "rerank": "Leave it out: there is no reranker.",
+    "show_expired": "Leave it out; get() returns a memory whether it has expired or not.",
+}
