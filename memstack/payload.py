@@ -25,9 +25,9 @@ __all__ = [
     "expiry_of",
     "fields",
     "fingerprint_of",
+    "instant_of",
     "memory_from",
     "metadata_of",
-    "occurred_of",
     "scope_of",
     "source_of",
     "text_of",
@@ -134,11 +134,6 @@ def expiry_of(payload: Mapping[str, Any]) -> datetime | None:
     return None if instant is None else instant + _DAY
 
 
-def occurred_of(payload: Mapping[str, Any]) -> datetime | None:
-    """When it was said; for rows that do not tell, when it was stored."""
-    return _instant(payload, "occurred_at") or _instant(payload, "created_at")
-
-
 def fields(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """What a filter sees of a memory: its metadata and the system's fields, instants as instants."""
     seen: dict[str, Any] = metadata_of(payload)
@@ -146,12 +141,17 @@ def fields(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     seen["data"] = text_of(payload)
     for name in ("hash", "actor_id", "role", "superseded_by", *SCOPE_FIELDS):
         seen[name] = payload.get(name)
-    for name in ("created_at", "updated_at", "valid_from", "valid_to"):
-        seen[name] = _instant(payload, name)
-    seen["updated_at"] = seen["updated_at"] or seen["created_at"]
-    seen["occurred_at"] = occurred_of(payload)
-    seen["expires_at"] = expiry_of(payload)
+    for name in ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to"):
+        seen[name] = instant_of(payload, name)
     return seen
+
+
+def instant_of(payload: Mapping[str, Any], name: str) -> datetime | None:
+    """One of the system's instants, as `fields` has it: a row that does not tell was changed and said when stored."""
+    if name == "expires_at":
+        return expiry_of(payload)
+    instant = _instant(payload, name)
+    return _instant(payload, "created_at") if instant is None and name in ("updated_at", "occurred_at") else instant
 
 
 def fingerprint_of(payload: Mapping[str, Any]) -> str:

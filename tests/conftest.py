@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from memstack import MemoryGateway, open_memory
+from memstack import MemoryGateway
+from memstack.testing.contract import Backend, opening
+from memstack.testing.contract.base import OpenHere
 from memstack.testing.servers import chroma_server
 
 # -- hypothesis ------------------------------------------------------------------------------
@@ -32,54 +33,36 @@ settings.load_profile("ci")
 
 # -- backends --------------------------------------------------------------------------------
 
-Section = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A kind of store that runs.
-
-    Attributes:
-        section: the ``vector_store`` section for a folder: the same folder is the same store.
-        persistent: whether a store outlives its gateway.
-    """
-
-    section: Callable[[Path], Section]
-    persistent: bool = True
-
 
 @contextmanager
 def _qdrant_embedded(folder: Path) -> Iterator[Backend]:
-    yield Backend(lambda path: {"provider": "qdrant", "mode": "embedded", "path": str(path / "store")})
+    yield Backend(lambda path: _config(path, provider="qdrant", mode="embedded", path=str(path / "store")))
 
 
 @contextmanager
 def _qdrant_memory(folder: Path) -> Iterator[Backend]:
-    # One history for each folder, as for the others; the rows are gone when the gateway is closed.
-    yield Backend(lambda path: {"provider": "qdrant", "mode": "memory"}, persistent=False)
+    yield Backend(lambda path: _config(path, provider="qdrant", mode="memory"))
 
 
 @contextmanager
 def _chroma_embedded(folder: Path) -> Iterator[Backend]:
-    yield Backend(lambda path: {"provider": "chroma", "mode": "embedded", "path": str(path / "store")})
+    yield Backend(lambda path: _config(path, provider="chroma", mode="embedded", path=str(path / "store")))
 
 
 @contextmanager
 def _chroma_server(folder: Path) -> Iterator[Backend]:
     with chroma_server(folder) as options:
-        yield Backend(lambda path: {"provider": "chroma", **options, "collection": _collection(path)})
+        yield Backend(lambda path: _config(path, provider="chroma", collection=_collection(path), **options))
 
 
 @contextmanager
 def _pgvector(folder: Path) -> Iterator[Backend]:
-    yield Backend(
-        lambda path: {
-            "provider": "pgvector",
-            "mode": "embedded",
-            "path": str(folder),  # one server for all
-            "collection": _collection(path),
-        }
-    )
+    server = {"provider": "pgvector", "mode": "embedded", "path": str(folder)}  # one for all
+    yield Backend(lambda path: _config(path, collection=_collection(path), **server))
+
+
+def _config(folder: Path, /, **section: Any) -> dict[str, Any]:
+    return {"vector_store": section, "history": {"path": str(folder / "history.db")}}
 
 
 def _collection(path: Path) -> str:
@@ -171,25 +154,15 @@ def backend(store_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield started
 
 
-def _opener(backend: Backend, closing: ExitStack) -> Callable[..., MemoryGateway]:
-    def open_here(path: Path, /, **overrides: Any) -> MemoryGateway:
-        """Open the memory of a folder; `overrides` are those of `open_memory`."""
-        memory = open_memory({"vector_store": backend.section(path)}, **overrides)
-        closing.callback(memory.close)
-        return memory
-
-    return open_here
-
-
 @pytest.fixture
-def open_here(backend: Backend) -> Iterator[Callable[..., MemoryGateway]]:
+def open_here(backend: Backend) -> Iterator[OpenHere]:
     """``open_here(path, **overrides)`` opens the memory of a folder; the test's end closes it."""
-    with ExitStack() as closing:
-        yield _opener(backend, closing)
+    with opening(backend) as open_here:
+        yield open_here
 
 
 @pytest.fixture
-def memory(open_here: Callable[..., MemoryGateway], tmp_path: Path) -> MemoryGateway:
+def memory(open_here: OpenHere, tmp_path: Path) -> MemoryGateway:
     """An empty memory."""
     return open_here(tmp_path)
 
@@ -197,5 +170,5 @@ def memory(open_here: Callable[..., MemoryGateway], tmp_path: Path) -> MemoryGat
 @pytest.fixture(scope="module")
 def shared_memory(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryGateway]:
     """A memory that the tests of a module share: each keeps to scopes of its own."""
-    with ExitStack() as closing:
-        yield _opener(backend, closing)(tmp_path_factory.mktemp("shared"))
+    with opening(backend) as open_here:
+        yield open_here(tmp_path_factory.mktemp("shared"))

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from memstack import MemoryGateway
 from memstack.errors import InvalidInput, MetadataError
 from memstack.metadata import RESERVED, check_metadata, decode, encode, merge
-from tests.conftest import Backend
-from tests.strategies import FLOATS, INSTANTS, INTS, STRINGS, examples, metadata, scalars
+from memstack.testing.contract.state import is_persistent
+from memstack.testing.contract.strategies import FLOATS, INSTANTS, INTS, STRINGS, examples, metadata, scalars
 
 UTC = timezone.utc
 
@@ -333,7 +333,7 @@ def test_anything_is_metadata_or_an_error(junk: Any) -> None:
 # -- through a store -------------------------------------------------------------------------------
 
 
-def test_round_trip_through_a_store(backend: Backend, open_here: Callable[..., MemoryGateway], tmp_path: Path) -> None:
+def test_round_trip_through_a_store(open_here: Callable[..., MemoryGateway], tmp_path: Path) -> None:
     """What was added is what get, list, search and history give back, also after the memory was closed and reopened."""
     drawn: list[dict[str, Any]] = []
 
@@ -356,7 +356,7 @@ def test_round_trip_through_a_store(backend: Backend, open_here: Callable[..., M
     changed = memory.update(result.stored[0].id, metadata={"again": -0.0, "at": INSTANTS[8]}, user_id="alex")
     expected[changed.id] |= {"again": -0.0, "at": INSTANTS[8]}
 
-    if backend.persistent:
+    if is_persistent(memory):
         memory.close()
         memory = open_here(tmp_path)
     alex = memory.for_user("alex")

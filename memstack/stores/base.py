@@ -87,6 +87,7 @@ class Capabilities:
     Attributes:
         pushdown: the filter nodes that the engine answers itself (by class name), exactly unless noted.
         shared_by_processes: whether several processes may have it open.
+        persistent: whether what it keeps outlives the gateway that opened it.
         exact_up_to: a search within a scope of up to this many memories compares every one of them; beyond it the
             engine may answer approximately. None is always exact.
         notes: what a user should know, in words.
@@ -94,6 +95,7 @@ class Capabilities:
 
     pushdown: frozenset[str]
     shared_by_processes: bool
+    persistent: bool = True
     exact_up_to: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -270,7 +272,7 @@ class Store(Mem0VectorStore, ABC):
 
 def sort_value(row: Row, field: SortField) -> datetime:
     """The instant that a row is sorted by."""
-    return payloads.fields(row.id, row.payload)[field] or EPOCH
+    return payloads.instant_of(row.payload, field) or EPOCH
 
 
 def _holds(residual: Node | None, row: Row) -> bool:

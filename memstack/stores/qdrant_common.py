@@ -245,19 +245,21 @@ class QdrantStore(Store):
             micros = to_micros(after[0])
             rows = [row for row in self._tied(condition, key, micros, after[1], limit + 1) if row.id != after[1]]
             start = micros - 1 if descending else micros + 1
-        missing = limit - len(rows)
-        if missing <= 0:
-            return rows[:limit]
-        found = self._scroll([condition], limit=missing + 1, order=(key, descending, start))
-        if any(_is_far(sort_value(row, field)) for row in found) or (after is not None and _is_far(after[0])):
-            return self._scan_by_hand(condition, field, descending=descending, after=after, limit=limit)
-        cut = len(found) > missing
-        last = sort_value(found[missing - 1], field) if cut else None
-        whole = [row for row in found[:missing] if sort_value(row, field) != last]
-        whole.sort(key=lambda row: _sort_key(row, field, descending=descending))
-        if last is not None:
-            whole += self._tied(condition, key, to_micros(last), None, missing - len(whole))
-        return rows + whole
+        while (missing := limit - len(rows)) > 0:
+            found = self._scroll([condition], limit=missing + 1, order=(key, descending, start))
+            if any(_is_far(sort_value(row, field)) for row in found) or (after is not None and _is_far(after[0])):
+                return self._scan_by_hand(condition, field, descending=descending, after=after, limit=limit)
+            cut = len(found) > missing
+            last = sort_value(found[missing - 1], field) if cut else None
+            whole = [row for row in found[:missing] if sort_value(row, field) != last]
+            whole.sort(key=lambda row: _sort_key(row, field, descending=descending))
+            rows += whole
+            if last is None:
+                break
+            rows += self._tied(condition, key, to_micros(last), None, missing - len(whole))
+            # Short of the limit only where others deleted or changed what tied with the last: it goes on behind it.
+            start = to_micros(last) - 1 if descending else to_micros(last) + 1
+        return rows[:limit]
 
     def _scan_by_hand(
         self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int

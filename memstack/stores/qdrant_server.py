@@ -149,8 +149,12 @@ class QdrantServerStore(QdrantStore):
         return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def remove(self, ids: Sequence[str]) -> None:
-        selector = models.PointIdsList(points=list(ids))
-        self._call("delete", lambda: self.client.delete(self.collection, selector, wait=True))
+        for start in range(0, len(ids), _BATCH):  # none at all is an error to the client
+            selector = models.PointIdsList(points=list(ids[start : start + _BATCH]))
+            self._call(
+                "delete",
+                lambda selector=selector: self.client.delete(self.collection, selector, wait=True),  # type: ignore[misc]
+            )
 
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
         found = self._call(
@@ -305,7 +309,10 @@ class QdrantMemoryStore(QdrantServerStore):
 
     config_model = QdrantInMemory
     capabilities = Capabilities(
-        pushdown=PUSHDOWN, shared_by_processes=False, notes=("For tests: it compares with every row there is.",)
+        pushdown=PUSHDOWN,
+        shared_by_processes=False,
+        persistent=False,
+        notes=("For tests: it compares with every row there is.",),
     )
 
     @classmethod

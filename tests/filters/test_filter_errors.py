@@ -15,7 +15,7 @@ from memstack import F
 from memstack.errors import FilterError, InvalidInput, MemstackError
 from memstack.filters import Compare, Contains, Eq, IContains, In, Node, evaluate, parse
 from memstack.filters.visit import render
-from tests.strategies import examples
+from memstack.testing.contract.strategies import examples
 
 NAN = math.nan
 BEYOND = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))

@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack.filters import And, Node, Not, Or, evaluate, parse
-from tests.oracle import Spec, holds
-from tests.strategies import Drawn, Seeded, a_filter, a_metadata, a_spec, as_dict, as_node, examples, vocabulary_of
+from memstack.testing.contract.oracle import Spec, holds
+from memstack.testing.contract.strategies import (
+    Drawn,
+    Seeded,
+    a_filter,
+    a_metadata,
+    a_spec,
+    as_dict,
+    as_node,
+    examples,
+    vocabulary_of,
+)
 
 ALL, NOTHING = And(()), Or(())
 

@@ -32,8 +32,8 @@ from memstack.filters import (
 from memstack.filters.scoping import scope_filter, split_scope
 from memstack.filters.visit import NODES, render
 from memstack.scope import Scope
-from tests.oracle import holds
-from tests.strategies import Drawn, Seeded, a_metadata, a_spec, as_node, examples, vocabulary_of
+from memstack.testing.contract.oracle import holds
+from memstack.testing.contract.strategies import Drawn, Seeded, a_metadata, a_spec, as_node, examples, vocabulary_of
 
 METHODS = [f"visit_{node.__name__.lower()}" for node in NODES]
 

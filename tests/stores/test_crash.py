@@ -14,7 +14,7 @@ import pytest
 
 from memstack import MemoryGateway
 from memstack.errors import MemoryNotFound
-from tests.contract.test_failures import assert_agreement
+from memstack.testing.contract.state import assert_agreement
 from tests.stores.test_edge_folder import Nursery, open_at
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")

@@ -36,7 +36,7 @@ from memstack.errors import (
 )
 from memstack.stores.base import Fingerprint
 from memstack.stores.qdrant_edge import QdrantEdgeStore
-from tests.contract.test_failures import assert_agreement
+from memstack.testing.contract.state import assert_agreement
 
 # Some of what this module asks for is not so yet (folders that lose files, full disks, other applications' databases,
 # forks): each test says what ought to be, and those that fail are the list of what is to be done.

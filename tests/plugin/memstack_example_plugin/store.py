@@ -80,7 +80,7 @@ class ShelfStore(Store):
 
     config_model = ShelfConfig
     capabilities = Capabilities(
-        pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare"}), shared_by_processes=False
+        pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare"}), shared_by_processes=False, persistent=False
     )
 
     def __init__(self, collection: str, dimensions: int) -> None:

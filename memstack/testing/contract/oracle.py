@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-from memstack import Memory
+from memstack.records import Memory
 
 Spec = tuple[Any, ...]
 

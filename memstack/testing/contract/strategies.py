@@ -16,24 +16,25 @@ from functools import reduce
 from typing import Any, Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from memstack import F, Memory
-from memstack.filters import And, Node, Or
-from tests.oracle import DECLARED, Spec, fields_of, instant_of
+from memstack.filters import And, F, Node, Or
+from memstack.records import Memory
+from memstack.testing.contract.oracle import DECLARED, Spec, fields_of, instant_of
 
 T = TypeVar("T")
 Scalar = Any
 Metadata = dict[str, Any]
 
 UTC: Final = timezone.utc
-_PROFILE: Final = settings().max_examples  # of the profile in force: 100 in "ci"
+_PROFILE: Final = settings().max_examples  # of the profile in force
+_SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large)  # an engine takes its time
 
 
 def examples(count: int) -> settings:
-    """This many examples in the profile "ci", and more in proportion in the others."""
-    return settings(max_examples=max(1, count * _PROFILE // 100))
+    """This many examples in a profile of 100, hypothesis' default, and more or fewer in proportion in the others."""
+    return settings(max_examples=max(1, count * _PROFILE // 100), deadline=None, suppress_health_check=_SLOW)
 
 
 # -- where choices come from -----------------------------------------------------------------

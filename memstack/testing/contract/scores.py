@@ -1,0 +1,275 @@
+"""Scores are the cosine, in [0, 1], and rank the same way everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memstack.errors import InvalidInput
+from memstack.gateway import MemoryGateway
+from memstack.providers.base import Embedder
+from memstack.records import Hit, Memory
+from memstack.testing.contract.base import Contract
+from memstack.testing.contract.state import parts_of
+from memstack.testing.contract.strategies import PHRASES, examples, texts
+
+UTC = timezone.utc
+SAME = 1e-3
+TIE = 2e-6
+QUERIES = (
+    *PHRASES, "when should we schedule tasks?", "Phoenix", "Lisbon", "sugar", "zebra quantum flux", "the", "?",
+    "\u200b\u200b", "🙂", "x" * 3000,
+)  # fmt: skip
+
+
+def cosine(embedder: Embedder, query: str, texts_: list[str]) -> list[float]:
+    """The similarity of a query and some texts, computed here; text without a direction is similar to nothing."""
+    vectors = np.asarray(embedder.vectors([query, *texts_]), dtype=np.float64)
+    lengths = np.linalg.norm(vectors, axis=1)
+    lengths[lengths == 0] = 1.0
+    unit = vectors / lengths[:, None]
+    return [float(value) for value in unit[1:] @ unit[0]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Memories, and a handle on them."""
+
+    handle: MemoryGateway
+    memories: tuple[Memory, ...]
+
+
+def _in_order(hits: list[Hit]) -> None:
+    for one, other in pairwise(hits):
+        assert one.score > other.score - TIE
+    for _, group in groupby(hits, key=lambda hit: hit.text):
+        tied = list(group)
+        assert [hit.created_at for hit in tied] == sorted(hit.created_at for hit in tied)
+
+
+class ScoreContract(Contract):
+    """Scores are the cosine, and rank the same way everywhere."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def embedder(cls, corpus_memory: MemoryGateway) -> Embedder:
+        """The embedder of the memories under test."""
+        return parts_of(corpus_memory).embedder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def corpus(cls, corpus_memory: MemoryGateway) -> Corpus:
+        """Every phrase five times with different metadata, stored in several batches, among other texts."""
+        handle = corpus_memory.for_user("scored")
+        memories: list[Memory] = []
+        for copy in range(5):
+            items = [{"content": phrase, "metadata": {"copy": copy}} for phrase in PHRASES]
+            items += [
+                {"content": f"note {copy} on topic {i} " + "etc. " * (i % 9), "metadata": {"copy": copy}}
+                for i in range(20)
+            ]
+            memories += handle.add_many(items, batch_size=7 + 11 * copy).stored
+        for copy in range(5, 9):  # and one by one
+            memories += handle.add(PHRASES[copy], metadata={"copy": copy}).stored
+        corpus_memory.add_many([{"content": phrase} for phrase in PHRASES], user_id="somebody else")
+        return Corpus(handle, tuple(memories))
+
+    def test_scores_are_the_cosine(self, corpus: Corpus, embedder: Embedder) -> None:
+        """Every memory of the scope is found, and its score is the cosine, with opposite directions counted as 0."""
+        said = [memory.text for memory in corpus.memories]
+        for query in QUERIES:
+            hits = {hit.id: hit.score for hit in corpus.handle.search(query, limit=1000)}
+            assert hits.keys() == {memory.id for memory in corpus.memories}
+            for memory, expected in zip(corpus.memories, cosine(embedder, query, said), strict=True):
+                score = hits[memory.id]
+                assert 0.0 <= score <= 1.0
+                assert abs(score - min(1.0, max(0.0, expected))) < SAME, (query, memory.text)
+
+    def test_the_same_words_score_one(self, corpus: Corpus) -> None:
+        """A memory's own words find it first, with a score of 1."""
+        for phrase in PHRASES:
+            if phrase.strip() and not phrase.startswith("2024"):
+                best = corpus.handle.search(phrase, limit=5)[0]
+                assert best.score > 1 - SAME
+
+    def test_best_first_and_ties_by_age(self, corpus: Corpus) -> None:
+        """Hits come best first; copies of one text score the same to the bit and come oldest first."""
+        for query in QUERIES:
+            hits = corpus.handle.search(query, limit=1000)
+            _in_order(hits)
+            by_text: dict[str, list[Hit]] = {}
+            for hit in hits:
+                by_text.setdefault(hit.text, []).append(hit)
+            for text, copies in by_text.items():
+                assert max(hit.score for hit in copies) - min(hit.score for hit in copies) < 1e-6, text
+                created = [hit.created_at for hit in copies]
+                assert created == sorted(created), (query, text)
+
+    def test_scores_that_are_equal_tie(self, corpus: Corpus) -> None:
+        """Hits of equal score come by `created_at`: also those that score 0 because they point away from the query."""
+        for query in QUERIES:
+            hits = corpus.handle.search(query, limit=1000)
+            for _, group in groupby(hits, key=lambda hit: hit.score):
+                tied = [(hit.created_at, hit.id) for hit in group]
+                assert tied == sorted(tied), query
+
+    def test_limits_cut_the_ranking(self, corpus: Corpus) -> None:
+        """The first n are the first n of all, also where the cut goes through copies that tie."""
+        for query in QUERIES[::3]:
+            everything = [hit.id for hit in corpus.handle.search(query, limit=10_000)]
+            for limit in (*range(1, 24), 63, 64, 65, len(everything) - 1, len(everything), len(everything) + 1):
+                assert [hit.id for hit in corpus.handle.search(query, limit=limit)] == everything[:limit], (
+                    query,
+                    limit,
+                )
+            some = {"copy": {"in": [1, 3]}, "text": {"icontains": "O"}}
+            filtered = [hit.id for hit in corpus.handle.search(query, filters=some, limit=10_000)]
+            assert filtered == [key for key in everything if key in set(filtered)]
+            for limit in (1, 3, 10, 30):
+                assert [hit.id for hit in corpus.handle.search(query, filters=some, limit=limit)] == filtered[:limit]
+
+    def test_searching_twice_is_the_same(self, corpus: Corpus) -> None:
+        """The same search gives the same hits in the same order with the same scores."""
+        for query in QUERIES[::4]:
+            assert corpus.handle.search(query, limit=50) == corpus.handle.search(query, limit=50)
+            assert corpus.handle.search(f"  {query}\n", limit=50) == corpus.handle.search(query, limit=50)
+
+    def test_the_default_limit_is_ten(self, corpus: Corpus) -> None:
+        """Without a limit there are ten hits."""
+        assert len(corpus.handle.search("tea")) == 10
+        assert len(corpus.handle.search("")) == 10
+
+    @pytest.mark.parametrize("limit", [0, -1, 10_001, 2**70, True, False, 2.0, "5", None, [5]])
+    def test_limits_that_are_none(self, corpus: Corpus, limit: Any) -> None:
+        """A limit is an int from 1 to 10 000, for every query."""
+        for query in ("tea", ""):
+            with pytest.raises(InvalidInput) as caught:
+                corpus.handle.search(query, limit=limit)
+            assert caught.value.field == "limit"
+
+    def test_thresholds(self, corpus: Corpus) -> None:
+        """A threshold keeps the hits that score at least that much, and all of them for 0."""
+        for query in QUERIES[::3]:
+            hits = corpus.handle.search(query, limit=1000)
+            for threshold in (0, 0.0, 0.05, 0.1, 0.3, 0.5, 0.9, 1, hits[3].score, hits[len(hits) // 2].score):
+                kept = corpus.handle.search(query, limit=1000, threshold=threshold)
+                assert [hit.id for hit in kept] == [hit.id for hit in hits if hit.score >= threshold]
+                assert corpus.handle.search(query, limit=4, threshold=threshold) == kept[:4]
+
+    @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), float("inf"), True, "0.5", [0.5]])
+    def test_thresholds_that_are_none(self, corpus: Corpus, threshold: Any) -> None:
+        """A threshold is a number from 0 to 1."""
+        with pytest.raises(InvalidInput) as caught:
+            corpus.handle.search("tea", threshold=threshold)
+        assert caught.value.field == "threshold"
+
+    @pytest.mark.parametrize("query", [None, 5, b"tea", ["tea"], "a\0b", "\ud800", "x" * 2_000_000])
+    def test_queries_that_are_none(self, corpus: Corpus, query: Any) -> None:
+        """A query is a string that can be searched for."""
+        with pytest.raises(InvalidInput) as caught:
+            corpus.handle.search(query)
+        assert caught.value.field == "query"
+
+    def test_an_empty_query_is_the_newest(self, corpus: Corpus) -> None:
+        """Without words the newest come first, each with a score of 1, whatever the threshold."""
+        newest = [memory.id for memory in sorted(corpus.memories, key=lambda memory: memory.created_at, reverse=True)]
+        for query in ("", " ", "\n\t "):
+            hits = corpus.handle.search(query, limit=1000)
+            assert [hit.id for hit in hits] == newest
+            assert {hit.score for hit in hits} == {1.0}
+            assert [hit.id for hit in corpus.handle.search(query, limit=7, threshold=1)] == newest[:7]
+
+    def test_explaining(self, corpus: Corpus) -> None:
+        """`explain` tells the parts: the similarity behind the score, and what of the filter the engine answered."""
+        filters = {"copy": {"gte": 1}, "text": {"icontains": "o"}, "OR": [{"copy": 2}, {"text": {"contains": "S"}}]}
+        plain = corpus.handle.search("tea", filters=filters, limit=5)
+        assert all(hit.explain is None for hit in plain)
+        hits = corpus.handle.search("tea", filters=filters, limit=5, explain=True)
+        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in plain]
+        for hit in hits:
+            assert hit.explain is not None
+            assert hit.score == pytest.approx(min(1.0, max(0.0, hit.explain["similarity"])))
+            told = hit.explain["filter"]
+            words = " ".join([*told["pushed_down"], told["residual"] or ""])
+            for field in ("user_id", "copy", "data"):
+                assert field in words
+        for hit in corpus.handle.search("", limit=3, explain=True):
+            assert hit.explain is not None
+            assert hit.explain["similarity"] is None
+
+    def test_a_hit_is_the_memory(self, corpus: Corpus) -> None:
+        """A hit has everything that `get` gives, and a score."""
+        for hit in corpus.handle.search("tea", limit=20):
+            memory = corpus.handle.get(hit.id)
+            found = hit.to_dict()
+            assert (found.pop("score"), found.pop("explain", None)) == (hit.score, None)
+            assert found == memory.to_dict()
+            assert (hit.metadata, hit.scope, hit.source) == (memory.metadata, memory.scope, memory.source)
+
+    def test_the_expired_are_hidden(self, shared_memory: MemoryGateway) -> None:
+        """From its expiry on a memory is neither searched nor listed, but `get` shows it; taken back, it is found."""
+        handle = shared_memory.for_user("expiring")
+        now = datetime.now(UTC)
+        past, future = now - timedelta(seconds=1), now + timedelta(hours=1)
+        (gone,) = handle.add("we met in Lisbon", expires_at=past).stored
+        (there,) = handle.add("we met in Porto", expires_at=future).stored
+        (always,) = handle.add("we met in Faro").stored
+        visible = {there.id, always.id}
+        for found in (handle.search("Lisbon"), handle.search(""), handle.get_all(), handle.iter_all()):
+            assert {memory.id for memory in found} == visible
+        for filters in (
+            {"expires_at": "*"},
+            {"expires_at": {"lt": future + timedelta(1)}},
+            {"id": [gone.id, there.id]},
+        ):
+            assert [hit.id for hit in handle.search("Lisbon", filters=filters)] == [there.id]
+        assert handle.search("Lisbon", filters={"expires_at": {"lte": now}}) == []
+        assert handle.get(gone.id).expires_at == past
+        handle.update(gone.id, expires_at=None)
+        handle.update(there.id, expires_at=past.isoformat())
+        assert {hit.id for hit in handle.search("Lisbon")} == {gone.id, always.id}
+        (again,) = handle.add("we met in Porto").stored
+        assert again.id != there.id
+        assert handle.purge_expired() == 1
+
+    def test_an_update_moves_a_memory(self, shared_memory: MemoryGateway, embedder: Embedder) -> None:
+        """A new text is what is searched from then on; new metadata leaves the score as it was."""
+        handle = shared_memory.for_user("moving")
+        (stored,) = handle.add("green tea in the morning", metadata={"a": 1}).stored
+        handle.add("the Phoenix project is late")
+        (before,) = handle.search("tea", limit=1)
+        handle.update(stored.id, metadata={"a": 2})
+        (after,) = handle.search("tea", limit=1)
+        assert after.id == before.id
+        assert abs(after.score - before.score) < 1e-6
+        handle.update(stored.id, text="a train to Lisbon")
+        hits = {hit.id: hit.score for hit in handle.search("train", limit=2)}
+        (expected,) = cosine(embedder, "train", ["a train to Lisbon"])
+        assert abs(hits[stored.id] - max(0.0, expected)) < SAME
+
+    def test_any_words(self, shared_memory: MemoryGateway, embedder: Embedder) -> None:
+        """For any texts and any query: a score in [0, 1] that is the cosine, best first."""
+        number = iter(range(10**6))
+
+        @examples(60)
+        @given(st.lists(texts, min_size=1, max_size=5, unique_by=lambda text: " ".join(text.split())), texts)
+        def run(said: list[str], query: str) -> None:
+            handle = shared_memory.for_user(f"any-{next(number)}")
+            stored = handle.add_many(said).stored
+            hits = {hit.id: hit for hit in handle.search(query, limit=10)}
+            assert hits.keys() == {memory.id for memory in stored}
+            if not query.strip():
+                return
+            similar = cosine(embedder, query.strip(), [memory.text for memory in stored])
+            for memory, expected in zip(stored, similar, strict=True):
+                assert abs(hits[memory.id].score - min(1.0, max(0.0, expected))) < SAME
+            _in_order(list(hits.values()))
+
+        run()
