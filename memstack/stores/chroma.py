@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from memstack import metadata as codec
 from memstack.config import ChromaEmbedded, ChromaServer
 from memstack.errors import ConfigError, MemstackError, StoreError, StoreLocked
-from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.instants import as_instant, to_micros
@@ -41,6 +41,8 @@ T = TypeVar("T")
 _EXACT_UP_TO: Final = 5_000
 _MANIFEST: Final = "memstack"
 _BATCH: Final = 5_000  # its own limit is 5 461
+_GROUP: Final = 50
+_MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _Condition = Mapping[str, Any]
 
@@ -107,7 +109,7 @@ class _Compiler(FilterCompiler[_Both]):
     def _any_of(self, field: str, values: Sequence[Scalar]) -> Compiled[_Both] | None:
         if not values:
             return Compiled(_NEVER)
-        if field in ("id", "data"):
+        if field in ("id", "data") or (len(values) > _MANY and field != FINGERPRINT):
             return None
         if field in INSTANT_FIELDS:
             micros = [to_micros(instant) for value in values if (instant := as_instant(value)) is not None]
@@ -161,22 +163,29 @@ class ChromaStore(Store):
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             embeddings = np.asarray([self._vector(row) for row in some], dtype=np.float32)
-            metadatas = [_to_chroma(row.payload) for row in some]
             ids = [row.id for row in some]
-            self._call(
-                "write",
-                lambda ids=ids, embeddings=embeddings, metadatas=metadatas: self._rows.upsert(  # type: ignore[misc]
-                    ids=ids, embeddings=embeddings, metadatas=metadatas
-                ),
-            )
+            self._call("write", lambda ids=ids, some=some, embeddings=embeddings: self._write(ids, some, embeddings))  # type: ignore[misc]
+
+    def _write(self, ids: list[str], rows: Sequence[Row], embeddings: Any) -> None:
+        """Chroma merges what it is given into what is there: what is gone has to be named."""
+        found = self._rows.get(ids=ids, include=["metadatas"])
+        stale = {row_id: dict.fromkeys(stored) for row_id, stored in zip(found["ids"], found["metadatas"], strict=True)}
+        metadatas = [{**stale.get(row.id, {}), **_to_chroma(row.payload)} for row in rows]
+        self._rows.upsert(ids=ids, embeddings=embeddings, metadatas=metadatas)
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
-        return _rows(self._call("read", lambda: self._rows.get(ids=list(ids), include=include)))
+        wanted = list(dict.fromkeys(ids))
+        rows: list[Row] = []
+        for start in range(0, len(wanted), _BATCH):
+            some = wanted[start : start + _BATCH]
+            rows += _rows(self._call("read", lambda some=some: self._rows.get(ids=some, include=include)))  # type: ignore[misc]
+        return rows
 
     def remove(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), _BATCH):
-            some = list(ids[start : start + _BATCH])
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), _BATCH):
+            some = wanted[start : start + _BATCH]
             self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
 
     def native_nearest(self, vector: Sequence[float], condition: _Both | None, limit: int) -> list[Scored]:
@@ -367,7 +376,7 @@ class ChromaEmbeddedStore(ChromaStore):
 def _open_folder(folder: Path, label: str) -> tuple[Any, FileLock]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".memstack.lock")
+        lock = FileLock(folder / ".memstack.lock", thread_local=False)  # another thread may close it
         lock.acquire(timeout=0)
     except Timeout as error:
         raise StoreLocked(label, str(folder)) from error
@@ -393,11 +402,20 @@ def _close_folder(opened: tuple[Any, FileLock]) -> None:
 
 
 def _all(conditions: Sequence[_Condition]) -> _Condition:
-    return conditions[0] if len(conditions) == 1 else {"$and": list(conditions)}
+    return _joined("$and", conditions)
 
 
 def _any(conditions: Sequence[_Condition]) -> _Condition:
-    return conditions[0] if len(conditions) == 1 else {"$or": list(conditions)}
+    return _joined("$or", conditions)
+
+
+def _joined(operator: str, conditions: Sequence[_Condition]) -> _Condition:
+    """Conditions under one operator, in groups: SQLite takes a thousand in a row for an expression that is too deep."""
+    while len(conditions) > _GROUP:
+        conditions = [
+            _joined(operator, conditions[start : start + _GROUP]) for start in range(0, len(conditions), _GROUP)
+        ]
+    return conditions[0] if len(conditions) == 1 else {operator: list(conditions)}
 
 
 def _term(term: str) -> _Both:

@@ -11,7 +11,7 @@ import yaml
 
 from memstack.compat import Memory
 from memstack.testing import OpenAIServer
-from tests.conftest import Backend
+from memstack.testing.contract import Backend
 
 KEY = "sk-test-not-to-be-shown"
 
@@ -43,7 +43,7 @@ def configured(
     backend: Backend, models: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """``Memory()`` opens the backend of this run, with these models."""
-    sections = {"vector_store": backend.section(tmp_path), **models}
+    sections = {**backend.config(tmp_path), **models}
     _write(tmp_path, sections, monkeypatch)
     return sections
 
@@ -51,5 +51,5 @@ def configured(
 @pytest.fixture
 def m(backend: Backend, tmp_path: Path) -> Iterator[Memory]:
     """An empty memory of the backend of this run, with the built-in embedder."""
-    with Memory({"vector_store": backend.section(tmp_path)}) as memory:
+    with Memory(dict(backend.config(tmp_path))) as memory:
         yield memory

@@ -19,7 +19,7 @@ from memstack import F, Settings, open_memory
 from memstack.compat import AsyncMemory, Memory, NotFound
 from memstack.errors import InvalidInput, LLMNotConfigured, MemstackError, NotSupported, ScopeError
 from memstack.instants import utcnow
-from tests.conftest import Backend
+from memstack.testing.contract import Backend
 
 ALEX: dict[str, Any] = {"user_id": "alex"}
 
@@ -61,7 +61,7 @@ def test_every_role_but_the_systems_is_remembered(m: Memory) -> None:
 
 def test_a_configured_rule_wins(backend: Backend, tmp_path: Path) -> None:
     """`remember_roles` in the configuration is heard."""
-    with Memory({"vector_store": backend.section(tmp_path), "remember_roles": ["assistant"]}) as m:
+    with Memory({**backend.config(tmp_path), "remember_roles": ["assistant"]}) as m:
         m.add([{"role": "user", "content": "I said this"}, {"role": "assistant", "content": "I heard it"}], **ALEX)
         assert _texts(m.get_all(**ALEX)) == {"I heard it"}
 
@@ -255,7 +255,7 @@ def test_what_would_be_ignored_is_an_error(m: Memory, call: Any, error: type[Exc
 
 def test_every_configuration_is_taken(backend: Backend, tmp_path: Path) -> None:
     """Ours as a mapping, a `Settings`, or `from_config`; all see the same data."""
-    section = {"vector_store": backend.section(tmp_path)}
+    section = dict(backend.config(tmp_path))
     with Memory(section) as first:
         first.add("I drink tea", **ALEX)
         for second in (Memory(Settings.load(section)), Memory.from_config(section)):
@@ -317,7 +317,7 @@ def test_one_that_is_left_behind_lets_go(tmp_path: Path) -> None:
 
 async def test_the_same_awaited(backend: Backend, tmp_path: Path) -> None:
     """`AsyncMemory` has the calls of `Memory`, under the same names, with the same answers."""
-    async with AsyncMemory.from_config({"vector_store": backend.section(tmp_path)}) as m:
+    async with AsyncMemory.from_config(dict(backend.config(tmp_path))) as m:
         texts = ["I drink tea", "I ride a bike", "I live in Lisbon"]
         answers = await asyncio.gather(*(m.add(text, **ALEX) for text in texts))
         assert _texts(await m.search("tea", **ALEX, limit=1)) == {"I drink tea"}

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from memstack.compat import Memory
+from memstack.testing.contract import Backend
 from tests.compat.lesson_app import make_app
-from tests.conftest import Backend
 
 
 def test_basic_operations(configured: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from memstack.config import Settings
 from memstack.factory import open_memory
 from memstack.gateway import MemoryGateway
 from memstack.testing.contract.state import wipe
@@ -29,6 +30,11 @@ class Backend:
     """
 
     config: Callable[[Path], Mapping[str, Any]]
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what is stored outlives the gateway, as the options of the store say."""
+        return Settings.load(self.config(Path())).vector_store.persistent
 
 
 @contextmanager
