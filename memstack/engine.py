@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Final
 from memstack.errors import TelemetryActive
 
 if TYPE_CHECKING:
-    import mem0
-
+    from memstack.composed import ComposedMemory
     from memstack.gateway.parts import Options, Parts
 
 __all__ = ["compose"]
@@ -27,7 +26,7 @@ _importing: Final = threading.Lock()
 _TEXTS: Final = ("Updating memory with", "Skipping invalid message format", "Entity upsert failed for")
 
 
-def compose(parts: Parts) -> mem0.Memory:
+def compose(parts: Parts) -> ComposedMemory:
     """A ``mem0.Memory`` made of these parts. They stay the caller's to close.
 
     Raises:

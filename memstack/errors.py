@@ -34,6 +34,7 @@ __all__ = [
     "StoreLocked",
     "TelemetryActive",
     "UnknownName",
+    "UnreadableAnswer",
     "describe",
     "named",
     "nearest",
@@ -344,6 +345,7 @@ class ProviderError(MemstackError):
         problem: what happened.
         attempts: how many times it was tried.
         retryable: whether calling again may help.
+        hint: the way out.
     """
 
     def __init__(
@@ -351,8 +353,29 @@ class ProviderError(MemstackError):
     ) -> None:
         self.provider = provider
         self.model = model
+        self.problem = problem
+        self.hint = hint
         self.attempts = attempts
         self.retryable = retryable
         tried = f" after {attempts} attempts" if attempts > 1 else ""
         again = " Calling again may help." if retryable else ""
         super().__init__(f"{provider} ({model}): {problem}{tried}.{again}{' ' + hint if hint else ''}")
+
+
+class UnreadableAnswer(ProviderError):
+    """A language model's answer cannot be used, not even after it was asked for once more. Nothing of it was stored.
+
+    Attributes:
+        answer: the last answer as it came, for inspection. It may hold the text of memories, so no message quotes it.
+    """
+
+    def __init__(self, provider: str, model: str, problem: str, answer: object, *, attempts: int) -> None:
+        self.answer = answer if isinstance(answer, str) else repr(answer)
+        super().__init__(
+            provider,
+            model,
+            f"its answer cannot be used: {problem}",
+            attempts=attempts,
+            retryable=True,
+            hint="A model that follows instructions better may help more.",
+        )

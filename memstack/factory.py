@@ -71,6 +71,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         max_metadata_depth=settings.limits.max_metadata_depth,
         telemetry=settings.telemetry,
         custom_instructions=settings.custom_instructions,
+        extraction_prompt=settings.extraction_prompt,
         data_folder=user_data_path("memstack") if history_path is None else history_path.parent,
     )
     return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas))

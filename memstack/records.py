@@ -176,11 +176,14 @@ class Failed:
         index: its place among the messages (items) of the call, counted from 0.
         reason: what went wrong, in words.
         retryable: whether adding it again may help.
+        answer: what the language model said, where it could not be used: for inspection. It may hold the text of
+            memories, so it does not show in the representation.
     """
 
     index: int
     reason: str
     retryable: bool = False
+    answer: str | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ __all__ = [
     "SectionConfig",
     "StoreConfig",
     "data_folder",
+    "not_blank",
 ]
 
 IN_MEMORY: Final = ":memory:"
@@ -72,7 +73,8 @@ def _absolute(path: Path) -> Path:
         raise ValueError("names the home folder of a user that is not known here") from None
 
 
-def _not_blank(value: object) -> object:
+def not_blank(value: object) -> object:
+    """Refuse a text that says nothing."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("is blank")
     return value
@@ -150,7 +152,7 @@ def _header_name(value: str) -> str:
     return value
 
 
-LocalPath = Annotated[Path, BeforeValidator(_not_blank), AfterValidator(_absolute)]
+LocalPath = Annotated[Path, BeforeValidator(not_blank), AfterValidator(_absolute)]
 """A path on this machine: ``~`` is expanded, and what is relative hangs on the working directory."""
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -515,8 +517,8 @@ class _Sampling(_Remote, frozen=True):
     """Randomness, from 0 to 2; not sent to reasoning models, which take none. Default: 0.1."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the likeliest words to choose from. Default: the server's."""
-    max_tokens: Count = 2000
-    """Longest answer, in tokens. Default: 2000."""
+    max_tokens: Count = 4000
+    """Longest answer, in tokens; with a reasoning model, its thoughts included. Default: 4000."""
 
 
 class OpenAILLM(_OpenAI, _Sampling, frozen=True):

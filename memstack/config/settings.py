@@ -27,6 +27,7 @@ from memstack.config.sections import (
     SectionConfig,
     StoreConfig,
     data_folder,
+    not_blank,
 )
 from memstack.config.sources import config_layer, environment_layer, fill_standard, override_layer
 from memstack.config.urls import is_loopback
@@ -84,7 +85,10 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     """Schemas of your own for the metadata of a category, by dotted path: my_app.memories.Habit. Default: none beside
     those of memstack."""
     custom_instructions: str | None = None
-    """What the LLM is told beside Mem0's prompt when it draws memories out of messages. Default: nothing."""
+    """What the LLM is told beside the prompt when it draws memories out of messages. Default: nothing."""
+    extraction_prompt: Annotated[str, BeforeValidator(not_blank)] | None = None
+    """What the LLM is told in place of Mem0's prompt when it draws memories out of messages; the answer it asks for is
+    JSON of Mem0's form, {"memory": [{"text": "…"}]}. Default: Mem0's prompt."""
 
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
 

@@ -1,112 +1,136 @@
-"""Inference: Mem0's extraction, with every fact that it names accounted for."""
+"""Inference: Mem0's extraction, with every message and every fact accounted for."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from memstack.errors import MemstackError, ProviderError
-from memstack.filters.ast import Eq, all_of
+from memstack.errors import ProviderError, UnreadableAnswer
+from memstack.extraction import Extraction, Fact
+from memstack.filters.ast import all_of
 from memstack.filters.scoping import scope_filter
+from memstack.gateway import writing
 from memstack.gateway.parts import Parts, visible
 from memstack.gateway.writing import Draft, repeated
 from memstack.history.sqlite import UsedKey
 from memstack.instants import utcnow
-from memstack.payload import build, memory_from
-from memstack.records import AddResult, Failed, Memory, Skipped
+from memstack.records import AddResult, Failed, Message, Skipped
 from memstack.scope import Scope
 
 if TYPE_CHECKING:
-    import mem0
+    from memstack.composed import ComposedMemory
 
 __all__ = ["add"]
+
+_READ: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}  # Mem0's roles
+_NOTHING: Final = "nothing to remember"
 
 
 def add(
     parts: Parts,
-    mem0_memory: Callable[[], mem0.Memory],
+    composed: Callable[[], ComposedMemory],
     drafts: Sequence[Draft],
     *,
     key: tuple[Scope, str, str] | None,
 ) -> AddResult:
-    """Let the LLM extract facts from messages, and store those.
+    """Let the LLM draw facts out of messages, and store those, all or none of them.
 
     Returns:
-        The new memories; facts that are there already as `skipped`; facts that Mem0 lost on the way as `failed`.
-        Where there was nothing to remember, every message is `skipped` for that reason.
+        The new memories, each with the messages that it came from. Facts that are there already, messages without a
+        fact, and those of a role that Mem0 does not read are in `skipped`. Where the LLM's answer cannot be used, the
+        messages are in `failed`, with the answer; where single entries of it cannot, the other facts are stored.
 
     Raises:
-        ProviderError: the LLM failed or its answer cannot be read; nothing was stored.
+        ProviderError: the LLM or the embedder failed; nothing was stored.
+        StoreError, HistoryError: nothing was stored.
         IdempotencyMismatch: the key was used for other content.
     """
     if key is not None and (before := repeated(parts, drafts, key)) is not None:
         return before
+    told = [draft for draft in drafts if draft.message.role in _READ]
+    skipped = [
+        Skipped(draft.index, "role", f"Mem0's extraction does not read messages of the role {draft.message.role!r}")
+        for draft in drafts
+        if draft.message.role not in _READ
+    ]
+    if not told:
+        return AddResult(skipped=tuple(skipped))
     scope = drafts[0].scope
-    memory = mem0_memory()
-    from memstack.composed import extracted_facts  # noqa: PLC0415  # importable once Mem0 is
+    kept = AddResult()
 
-    with extracted_facts() as facts:
-        try:
-            answer = memory.add(
-                [_message(draft) for draft in drafts], **scope.as_dict(), metadata=_metadata(drafts[-1]), infer=True
-            )
-        except MemstackError:
-            raise
-        except Exception as error:
-            if isinstance(error.__cause__, MemstackError):
-                raise error.__cause__ from error
-            llm = parts.llm
-            name, model = ("none", "none") if llm is None else (llm.provider, llm.model)
-            raise ProviderError(name, model, f"extraction failed ({type(error).__name__})") from error
-    ids = [item["id"] for item in answer["results"]]
-    rows = {row.id: row for row in parts.store.fetch(ids)} if ids else {}
-    stored = [memory_from(row.id, row.payload) for key_ in ids if (row := rows.get(key_)) is not None]
-    result = _account(parts, scope, facts, stored, drafts)
-    if key is not None and not result.failed:
+    def keep(
+        extraction: Extraction, ids: Sequence[str], texts: Sequence[str], vectors: Sequence[Sequence[float]]
+    ) -> None:
+        nonlocal kept
+        facts = {fact.text: fact for fact in extraction.reading.facts}
+        new = [_draft(facts[text], told, memory_id) for memory_id, text in zip(ids, texts, strict=True)]
+        used = key if not extraction.reading.broken else None  # what failed may be added again
+        kept = writing.add_facts(parts, new, vectors, messages=drafts, key=used)
+
+    try:
+        extraction = composed().extract(
+            [_message(draft.message) for draft in told],
+            scope.as_dict(),
+            known=all_of(scope_filter(scope), visible(utcnow())),
+            keep=keep,
+        )
+    except UnreadableAnswer as error:
+        failed = tuple(Failed(draft.index, str(error), retryable=True, answer=error.answer) for draft in told)
+        return AddResult(skipped=tuple(skipped), failed=failed)
+    if key is not None and not extraction.reading.facts and not extraction.reading.broken:
         with parts.history.transaction() as transaction:
-            transaction.use_key(key[0], key[1], UsedKey(key[2], tuple(ids)))
-    return result
+            transaction.use_key(key[0], key[1], UsedKey(key[2], ()))
+    return _account(parts, extraction, told, kept, skipped)
 
 
-def _message(draft: Draft) -> dict[str, Any]:
-    message = draft.message
-    named = {} if message.name is None else {"name": message.name}
-    return {"role": message.role, "content": message.content, **named}
+def _message(message: Message) -> dict[str, Any]:
+    """A message as Mem0's prompt shows it: it has no place for a name of its own."""
+    content = message.content if message.name is None else f"{message.name}: {message.content}"
+    return {"role": _READ[message.role], "content": content, "name": message.name}
 
 
-def _metadata(draft: Draft) -> dict[str, Any]:
-    """The metadata of the facts, with the times of the call, which Mem0 hands through."""
-    times = build(
-        text="",
-        scope=Scope(),
-        metadata={},
-        created_at=utcnow(),
-        updated_at=utcnow(),
-        occurred_at=draft.message.occurred_at or utcnow(),
-        expires_at=draft.expires_at,
+def _sources(fact: Fact, told: Sequence[Draft]) -> tuple[Draft, ...]:
+    """The messages of a fact; where the model did not say which, all that it can have come from."""
+    if fact.messages:
+        return tuple(told[place] for place in fact.messages)
+    of_role = tuple(draft for draft in told if draft.message.role == fact.attributed_to)
+    return of_role or tuple(told)
+
+
+def _draft(fact: Fact, told: Sequence[Draft], memory_id: str) -> Draft:
+    said = _sources(fact, told)
+    first = said[0]
+    times = [draft.message.occurred_at for draft in said if draft.message.occurred_at is not None]
+    return Draft(
+        first.index,
+        Message(first.message.role, fact.text, first.message.name, max(times, default=None)),
+        first.scope,
+        first.metadata,
+        first.expires_at,
+        said=said,
+        id=memory_id,
+        attributed_to=fact.attributed_to,
     )
-    kept = ("occurred_at", "expires_at", "expiration_date")
-    return {**draft.metadata, **{name: times[name] for name in kept if name in times}}
 
 
 def _account(
-    parts: Parts, scope: Scope, facts: Sequence[str], stored: Sequence[Memory], drafts: Sequence[Draft]
+    parts: Parts, extraction: Extraction, told: Sequence[Draft], kept: AddResult, skipped: list[Skipped]
 ) -> AddResult:
-    left = list(facts)
-    for memory in stored:
-        if memory.text in left:
-            left.remove(memory.text)
-    skipped: list[Skipped] = []
+    """The outcome of every message."""
+    reading = extraction.reading
+    named = {draft.index for fact in reading.facts for draft in _sources(fact, told)}
+    silent = [draft.index for draft in told if draft.index not in named]
     failed: list[Failed] = []
-    for fact in left:
-        digest = hashlib.md5(fact.encode(), usedforsecurity=False).hexdigest()
-        same = parts.store.scan(where=all_of(scope_filter(scope), Eq("hash", digest), visible(utcnow())), limit=1)
-        if same:
-            skipped.append(Skipped(0, "duplicate", "an equal memory is there already", same[0].id))
-        else:
-            failed.append(Failed(0, f"a fact of {len(fact)} characters was extracted and not stored", retryable=True))
-    if not facts:
-        detail = "the model found nothing to remember"
-        skipped = [Skipped(draft.index, "nothing to remember", detail) for draft in drafts]
-    return AddResult(tuple(stored), tuple(skipped), tuple(failed))
+    if reading.broken and parts.llm is not None:
+        problem = f"a part of its answer cannot be used: {'; '.join(reading.broken)}"
+        error = ProviderError(
+            parts.llm.provider, parts.llm.model, problem, attempts=extraction.attempts, retryable=True
+        )
+        answer = str(extraction.answer)
+        failed = [Failed(index, str(error), retryable=True, answer=answer) for index in silent or [told[0].index]]
+    else:
+        detail = "the model found nothing to remember in it"
+        skipped += [Skipped(index, _NOTHING, detail) for index in silent]
+    skipped += kept.skipped
+    skipped.sort(key=lambda item: item.index)
+    return AddResult(kept.stored, tuple(skipped), tuple(failed), kept.conflicts)

@@ -32,6 +32,7 @@ class Options:
         max_metadata_depth: how deep it may be nested.
         telemetry: whether Mem0's telemetry may stay on.
         custom_instructions: instructions for Mem0's extraction.
+        extraction_prompt: the prompt of the extraction, in place of Mem0's.
         data_folder: where Mem0 may keep its own files.
     """
 
@@ -41,6 +42,7 @@ class Options:
     max_metadata_depth: int
     telemetry: bool
     custom_instructions: str | None
+    extraction_prompt: str | None
     data_folder: Path
 
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from mem0 import Memory as Mem0Memory
     from typing_extensions import Self
 
+    from memstack.composed import ComposedMemory
+
 __all__ = ["Filters", "MemoryGateway"]
 
 S = TypeVar("S", bound=MemorySchema)
@@ -55,7 +57,7 @@ class _Core:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.closed = False
-        self.mem0: Mem0Memory | None = None
+        self.mem0: ComposedMemory | None = None
 
 
 class MemoryGateway:
@@ -631,7 +633,7 @@ class MemoryGateway:
         self._unbound("mem0")
         return self._composed()
 
-    def _composed(self) -> Mem0Memory:
+    def _composed(self) -> ComposedMemory:
         """The composed ``mem0.Memory`` for the gateway's own use."""
         parts = self._parts()
         if self._core.mem0 is None:

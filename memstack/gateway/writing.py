@@ -31,7 +31,19 @@ from memstack.records import AddResult, Change, Event, Memory, Message, Skipped,
 from memstack.scope import Scope
 from memstack.stores.base import Row
 
-__all__ = ["UNSET", "Draft", "Unset", "add", "addition", "delete", "delete_rows", "digest_of", "repeated", "update"]
+__all__ = [
+    "UNSET",
+    "Draft",
+    "Unset",
+    "add",
+    "add_facts",
+    "addition",
+    "delete",
+    "delete_rows",
+    "digest_of",
+    "repeated",
+    "update",
+]
 
 
 class Unset:
@@ -57,6 +69,9 @@ class Draft:
         metadata: checked.
         expires_at: from when on it is hidden.
         valid_from: since when it holds; None is since it was said.
+        said: for a fact, the messages that it was drawn from.
+        id: of the memory; None is a new one.
+        attributed_to: for a fact, whose it is, in Mem0's words.
     """
 
     index: int
@@ -65,6 +80,9 @@ class Draft:
     metadata: Mapping[str, Any]
     expires_at: datetime | None
     valid_from: datetime | None = None
+    said: tuple[Draft, ...] = ()
+    id: str | None = None
+    attributed_to: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -102,30 +120,67 @@ def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | 
     skipped, wanted = _by_role(parts, drafts)
     known = _duplicates(parts, wanted)
     fresh = [draft for draft in wanted if draft.fingerprint not in known]
-    vectors = dict(
-        zip(
-            (draft.index for draft in fresh),
-            parts.embedder.vectors([draft.message.content for draft in fresh]),
-            strict=True,
-        )
-    )
+    vectors = parts.embedder.vectors([draft.message.content for draft in fresh])
+    found = {draft.fingerprint: vector for draft, vector in zip(fresh, vectors, strict=True)}
+    result = _write(parts, wanted, known, found, messages=drafts, key=key)
+    skipped = sorted([*skipped, *result.skipped], key=lambda item: item.index)
+    return AddResult(result.stored, tuple(skipped))
+
+
+def add_facts(
+    parts: Parts,
+    drafts: Sequence[Draft],
+    vectors: Sequence[Sequence[float]],
+    *,
+    messages: Sequence[Draft],
+    key: tuple[Scope, str, str] | None = None,
+) -> AddResult:
+    """Store facts that were drawn from messages, all of one scope.
+
+    Args:
+        parts: where.
+        drafts: the facts.
+        vectors: theirs.
+        messages: what they were drawn from.
+        key: as in `add`.
+
+    Raises:
+        IdempotencyMismatch: the key was used for other content.
+        StoreError, HistoryError: nothing was stored.
+    """
+    known = _duplicates(parts, drafts)
+    found = {draft.fingerprint: vector for draft, vector in zip(drafts, vectors, strict=True)}
+    return _write(parts, drafts, known, found, messages=messages, key=key)
+
+
+def _write(
+    parts: Parts,
+    wanted: Sequence[Draft],
+    known: dict[str, str],
+    vectors: Mapping[str, Sequence[float]],
+    *,
+    messages: Sequence[Draft],
+    key: tuple[Scope, str, str] | None,
+) -> AddResult:
+    """Store what is not known, with its history, or nothing; `vectors` are by fingerprint."""
+    skipped: list[Skipped] = []
     stored: list[Memory] = []
     rows: list[Row] = []
     with _together(parts, undo_ids=rows) as transaction:
-        if key is not None and (before := repeated(parts, drafts, key)) is not None:
+        if key is not None and (before := repeated(parts, messages, key)) is not None:
             return before
-        known.update(_duplicates(parts, fresh))
+        known.update(_duplicates(parts, [draft for draft in wanted if draft.fingerprint not in known]))
         new: list[Draft] = []
         for draft in wanted:
             if draft.fingerprint in known:
                 detail = "an equal memory is there already"
                 skipped.append(Skipped(draft.index, "duplicate", detail, known[draft.fingerprint]))
             else:
-                known[draft.fingerprint] = new_id()
+                known[draft.fingerprint] = draft.id or new_id()
                 new.append(draft)
         places = _positions(transaction, new)
         for draft in new:
-            row = Row(known[draft.fingerprint], _payload(draft, tick(), places[draft.index]), vectors[draft.index])
+            row = Row(known[draft.fingerprint], _payload(draft, tick(), places), vectors[draft.fingerprint])
             rows.append(row)
             stored.append(memory_from(row.id, row.payload))
         transaction.append(
@@ -135,7 +190,6 @@ def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | 
         if key is not None:
             transaction.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
         parts.store.upsert(rows)
-    skipped.sort(key=lambda item: item.index)
     return AddResult(tuple(stored), tuple(skipped))
 
 
@@ -196,20 +250,20 @@ def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
 
 
 def _positions(transaction: Transaction, drafts: Sequence[Draft]) -> dict[int, int]:
-    """The place of each message among the stored ones of its run."""
-    counts: dict[Scope, list[int]] = {}
+    """The place of each message, by its index, among the stored ones of its run."""
+    spoken: dict[Scope, set[int]] = {}
     for draft in drafts:
-        counts.setdefault(draft.scope, []).append(draft.index)
+        spoken.setdefault(draft.scope, set()).update(said.index for said in draft.said or (draft,))
     places: dict[int, int] = {}
-    for scope, indexes in counts.items():
+    for scope, indexes in spoken.items():
         first = transaction.advance(scope, len(indexes))
-        places.update({index: first + offset for offset, index in enumerate(indexes)})
+        places.update({index: first + offset for offset, index in enumerate(sorted(indexes))})
     return places
 
 
-def _payload(draft: Draft, now: datetime, position: int) -> Payload:
+def _payload(draft: Draft, now: datetime, places: Mapping[int, int]) -> Payload:
     message = draft.message
-    return payloads.build(
+    payload = payloads.build(
         text=message.content,
         scope=draft.scope,
         metadata=draft.metadata,
@@ -218,8 +272,11 @@ def _payload(draft: Draft, now: datetime, position: int) -> Payload:
         occurred_at=message.occurred_at or now,
         expires_at=draft.expires_at,
         valid_from=draft.valid_from,
-        source=(Source(message.role, message.name, position),),
+        source=tuple(
+            Source(said.message.role, said.message.name, places[said.index]) for said in draft.said or (draft,)
+        ),
     )
+    return payload if draft.attributed_to is None else {**payload, "attributed_to": draft.attributed_to}
 
 
 # -- update and delete -----------------------------------------------------------------------------

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn, TypeVar
 
 from memstack.errors import ProviderError
 from memstack.providers.base import Embedder
+from memstack.providers.deadlines import until
 
-__all__ = ["CallFailed", "Caller", "Limits", "RemoteEmbedder", "refuse"]
+__all__ = ["CallFailed", "Caller", "Limits", "RemoteEmbedder", "refuse", "retry_after"]
 
 T = TypeVar("T")
 _FIRST_PAUSE: Final = 0.25  # seconds; doubled each time
@@ -82,7 +86,7 @@ class Caller:
     A call is tried again while its failure may pass, after a pause that doubles (full jitter, see
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/) or that the server asks for, until
     `Limits.timeout`. After `Limits.breaker_failures` calls in a row that failed for a passing reason, calls are refused
-    at once for `Limits.breaker_pause`; then one is let through.
+    at once for `Limits.breaker_pause`; then one is let through, and the others once that one has succeeded.
     """
 
     def __init__(self, provider: str, model: str, limits: Limits) -> None:
@@ -94,12 +98,13 @@ class Caller:
         self._counts = _Counts()
         self._failed_in_row = 0
         self._refused_until = 0.0
+        self._trying = False
 
-    def run(self, attempt: Callable[[float], T]) -> T:
+    def run(self, attempt: Callable[[], T]) -> T:
         """Make a call.
 
         Args:
-            attempt: makes one attempt, given the seconds that are left; raises `CallFailed`.
+            attempt: makes one attempt; raises `CallFailed`. Connections made by `deadlines.transport` end in time.
 
         Raises:
             ProviderError: naming provider, model, the number of attempts, and whether calling again may help.
@@ -107,15 +112,19 @@ class Caller:
         deadline = time.monotonic() + self.limits.timeout
         self._pass_breaker()
         attempts = 0
-        while True:
-            attempts += 1
-            try:
-                with self._slots:
-                    result = attempt(max(0.05, deadline - time.monotonic()))
-            except CallFailed as failure:
-                pause = self._pause(failure, attempts)
-                late = time.monotonic() + pause > deadline
-                if not failure.retryable or attempts > self.limits.max_retries or late:
+        ended = False
+        try:
+            while True:
+                attempts += 1
+                try:
+                    result = self._attempt(attempt, deadline)
+                except CallFailed as failure:
+                    pause = self._pause(failure, attempts)
+                    late = time.monotonic() + pause > deadline
+                    if failure.retryable and attempts <= self.limits.max_retries and not late:
+                        time.sleep(pause)
+                        continue
+                    ended = True
                     self._note(attempts, failed=True, passing=failure.retryable)
                     raise ProviderError(
                         self.provider,
@@ -125,10 +134,26 @@ class Caller:
                         retryable=failure.retryable,
                         hint=failure.hint,
                     ) from failure.__cause__
-                time.sleep(pause)
-            else:
+                ended = True
                 self._note(attempts, failed=False)
                 return result
+        finally:
+            if not ended:  # interrupted: nothing was learnt about the server
+                with self._lock:
+                    self._trying = False
+
+    def _attempt(self, attempt: Callable[[], T], deadline: float) -> T:
+        if not self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            refuse(
+                "all its places for requests stayed taken",
+                retryable=True,
+                hint="Raise `concurrency`, or the `timeout` of a call.",
+            )
+        try:
+            with until(deadline):
+                return attempt()
+        finally:
+            self._slots.release()
 
     def count_tokens(self, **tokens: int | None) -> None:
         """Add to the counts of tokens, by kind."""
@@ -150,15 +175,20 @@ class Caller:
 
     def _pass_breaker(self) -> None:
         with self._lock:
+            if self._failed_in_row < self.limits.breaker_failures:
+                return
             left = self._refused_until - time.monotonic()
-            if left > 0:
-                raise ProviderError(
-                    self.provider,
-                    self.model,
-                    f"{self._failed_in_row} calls in a row failed, so that none is made for another {left:.1f} seconds",
-                    attempts=0,
-                    retryable=True,
-                )
+            if left <= 0 and not self._trying:
+                self._trying = True
+                return
+            for_how_long = f"another {left:.1f} seconds" if left > 0 else "as long as the next one is under way"
+            raise ProviderError(
+                self.provider,
+                self.model,
+                f"{self._failed_in_row} calls in a row failed, so that none is made for {for_how_long}",
+                attempts=0,
+                retryable=True,
+            )
 
     def _note(self, attempts: int, *, failed: bool, passing: bool = False) -> None:
         with self._lock:
@@ -166,6 +196,7 @@ class Caller:
             self._counts.attempts += attempts
             self._counts.failures += failed
             self._failed_in_row = self._failed_in_row + 1 if failed and passing else 0
+            self._trying = False
             if self._failed_in_row >= self.limits.breaker_failures:
                 self._refused_until = time.monotonic() + self.limits.breaker_pause
 
@@ -186,6 +217,21 @@ def refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn
     raise CallFailed(problem, retryable=retryable, hint=hint)
 
 
+def retry_after(value: str | None) -> float | None:
+    """The seconds that a ``Retry-After`` header asks to wait: it holds seconds, or an HTTP date."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (date - datetime.now(timezone.utc)).total_seconds() if date.tzinfo is not None else math.nan
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
 class RemoteEmbedder(Embedder):
     """An embedder behind a server: batches, and vectors that are checked before anything is made of them.
 
@@ -194,10 +240,17 @@ class RemoteEmbedder(Embedder):
         batch_size: largest number of texts in a request.
         dimensions: length of the vectors, where it is known before the server is asked.
         required: length that they must have; None is any.
+        batch_bytes: largest length of the texts in a request, in UTF-8: no tokenizer makes more tokens of them. A text
+            that is longer goes alone.
     """
 
     def __init__(
-        self, caller: Caller, batch_size: int, dimensions: int | None = None, required: int | None = None
+        self,
+        caller: Caller,
+        batch_size: int,
+        dimensions: int | None = None,
+        required: int | None = None,
+        batch_bytes: float = math.inf,
     ) -> None:
         self.provider = caller.provider
         self.model = caller.model
@@ -205,6 +258,7 @@ class RemoteEmbedder(Embedder):
         self._batch_size = batch_size
         self._dimensions = dimensions
         self._required = required
+        self._batch_bytes = batch_bytes
         self._probing = threading.Lock()
 
     @abstractmethod
@@ -235,12 +289,27 @@ class RemoteEmbedder(Embedder):
         """
         wanted = self.dimensions
         found: list[list[float]] = []
-        for start in range(0, len(texts), self._batch_size):
-            found.extend(self._embed(texts[start : start + self._batch_size]))
+        for batch in self._batches(texts):
+            found.extend(self._embed(batch))
+        if not all(math.isfinite(sum(vector)) for vector in found):
+            raise ProviderError(self.provider, self.model, "a vector holds a value that is no number", retryable=True)
         lengths = sorted({len(vector) for vector in found} - {wanted})
         if lengths:
             raise ProviderError(self.provider, self.model, f"vectors have {lengths} dimensions, not {wanted}")
         return found
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            length = len(text.encode("utf-8", "replace"))
+            if batch and (len(batch) >= self._batch_size or size + length > self._batch_bytes):
+                yield batch
+                batch, size = [], 0
+            batch.append(text)
+            size += length
+        if batch:
+            yield batch
 
     def stats(self) -> dict[str, Any]:
         """Figures for a person."""

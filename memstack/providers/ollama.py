@@ -1,8 +1,8 @@
 """Ollama: embeddings and chat by the official client.
 
 Reference: https://github.com/ollama/ollama/blob/main/docs/api.md. A prompt that does not fit the context is an error
-here; the server would cut it off without a word. Thinking is off, and nothing is downloaded unless ``auto_pull`` says
-so.
+here; left to itself, the server would cut it off without a word. Thinking is off, nothing is downloaded unless
+``auto_pull`` says so, and the client's ``OLLAMA_API_KEY`` is sent to nobody.
 """
 
 from __future__ import annotations
@@ -16,61 +16,74 @@ import ollama
 
 from memstack.config import OllamaEmbedder as EmbedderConfig
 from memstack.config import OllamaLLM as LLMConfig
+from memstack.errors import ProviderError
 from memstack.providers.base import LLM, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after
+from memstack.providers.deadlines import transport
+from memstack.providers.pulling import pull
 
-__all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider"]
+__all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider", "client_of"]
 
 T = TypeVar("T")
 _NOT_FOUND: Final = 404
+_BAD: Final = 400
 _CHARACTERS_PER_TOKEN: Final = 6  # no tokenizer makes fewer tokens of prose than one in six characters
 
 
-def _client(config: EmbedderConfig | LLMConfig) -> ollama.Client:
-    timeout = httpx.Timeout(config.read_timeout, connect=config.connect_timeout)
-    return ollama.Client(host=config.host, timeout=timeout, trust_env=False)
+def client_of(config: EmbedderConfig | LLMConfig) -> ollama.Client:
+    """The official client, as a section configures it."""
+    client = ollama.Client(
+        host=config.host,
+        timeout=httpx.Timeout(config.read_timeout, connect=config.connect_timeout),
+        trust_env=False,  # no proxy that nobody configured here
+        transport=transport(httpx),
+    )
+    client._client.headers.pop("authorization", None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # OLLAMA_API_KEY's
+    return client
+
+
+_RAISE: Final = "Raise `llm.num_ctx` (as far as the model goes), or add fewer messages at a time."
 
 
 class _Server:
     """An Ollama server: a model that is missing is pulled where that is allowed."""
 
     def __init__(self, config: EmbedderConfig | LLMConfig, section: str) -> None:
-        self.client = _client(config)
+        self.client = client_of(config)
         self.caller = Caller("ollama", config.model, Limits.of(config))
         self._model = config.model
         self._section = section
         self._auto_pull = config.auto_pull
         self._pulling = threading.Lock()
+        self._pulled = False
 
     def call(self, request: Callable[[], T]) -> T:
         """Make a request."""
 
-        def attempt(_: float) -> T:
+        def attempt() -> T:
             try:
                 return request()
             except Exception as error:
-                missing = isinstance(error, ollama.ResponseError) and error.status_code == _NOT_FOUND
-                if missing and self._auto_pull:
-                    self._pull()
-                    raise CallFailed("the model was just pulled", retryable=True, retry_after=0.0) from error
                 raise _failed(error, self._section, self._model) from error
 
+        try:
+            return self.caller.run(attempt)
+        except ProviderError as error:
+            if not self._auto_pull or not _is_missing(error.__cause__):
+                raise
+        self._pull()
         return self.caller.run(attempt)
 
     def close(self) -> None:
         """Close the connections."""
-        self.client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it has no close of its own
+        self.client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # older ones have no close
 
     def _pull(self) -> None:
+        """Download the model: once, however many ask for it; it may take longer than a call."""
         with self._pulling:
-            try:
-                self.client.pull(self._model)
-            except Exception as error:
-                raise CallFailed(
-                    f"the model cannot be pulled ({type(error).__name__})",
-                    retryable=False,
-                    hint=f"Run: ollama pull {self._model}",
-                ) from error
+            if not self._pulled:
+                pull(self.client, self._model)
+                self._pulled = True
 
 
 class OllamaEmbeddings(RemoteEmbedder):
@@ -108,6 +121,7 @@ class OllamaChat(LLM):
         self._server = _Server(config, "llm")
         self._caller = self._server.caller
         self._config = config
+        self._no_schema = False
 
     def generate_response(
         self,
@@ -131,17 +145,21 @@ class OllamaChat(LLM):
             form = "json"
         elif wanted.get("type") == "json_schema":
             form = wanted["json_schema"]["schema"]
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(messages),
+            "stream": False,
+            "think": False,
+            "options": options,
+            "keep_alive": config.keep_alive,
+            # The client's chat() does not know these two: a prompt that does not fit is refused, and not cut.
+            "truncate": False,
+            "shift": False,
+            **({"tools": list(tools)} if tools else {}),
+        }
 
         def request() -> Any:
-            answer = self._server.client.chat(
-                model=self.model,
-                messages=list(messages),
-                tools=list(tools) if tools else None,
-                format=form,
-                think=False,
-                options=options,
-                keep_alive=config.keep_alive,
-            )
+            answer = self._chat(body, form)
             self._caller.count_tokens(prompt=answer.prompt_eval_count, completion=answer.eval_count)
             if answer.done_reason == "length":
                 refuse("the answer was cut off", hint="Raise `llm.max_tokens` or `llm.num_ctx`.")
@@ -155,6 +173,23 @@ class OllamaChat(LLM):
 
         return self._server.call(request)
 
+    def _chat(self, body: dict[str, Any], form: Any) -> ollama.ChatResponse:
+        """The answer, in the form that is wanted. A server older than 0.5 knows no schema: it is asked for any JSON."""
+        form = "json" if isinstance(form, dict) and self._no_schema else form
+        try:
+            return self._send(body, form)
+        except ollama.ResponseError as error:
+            if not isinstance(form, dict) or error.status_code not in (_BAD, 500) or "format" not in error.error:
+                raise
+            self._no_schema = True
+        return self._send(body, "json")
+
+    def _send(self, body: dict[str, Any], form: Any) -> ollama.ChatResponse:
+        formed = body if form is None else {**body, "format": form}
+        request: Any = self._server.client._request  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        answer: ollama.ChatResponse = request(ollama.ChatResponse, "POST", "/api/chat", json=formed)
+        return answer
+
     def stats(self) -> dict[str, Any]:
         return {**super().stats(), **self._caller.stats()}
 
@@ -166,7 +201,7 @@ class OllamaChat(LLM):
         least = sum(len(str(message.get("content", ""))) for message in messages) // _CHARACTERS_PER_TOKEN
         if least > self._config.num_ctx:
             problem = f"the prompt has at least {least} tokens, and the context {self._config.num_ctx}"
-            self._caller.run(lambda _: refuse(problem, hint="Raise `llm.num_ctx`, or add fewer messages at a time."))
+            self._caller.run(lambda: refuse(problem, hint=_RAISE))
 
 
 class OllamaProvider(Provider):
@@ -185,18 +220,30 @@ class OllamaProvider(Provider):
         return OllamaChat(config)
 
 
+def _is_missing(error: BaseException | None) -> bool:
+    return isinstance(error, ollama.ResponseError) and error.status_code == _NOT_FOUND and "model" in error.error
+
+
 def _failed(error: Exception, section: str, model: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the text."""
     if isinstance(error, CallFailed):
         return error
     if isinstance(error, ollama.ResponseError):
         status = error.status_code
+        if _is_missing(error):
+            return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
+        if status == _BAD and "context" in error.error:
+            hint = "Embed shorter texts." if section == "embedder" else _RAISE
+            return CallFailed("the prompt is longer than the context", retryable=False, hint=hint)
         hints = {
-            _NOT_FOUND: f"Run: ollama pull {model}",
-            400: f"Check `{section}.model`: does it do this, and is its context long enough?",
+            _NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
+            _BAD: f"Check `{section}.model`: does it do this?",
         }
         passing = status in (408, 429) or status >= 500  # noqa: PLR2004
-        return CallFailed(f"HTTP {status}", retryable=passing, hint=hints.get(status, ""))
+        wait = None
+        if isinstance(error.__context__, httpx.HTTPStatusError):
+            wait = retry_after(error.__context__.response.headers.get("retry-after"))
+        return CallFailed(f"HTTP {status}", retryable=passing, retry_after=wait, hint=hints.get(status, ""))
     if isinstance(error, httpx.TimeoutException):
         return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
     if isinstance(error, (httpx.HTTPError, ConnectionError)):
@@ -204,3 +251,7 @@ def _failed(error: Exception, section: str, model: str) -> CallFailed:
             "the server cannot be reached", retryable=True, hint=f"Is Ollama running? See `{section}.host`."
         )
     return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
+
+
+def _how_to_pull(model: str) -> str:
+    return f"Run: ollama pull {model} (or memstack doctor --pull)"

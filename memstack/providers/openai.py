@@ -1,14 +1,16 @@
 """OpenAI, and whatever speaks its API: embeddings and chat completions, by the official client.
 
-References: https://platform.openai.com/docs/api-reference/embeddings, …/chat, …/guides/error-codes. Only what is
-configured is used: the client's own retries are off (`Caller` makes them), and variables such as
-``OPENROUTER_API_KEY`` are never read.
+References: https://platform.openai.com/docs/api-reference/embeddings, …/chat, …/guides/error-codes,
+…/guides/structured-outputs. Only what is configured is used: the client's own retries are off (`Caller` makes them),
+what it takes from the environment by itself (``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``, ``OPENAI_CUSTOM_HEADERS``) is
+taken out again, and variables such as ``OPENROUTER_API_KEY`` are never read.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import openai
@@ -17,10 +19,12 @@ from memstack.config import OpenAIEmbedder as EmbedderConfig
 from memstack.config import OpenAILLM as LLMConfig
 from memstack.errors import ConfigError
 from memstack.providers.base import LLM, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after
+from memstack.providers.deadlines import transport
 
 __all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
 
+_BATCH_BYTES: Final = 300_000  # tokens that the API takes in a request of embeddings; a token has a byte at least
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5")
 # Lengths that the provider documents, so that opening a memory need not call it.
 _DIMENSIONS: Final = {
@@ -38,15 +42,22 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
             "is missing",
             f"Set the environment variable OPENAI_API_KEY, or `{section}.api_key`.",
         )
-    return openai.OpenAI(
+    bases = (base.__module__.partition(".")[0] for base in openai.DefaultHttpxClient.__mro__)
+    library = importlib.import_module(
+        next(name for name in bases if name.startswith("httpx"))
+    )  # httpx2 from openai 3 on
+    headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+    client = openai.OpenAI(
         api_key=key or "none",
         base_url=config.base_url,
-        organization=config.organization,
-        default_headers={name: value.get_secret_value() for name, value in config.headers.items()},
         max_retries=0,
         timeout=openai.Timeout(config.read_timeout, connect=config.connect_timeout),
-        http_client=openai.DefaultHttpxClient(trust_env=False),  # no proxy that nobody configured here,
+        # No proxy that nobody configured here.
+        http_client=openai.DefaultHttpxClient(trust_env=False, transport=transport(library)),
     )
+    client.organization, client.project = config.organization, None
+    client._custom_headers = headers  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # without the environment's
+    return client
 
 
 class OpenAIEmbeddings(RemoteEmbedder):
@@ -54,7 +65,8 @@ class OpenAIEmbeddings(RemoteEmbedder):
 
     def __init__(self, config: EmbedderConfig) -> None:
         caller = Caller("openai", config.model, Limits.of(config))
-        super().__init__(caller, config.batch_size, config.dimensions or _DIMENSIONS.get(config.model))
+        known = config.dimensions or _DIMENSIONS.get(config.model)
+        super().__init__(caller, config.batch_size, known, batch_bytes=_BATCH_BYTES)
         self._config = config
         self._client = _client(config, "embedder")
 
@@ -64,13 +76,12 @@ class OpenAIEmbeddings(RemoteEmbedder):
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         asked = {} if self._config.dimensions is None else {"dimensions": self._config.dimensions}
 
-        def attempt(seconds: float) -> list[list[float]]:
+        def attempt() -> list[list[float]]:
             try:
                 answer = self._client.embeddings.create(
                     model=self.model,
                     input=list(texts),
                     encoding_format="float",
-                    timeout=_deadline(self._config, seconds),
                     **asked,  # type: ignore[arg-type]
                 )
             except Exception as error:
@@ -86,7 +97,11 @@ class OpenAIEmbeddings(RemoteEmbedder):
 
 
 class OpenAIChat(LLM):
-    """A chat model by OpenAI. Reasoning models are sent only what they accept."""
+    """A chat model by OpenAI. Reasoning models are sent only what they accept.
+
+    Where a JSON Schema is asked for and the server does not know that, any JSON object is asked for instead; where it
+    does not know that either, the prompt alone says it. What was found out is remembered.
+    """
 
     provider = "openai"
 
@@ -95,6 +110,7 @@ class OpenAIChat(LLM):
         self._config = config
         self._client = _client(config, "llm")
         self._caller = Caller(self.provider, self.model, Limits.of(config))
+        self._refused: frozenset[str] = frozenset()  # types of `response_format`
 
     def generate_response(
         self,
@@ -104,29 +120,44 @@ class OpenAIChat(LLM):
         **kwargs: Any,
     ) -> Any:
         request: dict[str, Any] = {"model": self.model, "messages": list(messages), **self._sampling()}
-        if kwargs.get("response_format") is not None:
-            request["response_format"] = kwargs["response_format"]
         if tools:
             request["tools"], request["tool_choice"] = list(tools), tool_choice
 
-        def attempt(seconds: float) -> Any:
-            try:
-                create: Any = self._client.chat.completions.create  # its overloads know every model by name
-                answer = create(**request, timeout=_deadline(self._config, seconds))
-            except Exception as error:
-                raise _failed(error, "llm") from error
-            if answer.usage is not None:
-                self._caller.count_tokens(prompt=answer.usage.prompt_tokens, completion=answer.usage.completion_tokens)
-            if not answer.choices:
-                refuse("the answer holds no choice", retryable=True)
-            choice = answer.choices[0]
-            if choice.finish_reason == "length":
-                refuse("the answer was cut off", hint="Raise `llm.max_tokens`.")
-            if tools:
-                return _with_tools(choice.message)
-            return choice.message.content or ""
+        def attempt() -> Any:
+            while True:
+                form = self._form(kwargs.get("response_format"))
+                formed = {} if form is None else {"response_format": form}
+                try:
+                    create: Any = self._client.chat.completions.create  # its overloads know every model by name
+                    answer = create(**request, **formed)
+                except Exception as error:
+                    if form is not None and _lacks_form(error):
+                        self._refused |= {str(form.get("type"))}
+                        continue
+                    raise _failed(error, "llm") from error
+                return self._said(answer, with_tools=bool(tools))
 
         return self._caller.run(attempt)
+
+    def _form(self, wanted: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """The answer's form, as far as the server knows such."""
+        if wanted is not None and wanted.get("type") == "json_schema" and "json_schema" in self._refused:
+            wanted = {"type": "json_object"}
+        return None if wanted is None or wanted.get("type") in self._refused else wanted
+
+    def _said(self, answer: Any, *, with_tools: bool) -> Any:
+        if answer.usage is not None:
+            self._caller.count_tokens(prompt=answer.usage.prompt_tokens, completion=answer.usage.completion_tokens)
+        if not answer.choices:
+            refuse("the answer holds no choice", retryable=True)
+        choice = answer.choices[0]
+        if choice.finish_reason == "length":
+            refuse("the answer was cut off", hint="Raise `llm.max_tokens`, or add fewer messages at a time.")
+        if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
+            refuse("the model refused to answer", hint="Add these messages with infer=False, or use another model.")
+        if with_tools:
+            return _with_tools(choice.message)
+        return choice.message.content or ""
 
     def stats(self) -> dict[str, Any]:
         return {**super().stats(), **self._caller.stats()}
@@ -159,10 +190,6 @@ class OpenAIProvider(Provider):
         return OpenAIChat(config)
 
 
-def _deadline(config: EmbedderConfig | LLMConfig, seconds: float) -> openai.Timeout:
-    return openai.Timeout(min(config.read_timeout, seconds), connect=min(config.connect_timeout, seconds))
-
-
 def _with_tools(message: Any) -> dict[str, Any]:
     """An answer in the form that Mem0 reads where it gave tools."""
     calls = [
@@ -181,6 +208,7 @@ def _failed(error: Exception, section: str) -> CallFailed:
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
         hints = {
+            400: f"Check `{section}.model`: does it do this, and is its context long enough?",
             401: f"Check OPENAI_API_KEY or `{section}.api_key`.",
             403: f"The key may not use this: check `{section}.api_key` and `{section}.model`.",
             404: f"Check `{section}.model` and `{section}.base_url`.",
@@ -192,16 +220,23 @@ def _failed(error: Exception, section: str) -> CallFailed:
         return CallFailed(
             f"HTTP {status}{f' ({code})' if code else ''}",
             retryable=passing,
-            retry_after=_retry_after(error.response),
+            retry_after=_wait(error.response.headers),
             hint=hints.get(status, ""),
         )
     return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
 
 
-def _retry_after(response: Any) -> float | None:
-    """Seconds that the server asks to wait, at most a minute."""
-    text = response.headers.get("retry-after", "")
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait; OpenAI's own header has them exactly."""
     try:
-        return min(60.0, max(0.0, float(text)))
-    except ValueError:
-        return None
+        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+    except (KeyError, ValueError):
+        return retry_after(headers.get("retry-after"))
+
+
+def _lacks_form(error: Exception) -> bool:
+    """Whether the server said that it does not know this kind of `response_format` (each says it in its own words)."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 415, 422, 501):
+        return False
+    words = f"{error.message} {error.body}".lower().replace("_", " ")
+    return any(name in words for name in ("response format", "json schema", "json object"))

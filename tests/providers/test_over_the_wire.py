@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +9,15 @@ import pytest
 
 from memstack import MemoryGateway, open_memory
 from memstack.errors import ConfigError, ProviderError
-from memstack.testing import Fault, OllamaServer, OpenAIServer, WireServer
-
-KEY = "sk-test-not-to-be-shown"
-QUICK = {"read_timeout": 2, "timeout": 8, "max_retries": 2, "breaker_failures": 100}
-
-
-class _Provider:
-    """A wire server, and the sections that reach it."""
-
-    def __init__(self, server: WireServer, embedder: dict[str, Any], llm: dict[str, Any]) -> None:
-        self.server = server
-        self.embedder = {**embedder, **QUICK}
-        self.llm = {**llm, **QUICK}
-
-
-@pytest.fixture(params=["openai", "ollama"])
-def provider(request: pytest.FixtureRequest) -> Iterator[_Provider]:
-    if request.param == "openai":
-        with OpenAIServer(api_key=KEY) as server:
-            place = {"provider": "openai", "base_url": server.base_url, "api_key": KEY}
-            yield _Provider(server, {**place, "model": "text-embedding-3-small"}, {**place, "model": "gpt-4.1-nano"})
-    else:
-        with OllamaServer() as ollama:
-            place = {"provider": "ollama", "host": ollama.host}
-            yield _Provider(ollama, {**place, "model": "nomic-embed-text"}, {**place, "model": "llama3.2"})
+from memstack.testing import Fault
+from tests.providers.conftest import KEY, Provider
 
 
 def _open(path: Path, **sections: Any) -> MemoryGateway:
     return open_memory({"vector_store": {"path": str(path / "memory")}}, **sections)
 
 
-def test_an_embedder_stores_and_finds(provider: _Provider, tmp_path: Path) -> None:
+def test_an_embedder_stores_and_finds(provider: Provider, tmp_path: Path) -> None:
     """With a provider's embeddings and no LLM, everything but inference works, and usage is counted."""
     with _open(tmp_path, embedder=provider.embedder) as memory:
         alex = memory.for_user("alex")
@@ -51,7 +27,7 @@ def test_an_embedder_stores_and_finds(provider: _Provider, tmp_path: Path) -> No
         assert memory.stats()["embedder"]["dimensions"] in (768, 1536)
 
 
-def test_an_llm_infers(provider: _Provider, tmp_path: Path) -> None:
+def test_an_llm_infers(provider: Provider, tmp_path: Path) -> None:
     """With a provider's LLM, add extracts facts, and they are found."""
     with _open(tmp_path, llm=provider.llm) as memory:
         result = memory.add("I drink tea in the morning. I work on the Phoenix project.", user_id="alex")
@@ -65,7 +41,7 @@ def test_an_llm_infers(provider: _Provider, tmp_path: Path) -> None:
     [Fault.status(429, retry_after=0), Fault.status(500), Fault.status(503), Fault.cut(), Fault.cut_midway()],
     ids=["429", "500", "503", "cut", "cut midway"],
 )
-def test_a_passing_fault_is_tried_again(provider: _Provider, tmp_path: Path, fault: Fault) -> None:
+def test_a_passing_fault_is_tried_again(provider: Provider, tmp_path: Path, fault: Fault) -> None:
     """A fault that passes is not seen by the caller: nothing is lost, nothing is stored twice."""
     with _open(tmp_path, embedder=provider.embedder) as memory:
         provider.server.fail(fault, times=2)
@@ -86,7 +62,7 @@ def test_a_passing_fault_is_tried_again(provider: _Provider, tmp_path: Path, fau
     ],
     ids=["500", "401", "404", "400", "slow", "wrong dimensions", "fewer vectors"],
 )
-def test_a_lasting_fault_is_an_error(provider: _Provider, tmp_path: Path, fault: Fault, retryable: bool) -> None:
+def test_a_lasting_fault_is_an_error(provider: Provider, tmp_path: Path, fault: Fault, retryable: bool) -> None:
     """A fault that stays is a ProviderError that tells all but key and text; nothing is stored; the next call works."""
     with _open(tmp_path, embedder=provider.embedder) as memory:
         memory.add("the first", user_id="alex")
@@ -105,23 +81,7 @@ def test_a_lasting_fault_is_an_error(provider: _Provider, tmp_path: Path, fault:
         assert len(memory.add("I drink tea", user_id="alex").stored) == 1
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [Fault.prose("instead"), Fault.malformed_json("answer"), Fault.old_shape("strings"), Fault.old_shape("facts")],
-    ids=["prose", "malformed", "strings", "old shape"],
-)
-def test_an_answer_that_cannot_be_read_is_an_error(provider: _Provider, tmp_path: Path, fault: Fault) -> None:
-    """An answer in which bare Mem0 sees nothing to remember is an error; nothing is stored, and the next call works."""
-    with _open(tmp_path, llm=provider.llm) as memory:
-        provider.server.fail(fault, times=None)
-        with pytest.raises(ProviderError):
-            memory.add("I drink tea in the morning.", user_id="alex")
-        assert len(memory.get_all(user_id="alex")) == 0
-        provider.server.heal()
-        assert memory.add("I drink tea in the morning.", user_id="alex").stored
-
-
-def test_the_breaker_opens_and_says_so(provider: _Provider, tmp_path: Path) -> None:
+def test_the_breaker_opens_and_says_so(provider: Provider, tmp_path: Path) -> None:
     """After repeated failure calls are refused at once, without reaching the server."""
     embedder = {**provider.embedder, "max_retries": 0, "breaker_failures": 2, "breaker_pause": 60}
     with _open(tmp_path, embedder=embedder) as memory:

@@ -1,0 +1,73 @@
+"""Deadlines of whole calls, kept by the connections themselves.
+
+The timeouts of HTTP clients are those of silence: a server that sends a byte now and then is waited for without end.
+Here a call has a deadline, and whatever is left of it is the longest silence, and the end of the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+__all__ = ["transport", "until"]
+
+_deadline: Final[ContextVar[float | None]] = ContextVar("memstack_deadline", default=None)
+_LEAST: Final = 0.05  # seconds
+
+
+@contextmanager
+def until(deadline: float) -> Iterator[None]:
+    """Requests of this thread that are made while the block runs end at a deadline, by `time.monotonic`."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def transport(library: Any) -> Any:
+    """A transport that keeps deadlines.
+
+    Args:
+        library: ``httpx``, or what has the same classes.
+
+    Raises (when it is used):
+        ReadTimeout: of that library.
+    """
+
+    class Body(library.SyncByteStream):  # type: ignore[misc]  # the library is a parameter
+        """The body of a response, up to a deadline."""
+
+        def __init__(self, inner: Any, deadline: float, request: Any) -> None:
+            self._inner = inner
+            self._deadline = deadline
+            self._request = request
+
+        def __iter__(self) -> Iterator[bytes]:
+            for part in self._inner:
+                if time.monotonic() > self._deadline:
+                    raise library.ReadTimeout("the answer took longer than the whole call may", request=self._request)
+                yield part
+
+        def close(self) -> None:
+            self._inner.close()
+
+    class Transport(library.HTTPTransport):  # type: ignore[misc]
+        """Connections whose requests end in time."""
+
+        def handle_request(self, request: Any) -> Any:
+            deadline = _deadline.get()
+            if deadline is None:
+                return super().handle_request(request)
+            left = max(_LEAST, deadline - time.monotonic())
+            given = request.extensions.get("timeout", {})
+            limited = {kind: left if value is None else min(value, left) for kind, value in given.items()}
+            request.extensions = {**request.extensions, "timeout": limited}
+            response = super().handle_request(request)
+            response.stream = Body(response.stream, deadline, request)
+            return response
+
+    return Transport()
