@@ -107,6 +107,7 @@ def _draft(fact: Fact, told: Sequence[Draft], memory_id: str) -> Draft:
         first.scope,
         first.metadata,
         first.expires_at,
+        first.valid_from,
         said=said,
         id=memory_id,
         attributed_to=fact.attributed_to,
