@@ -51,5 +51,5 @@ def configured(
 @pytest.fixture
 def m(backend: Backend, tmp_path: Path) -> Iterator[Memory]:
     """An empty memory of the backend of this run, with the built-in embedder."""
-    with Memory(dict(backend.config(tmp_path))) as memory:
+    with Memory(backend.config(tmp_path)) as memory:
         yield memory

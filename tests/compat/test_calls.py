@@ -255,13 +255,14 @@ def test_what_would_be_ignored_is_an_error(m: Memory, call: Any, error: type[Exc
 
 def test_every_configuration_is_taken(backend: Backend, tmp_path: Path) -> None:
     """Ours as a mapping, a `Settings`, or `from_config`; all see the same data."""
-    section = dict(backend.config(tmp_path))
-    with Memory(section) as first:
+    config = backend.config(tmp_path)
+    kept = Settings.load(config).vector_store.persistent
+    with Memory(config) as first:
         first.add("I drink tea", **ALEX)
-        for second in (Memory(Settings.load(section)), Memory.from_config(section)):
+        for second in (Memory(Settings.load(config)), Memory.from_config(config)):
             with second:
                 assert isinstance(second, Memory)
-                assert second.add("I drink tea", **ALEX) == {"results": []} or not backend.persistent
+                assert second.add("I drink tea", **ALEX) == {"results": []} or not kept
 
 
 def test_mem0s_own_configuration_is_taken(tmp_path: Path) -> None:
@@ -317,7 +318,7 @@ def test_one_that_is_left_behind_lets_go(tmp_path: Path) -> None:
 
 async def test_the_same_awaited(backend: Backend, tmp_path: Path) -> None:
     """`AsyncMemory` has the calls of `Memory`, under the same names, with the same answers."""
-    async with AsyncMemory.from_config(dict(backend.config(tmp_path))) as m:
+    async with AsyncMemory.from_config(backend.config(tmp_path)) as m:
         texts = ["I drink tea", "I ride a bike", "I live in Lisbon"]
         answers = await asyncio.gather(*(m.add(text, **ALEX) for text in texts))
         assert _texts(await m.search("tea", **ALEX, limit=1)) == {"I drink tea"}

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from memstack import Settings
 from memstack.compat import Memory
-from memstack.testing.contract import Backend
 from tests.compat.lesson_app import make_app
 
 
@@ -103,9 +103,9 @@ async def test_the_task_api(configured: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["still open", "closed"])
-def test_across_sessions(configured: dict[str, Any], backend: Backend, closed: bool) -> None:
+def test_across_sessions(configured: dict[str, Any], closed: bool) -> None:
     """What was remembered is there in a fresh instance, whether or not the one before was closed."""
-    if not backend.persistent:
+    if not Settings.load().vector_store.persistent:
         pytest.skip("this backend keeps nothing")
     m = Memory()
     m.add([{"role": "user", "content": "My name is Alex and I'm a senior engineer."}], user_id="alex")
