@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memstack.records import Conflict
 
 __all__ = [
     "ConfigError",
+    "ConflictFound",
     "CursorError",
     "EmbedderMismatch",
     "FilterError",
@@ -24,6 +29,7 @@ __all__ = [
     "MetadataError",
     "MissingDependency",
     "NotSupported",
+    "PendingNotFound",
     "ProviderError",
     "SchemaError",
     "SchemaMismatch",
@@ -236,6 +242,32 @@ class MemoryNotFound(MemstackError, LookupError):
         self.memory_id = memory_id
         self.scope = scope
         super().__init__(f"no memory has the id {memory_id!r}{f' in scope {scope}' if scope else ''}")
+
+
+class ConflictFound(MemstackError):
+    """What was to be added contradicts stored memories, and ``on_conflict="raise"`` was asked for. Nothing was stored.
+
+    Attributes:
+        conflicts: what it contradicts.
+    """
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        self.conflicts = tuple(conflicts)
+        count = len(self.conflicts)
+        ids = ", ".join(conflict.memory.id for conflict in self.conflicts[:3])
+        super().__init__(
+            f"contradicts {count} stored memor{'y' if count == 1 else 'ies'} ({ids}{', …' if count > 3 else ''}). "  # noqa: PLR2004
+            'Pass on_conflict="supersede" to replace them, "ask" to let somebody decide, or "keep" to store both.'
+        )
+
+
+class PendingNotFound(MemstackError, LookupError):
+    """No change waits under this token in this scope: it was answered, it has expired, or it never was."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no change waits under this token in this scope: it was answered, or has expired. Add it again to ask anew."
+        )
 
 
 class NotSupported(MemstackError):

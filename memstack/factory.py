@@ -69,6 +69,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         max_text=settings.limits.max_text,
         max_metadata_values=settings.limits.max_metadata_values,
         max_metadata_depth=settings.limits.max_metadata_depth,
+        pending_minutes=settings.limits.pending_minutes,
         telemetry=settings.telemetry,
         custom_instructions=settings.custom_instructions,
         extraction_prompt=settings.extraction_prompt,

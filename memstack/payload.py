@@ -28,6 +28,7 @@ __all__ = [
     "instant_of",
     "memory_from",
     "metadata_of",
+    "normalised",
     "scope_of",
     "source_of",
     "text_of",
@@ -159,7 +160,7 @@ def fingerprint_of(payload: Mapping[str, Any]) -> str:
 
     Text is normalised to NFC with runs of white space folded. Case counts: "Polish" is not "polish".
     """
-    text = " ".join(unicodedata.normalize("NFC", text_of(payload)).split())
+    text = normalised(text_of(payload))
     metadata = metadata_of(payload)
     parts = (
         *(payload.get(name) or "" for name in SCOPE_FIELDS),
@@ -168,6 +169,11 @@ def fingerprint_of(payload: Mapping[str, Any]) -> str:
         codec.encode(metadata, canonical=True),
     )
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def normalised(text: str) -> str:
+    """A text as duplicates are told by: in NFC, with runs of white space folded."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _instant(payload: Mapping[str, Any], name: str) -> datetime | None:

@@ -18,6 +18,7 @@ __all__ = [
     "AddResult",
     "Change",
     "Conflict",
+    "ConflictKind",
     "Event",
     "Failed",
     "Hit",
@@ -26,6 +27,7 @@ __all__ = [
     "Message",
     "Order",
     "Page",
+    "PendingChange",
     "Role",
     "SkipReason",
     "Skipped",
@@ -37,7 +39,8 @@ S = TypeVar("S", default=Mapping[str, Any])
 
 Role = Literal["user", "assistant", "system", "tool", "developer"]
 ROLES: Final[tuple[Role, ...]] = ("user", "assistant", "system", "tool", "developer")
-Event = Literal["ADD", "UPDATE", "DELETE"]
+Event = Literal["ADD", "UPDATE", "SUPERSEDE", "DELETE"]
+ConflictKind = Literal["slot", "judged", "meaning"]
 SkipReason = Literal["duplicate", "role", "nothing to remember"]
 Order = Literal[
     "-created_at", "created_at", "-updated_at", "updated_at", "-occurred_at", "occurred_at"
@@ -191,29 +194,73 @@ class Conflict:
     """A stored memory that contradicts what was added.
 
     Attributes:
-        memory: the stored one.
-        reason: why they contradict.
+        memory: the stored one, as it was.
+        reason: why they contradict; in the model's words where one judged.
+        kind: ``slot`` (certain: the same slot of a schema, another value), ``judged`` (a language model says so), or
+            ``meaning`` (possible: similar, and nobody judged).
+        score: how similar the two are, where that was asked.
+        index: place of the message among those of the call, counted from 0.
     """
 
     memory: Memory
     reason: str
+    kind: ConflictKind = "slot"
+    score: float | None = None
+    index: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        score = {} if self.score is None else {"score": self.score}
+        return {"memory": self.memory.to_dict(), "reason": self.reason, "kind": self.kind, **score, "index": self.index}
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A message that contradicts something, and is stored when somebody confirms it.
+
+    Attributes:
+        token: what `MemoryGateway.confirm` and `MemoryGateway.dismiss` take.
+        index: place of the message among those of the call, counted from 0.
+        text: what would be remembered.
+        expires_at: until when it waits.
+        conflicts: what it contradicts, and would replace.
+    """
+
+    token: str
+    index: int
+    text: str
+    expires_at: datetime
+    conflicts: tuple[Conflict, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return {
+            "token": self.token,
+            "index": self.index,
+            "text": self.text,
+            "expires_at": iso(self.expires_at),
+            "conflicts": [conflict.to_dict() for conflict in self.conflicts],
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What became of every message: each is in exactly one of `stored`, `skipped` and `failed`.
+    """What became of every message: each is in one of `stored`, `skipped`, `failed` and `pending`.
 
     Attributes:
         stored: the new memories.
         skipped: messages left out on purpose, with the reason.
         failed: messages that could not be stored, with the reason.
-        conflicts: stored memories that contradict the new ones.
+        conflicts: stored memories that contradict the new ones; with ``on_conflict="supersede"`` the certain and the
+            judged ones are superseded.
+        pending: messages that wait for `MemoryGateway.confirm`, with ``on_conflict="ask"``.
     """
 
     stored: tuple[Memory, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     failed: tuple[Failed, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    pending: tuple[PendingChange, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON types."""
@@ -221,7 +268,8 @@ class AddResult:
             "stored": [memory.to_dict() for memory in self.stored],
             "skipped": [dataclasses.asdict(item) for item in self.skipped],
             "failed": [dataclasses.asdict(item) for item in self.failed],
-            "conflicts": [{"memory": c.memory.to_dict(), "reason": c.reason} for c in self.conflicts],
+            "conflicts": [conflict.to_dict() for conflict in self.conflicts],
+            "pending": [change.to_dict() for change in self.pending],
         }
 
 
@@ -262,13 +310,15 @@ class Change:
 
     Attributes:
         memory_id: the memory that was changed.
-        event: ``ADD``, ``UPDATE`` or ``DELETE``.
+        event: ``ADD``, ``UPDATE``, ``SUPERSEDE`` or ``DELETE``.
         at: when.
-        old_text, new_text: the text before and after; None where there was or is none.
+        old_text, new_text: the text before and after; None where there was or is none. Of a memory that was superseded
+            the text stays; the new one's is in its own entry.
         old_metadata, new_metadata: likewise.
         actor: who spoke (the message's name, else its role), where that is known.
         reason: why, where the caller said so.
         scope: who the memory belongs to.
+        superseded_by: id of the memory that took its place, for ``SUPERSEDE``.
     """
 
     memory_id: str
@@ -281,11 +331,12 @@ class Change:
     new_metadata: Mapping[str, Any] | None = None
     actor: str | None = None
     reason: str | None = None
+    superseded_by: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON types; fields that are None are left out."""
         out: dict[str, Any] = {"memory_id": self.memory_id, "event": self.event, "at": iso(self.at)}
-        for name in ("old_text", "new_text", "old_metadata", "new_metadata", "actor", "reason"):
+        for name in ("old_text", "new_text", "old_metadata", "new_metadata", "actor", "reason", "superseded_by"):
             if (value := getattr(self, name)) is not None:
                 out[name] = _plain(value)
         return {**out, **self.scope.as_dict()}

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from memstack.errors import GatewayClosed
 from memstack.filters.ast import all_of
 from memstack.filters.parse import parse
+from memstack.gateway.conflicts import SIMILAR, OnConflict
 from memstack.gateway.inputs import Messages
 from memstack.gateway.items import Item
 from memstack.gateway.sync import Filters, MemoryGateway
 from memstack.gateway.typed import Metadata, check_schema
 from memstack.gateway.writing import UNSET, Unset
-from memstack.records import AddResult, Change, Hit, Hits, Memory, Order, Page
+from memstack.records import AddResult, Change, Conflict, Hit, Hits, Memory, Order, Page
 from memstack.schemas import MemorySchema, fit
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class AsyncMemoryGateway:
         expires_at: datetime | date | str | None = None,
         valid_from: datetime | date | str | None = None,
         idempotency_key: str | None = None,
+        on_conflict: OnConflict = "keep",
     ) -> AddResult:
         """Remember what was said."""
         return await self._run(
@@ -97,6 +99,7 @@ class AsyncMemoryGateway:
             expires_at=expires_at,
             valid_from=valid_from,
             idempotency_key=idempotency_key,
+            on_conflict=on_conflict,
         )
 
     async def add_many(
@@ -107,6 +110,7 @@ class AsyncMemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         batch_size: int = 256,
+        on_conflict: OnConflict = "keep",
         progress: Callable[[int], object] | None = None,
     ) -> AddResult:
         """Store many messages verbatim, in batches; `items` is consumed and `progress` called in a thread."""
@@ -117,8 +121,77 @@ class AsyncMemoryGateway:
             agent_id=agent_id,
             run_id=run_id,
             batch_size=batch_size,
+            on_conflict=on_conflict,
             progress=progress,
         )
+
+    async def conflicts(
+        self,
+        text: str,
+        *,
+        metadata: Metadata | None = None,
+        threshold: float = SIMILAR,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> list[Conflict]:
+        """What a new statement would contradict."""
+        return await self._run(
+            self._gateway.conflicts,
+            text,
+            metadata=metadata,
+            threshold=threshold,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+        )
+
+    async def supersede(
+        self,
+        id: str,  # noqa: A002
+        text: str,
+        *,
+        metadata: Metadata | None = None,
+        reason: str | None = None,
+        valid_from: datetime | date | str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Memory:
+        """Put a new memory in the place of one that no longer holds."""
+        return await self._run(
+            self._gateway.supersede,
+            id,
+            text,
+            metadata=metadata,
+            reason=reason,
+            valid_from=valid_from,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
+        )
+
+    async def confirm(
+        self,
+        token: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> AddResult:
+        """Store a change that waited, in the place of what it contradicts."""
+        return await self._run(self._gateway.confirm, token, user_id=user_id, agent_id=agent_id, run_id=run_id)
+
+    async def dismiss(
+        self,
+        token: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Forget a change that waited."""
+        await self._run(self._gateway.dismiss, token, user_id=user_id, agent_id=agent_id, run_id=run_id)
 
     async def update(
         self,

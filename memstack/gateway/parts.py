@@ -30,6 +30,7 @@ class Options:
         max_text: characters that one text may have.
         max_metadata_values: values that the metadata of one memory may have.
         max_metadata_depth: how deep it may be nested.
+        pending_minutes: how long a change waits for an answer.
         telemetry: whether Mem0's telemetry may stay on.
         custom_instructions: instructions for Mem0's extraction.
         extraction_prompt: the prompt of the extraction, in place of Mem0's.
@@ -40,6 +41,7 @@ class Options:
     max_text: int
     max_metadata_values: int
     max_metadata_depth: int
+    pending_minutes: int
     telemetry: bool
     custom_instructions: str | None
     extraction_prompt: str | None

@@ -12,7 +12,8 @@ from memstack.errors import GatewayClosed, InvalidInput, LLMNotConfigured, Memor
 from memstack.filters.ast import Compare, Node, all_of
 from memstack.filters.parse import parse
 from memstack.filters.scoping import scope_filter, split_scope
-from memstack.gateway import inference, writing
+from memstack.gateway import conflicts, inference, pending, writing
+from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.inputs import (
     Messages,
@@ -30,9 +31,9 @@ from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadat
 from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
-from memstack.metadata import check_text
+from memstack.metadata import check_text, merge
 from memstack.payload import memory_from
-from memstack.records import AddResult, Change, Failed, Hit, Hits, Memory, Order, Page, Skipped
+from memstack.records import AddResult, Change, Conflict, Failed, Hit, Hits, Memory, Message, Order, Page
 from memstack.schemas import MemorySchema, fit
 from memstack.scope import Scope
 from memstack.stores.base import SortField, sort_value
@@ -118,6 +119,7 @@ class MemoryGateway:
         expires_at: datetime | date | str | None = None,
         valid_from: datetime | date | str | None = None,
         idempotency_key: str | None = None,
+        on_conflict: OnConflict = "keep",
     ) -> AddResult:
         """Remember what was said.
 
@@ -127,10 +129,16 @@ class MemoryGateway:
             metadata: fields to filter by, stored with every memory; see `memstack.metadata.check_metadata`. Or an
                 instance of a schema, such as `Preference`.
             infer: True lets the LLM extract facts, False stores the messages of `remember_roles` as they were said,
-                one memory each. Default: whether an LLM is configured and the metadata is no schema's.
+                one memory each. Default: whether an LLM is configured, for ``on_conflict="keep"`` and metadata
+                that is no schema's.
             expires_at: from when on the memories are hidden.
             valid_from: since when they hold, for what was learnt late; None is since it was said.
             idempotency_key: a repeated call with the same key and content stores nothing new.
+            on_conflict: what becomes of stored memories that a new one contradicts (see `conflicts`). ``keep`` leaves
+                them, and reports those that are certain. ``supersede`` puts the new one in their place, where that is
+                certain or the LLM says so; possible ones are reported. ``raise`` and ``ask`` take the possible ones
+                seriously, too: ``raise`` stores nothing, ``ask`` lets the message wait for `confirm` or `dismiss`.
+                These two need ``infer=False``, and all but ``keep`` have it by default.
 
         Returns:
             What became of every message.
@@ -140,9 +148,11 @@ class MemoryGateway:
             ScopeError: nobody is named.
             LLMNotConfigured: ``infer=True`` without an LLM.
             IdempotencyMismatch: the key was used for other content.
+            ConflictFound: with ``on_conflict="raise"``.
         """
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id).require()
+        policy = check_policy(on_conflict)
         said = read_messages(messages, parts.options.max_text)
         checked = read_metadata(metadata, parts.options)
         drafts: list[Draft] = []
@@ -151,12 +161,16 @@ class MemoryGateway:
             drafts.append(Draft(i, message, scope, checked, expiry, since))
         key = self._key(scope, idempotency_key, drafts)
         if infer is None:
-            infer = parts.llm is not None and not isinstance(metadata, MemorySchema)
+            infer = parts.llm is not None and policy == "keep" and not isinstance(metadata, MemorySchema)
         if infer:
             if parts.llm is None:
                 raise LLMNotConfigured
-            return inference.add(parts, self._composed, drafts, key=key)
-        return writing.add(parts, drafts, key=key)
+            if policy in ("raise", "ask"):
+                raise InvalidInput(
+                    "on_conflict", f"is {policy!r}, and facts are known only once they are stored", "Pass infer=False."
+                )
+            return conflicts.after_inference(parts, inference.add(parts, self._composed, drafts, key=key), policy)
+        return conflicts.add(parts, drafts, policy, key=key)
 
     def add_many(
         self,
@@ -166,6 +180,7 @@ class MemoryGateway:
         agent_id: str | None = None,
         run_id: str | None = None,
         batch_size: int = 256,
+        on_conflict: OnConflict = "keep",
         progress: Callable[[int], object] | None = None,
     ) -> AddResult:
         """Store many messages verbatim, in batches.
@@ -176,6 +191,7 @@ class MemoryGateway:
             user_id, agent_id, run_id: the scope of the call; may be left to the items.
             batch_size: how many are embedded and written at a time, 1 to 10 000. Each batch is stored whole or not
                 at all.
+            on_conflict: as in `add`. With ``raise``, a batch in which something is contradicted is in `failed`.
             progress: called after each batch with the number of items done so far.
 
         Returns:
@@ -188,10 +204,10 @@ class MemoryGateway:
         parts = self._parts()
         outer = self._scope(user_id, agent_id, run_id)
         size = check_limit(batch_size, "batch_size")
+        policy = check_policy(on_conflict)
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             raise InvalidInput("items", "is not a list of messages", "Pass a list, or use add() for one.")
-        stored: list[Memory] = []
-        skipped: list[Skipped] = []
+        results: list[AddResult] = []
         failed: list[Failed] = []
         batch: list[Draft] = []
         done = 0
@@ -199,9 +215,7 @@ class MemoryGateway:
         def flush() -> None:
             if batch:
                 try:
-                    result = writing.add(parts, batch)
-                    stored.extend(result.stored)
-                    skipped.extend(result.skipped)
+                    results.append(conflicts.add(parts, batch, policy))
                 except MemstackError as error:
                     failed.extend(Failed(draft.index, str(error), error.retryable) for draft in batch)
                 batch.clear()
@@ -218,7 +232,136 @@ class MemoryGateway:
                 flush()
         flush()
         failed.sort(key=lambda outcome: outcome.index)
-        return AddResult(tuple(stored), tuple(skipped), tuple(failed))
+        return AddResult(
+            tuple(memory for result in results for memory in result.stored),
+            tuple(item for result in results for item in result.skipped),
+            tuple(failed),
+            tuple(conflict for result in results for conflict in result.conflicts),
+            tuple(change for result in results for change in result.pending),
+        )
+
+    def conflicts(
+        self,
+        text: str,
+        *,
+        metadata: Metadata | None = None,
+        threshold: float = SIMILAR,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> list[Conflict]:
+        """What a new statement would contradict. Nothing is stored.
+
+        Args:
+            text: the statement.
+            metadata: its metadata. Where its schema declares a slot, memories of the same slot with another value
+                contradict it for certain. Otherwise those of the same category (of any, where it has none) that are
+                similar enough possibly do; where an LLM is configured, it judges the most similar ones.
+            threshold: least score of a possible contradiction that nobody judged, 0 to 1.
+            user_id, agent_id, run_id: whose memories; at least one.
+
+        Returns:
+            The visible memories that are contradicted, with the reason; most similar first.
+
+        Raises:
+            InvalidInput: an argument has no meaning.
+            ScopeError: nobody is named.
+        """
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id).require()
+        check_memory_text(text, parts.options.max_text)
+        message, expiry, since = read_times(metadata, Message("user", text), None, None)
+        draft = Draft(0, message, scope, read_metadata(metadata, parts.options), expiry, since)
+        return conflicts.find(parts, draft, threshold=check_threshold(threshold) or 0.0)
+
+    def supersede(
+        self,
+        id: str,  # noqa: A002
+        text: str,
+        *,
+        metadata: Metadata | None = None,
+        reason: str | None = None,
+        valid_from: datetime | date | str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Memory:
+        """Put a new memory in the place of one that no longer holds. The old one is kept, with the end of its time.
+
+        Args:
+            id: the old memory's. Where another has taken its place since, that one is superseded.
+            text: what holds now.
+            metadata: fields that change; the others are the old memory's. Or an instance of a schema, which stands
+                alone. None keeps them all, unless the schema's say what held.
+            reason: why, for the history.
+            valid_from: since when the new one holds; None is now.
+            user_id, agent_id, run_id: where given, only a memory of this scope.
+
+        Returns:
+            The new memory; the one that holds already, where that is equal.
+
+        Raises:
+            MemoryNotFound: there is none with this id in the scope.
+            InvalidInput: something cannot be stored, or the metadata would still say what held before.
+        """
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id)
+        check_memory_text(text, parts.options.max_text)
+        if reason is not None:
+            check_memory_text(reason, parts.options.max_text, "reason")
+        new = None if metadata is None else read_metadata(metadata, parts.options, keep_none=True)
+        instance = isinstance(metadata, MemorySchema)
+        _, _, since = read_times(metadata, Message("user", text), None, valid_from)
+
+        def merged(old: Memory) -> Mapping[str, Any]:
+            if new is None:
+                return conflicts.unchanged(parts, old)
+            return read_metadata(merge({} if instance else old.metadata, new), parts.options)
+
+        return writing.supersede(
+            parts, canonical_id(id), scope, text=text, metadata=merged, reason=reason, valid_from=since
+        )
+
+    def confirm(
+        self,
+        token: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> AddResult:
+        """Store a change that waited, in the place of what it contradicts.
+
+        Args:
+            token: of the `PendingChange` that ``add(…, on_conflict="ask")`` returned.
+            user_id, agent_id, run_id: where given, only a change of this scope.
+
+        Returns:
+            The new memory, in `stored`.
+
+        Raises:
+            PendingNotFound: nothing waits under this token in the scope: it was answered, or has expired.
+        """
+        return pending.confirm(self._parts(), token, self._scope(user_id, agent_id, run_id))
+
+    def dismiss(
+        self,
+        token: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Forget a change that waited; nothing is stored.
+
+        Args:
+            token: as for `confirm`.
+            user_id, agent_id, run_id: where given, only a change of this scope.
+
+        Raises:
+            PendingNotFound: as for `confirm`.
+        """
+        pending.dismiss(self._parts(), token, self._scope(user_id, agent_id, run_id))
 
     def update(
         self,
@@ -578,6 +721,8 @@ class MemoryGateway:
     ) -> list[Change]:
         """The changes of a memory, oldest first; also of one that was deleted.
 
+        Where it was superseded, or superseded another, the changes of all memories of that chain are among them.
+
         Args:
             id: the memory's.
             user_id, agent_id, run_id: where given, only a memory of this scope.
@@ -587,10 +732,10 @@ class MemoryGateway:
         """
         scope = self._scope(user_id, agent_id, run_id)
         key = canonical_id(id)
-        changes = self._parts().history.changes(key) or self._first_change(key)
-        if not changes or not scope.covers(changes[-1].scope):
+        changes = self._parts().history.chain(key) or self._first_change(key)
+        if not any(change.memory_id == key and scope.covers(change.scope) for change in changes):
             raise MemoryNotFound(key, str(scope))
-        return changes
+        return [change for change in changes if scope.covers(change.scope)]
 
     def _first_change(self, key: str) -> list[Change]:
         """The entry that is missing where the process died after the store's write and before the history's."""

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,12 +22,13 @@ from memstack.errors import IdempotencyMismatch, MemoryNotFound, MemstackError
 from memstack.filters.ast import FINGERPRINT, In, Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.parts import Parts, tick, visible
+from memstack.gateway.replacing import Replacement, Timeline, ended
 from memstack.history.sqlite import Transaction, UsedKey
 from memstack.ids import new_id
 from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
-from memstack.records import AddResult, Change, Event, Memory, Message, Skipped, Source
+from memstack.records import ROLES, AddResult, Change, Event, Memory, Message, Role, Skipped, Source
 from memstack.scope import Scope
 from memstack.stores.base import Row
 
@@ -41,7 +42,10 @@ __all__ = [
     "delete",
     "delete_rows",
     "digest_of",
+    "draft_of",
     "repeated",
+    "replace",
+    "supersede",
     "update",
 ]
 
@@ -100,13 +104,22 @@ class Draft:
 # -- add -----------------------------------------------------------------------------------------
 
 
-def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | None = None) -> AddResult:
+def add(
+    parts: Parts,
+    drafts: Sequence[Draft],
+    *,
+    key: tuple[Scope, str, str] | None = None,
+    replacement: Replacement | None = None,
+    first: Callable[[Transaction], object] | None = None,
+) -> AddResult:
     """Store messages verbatim.
 
     Args:
         parts: where.
         drafts: the messages, of any scopes.
         key: scope, idempotency key and digest of the content, where the caller gave a key.
+        replacement: what they take the place of; None is nothing.
+        first: what is done in the transaction before anything else.
 
     Returns:
         What became of each message.
@@ -115,14 +128,14 @@ def add(parts: Parts, drafts: Sequence[Draft], *, key: tuple[Scope, str, str] | 
         IdempotencyMismatch: the key was used for other content.
         ProviderError, StoreError, HistoryError: nothing was stored.
     """
-    if key is not None and (before := repeated(parts, drafts, key)) is not None:
-        return before
+    if key is not None and (used := repeated(parts, drafts, key)) is not None:
+        return used
     skipped, wanted = _by_role(parts, drafts)
     known = _duplicates(parts, wanted)
     fresh = [draft for draft in wanted if draft.fingerprint not in known]
     vectors = parts.embedder.vectors([draft.message.content for draft in fresh])
     found = {draft.fingerprint: vector for draft, vector in zip(fresh, vectors, strict=True)}
-    result = _write(parts, wanted, known, found, messages=drafts, key=key)
+    result = _write(parts, wanted, known, found, messages=drafts, key=key, replacement=replacement, first=first)
     skipped = sorted([*skipped, *result.skipped], key=lambda item: item.index)
     return AddResult(result.stored, tuple(skipped))
 
@@ -161,14 +174,19 @@ def _write(
     *,
     messages: Sequence[Draft],
     key: tuple[Scope, str, str] | None,
+    replacement: Replacement | None = None,
+    first: Callable[[Transaction], object] | None = None,
 ) -> AddResult:
     """Store what is not known, with its history, or nothing; `vectors` are by fingerprint."""
     skipped: list[Skipped] = []
     stored: list[Memory] = []
     rows: list[Row] = []
-    with _together(parts, undo_ids=rows) as transaction:
-        if key is not None and (before := repeated(parts, messages, key)) is not None:
-            return before
+    before: list[Row] = []
+    with _together(parts, undo_ids=rows, undo_rows=before) as transaction:
+        if first is not None:
+            first(transaction)
+        if key is not None and (used := repeated(parts, messages, key)) is not None:
+            return used
         known.update(_duplicates(parts, [draft for draft in wanted if draft.fingerprint not in known]))
         new: list[Draft] = []
         for draft in wanted:
@@ -179,18 +197,93 @@ def _write(
                 known[draft.fingerprint] = draft.id or new_id()
                 new.append(draft)
         places = _positions(transaction, new)
+        timeline = Timeline(parts, replacement or Replacement(slots=False), before)
         for draft in new:
             row = Row(known[draft.fingerprint], _payload(draft, tick(), places), vectors[draft.fingerprint])
-            rows.append(row)
-            stored.append(memory_from(row.id, row.payload))
-        transaction.append(
-            [addition(memory) for memory in stored],
-            roles={memory.id: memory.source[0].role for memory in stored},
-        )
+            timeline.place(draft, row)
+        rows.extend(timeline.rows)
+        stored.extend(memory_from(row.id, row.payload) for row in rows)
+        changes = [addition(memory) for memory in stored]
+        changes += [_superseding(*ended, at=stored[0].created_at) for ended in timeline.ended]
+        transaction.append(changes, roles={memory.id: memory.source[0].role for memory in stored})
         if key is not None:
             transaction.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
-        parts.store.upsert(rows)
+        parts.store.upsert([*rows, *timeline.changed.values()])
     return AddResult(tuple(stored), tuple(skipped))
+
+
+def supersede(
+    parts: Parts,
+    memory_id: str,
+    scope: Scope,
+    *,
+    text: str,
+    metadata: Callable[[Memory], Mapping[str, Any]],
+    reason: str | None,
+    valid_from: datetime | None,
+) -> Memory:
+    """Put a new memory in the place of another, or of what has taken that one's place since.
+
+    Args:
+        parts: where.
+        memory_id: the one that no longer holds.
+        scope: where it must lie.
+        text: the new one's.
+        metadata: makes the new one's out of the memory that it replaces.
+        reason: why, for the history.
+        valid_from: since when the new one holds; None is now.
+
+    Returns:
+        The new memory; the one that holds already, where it is equal.
+
+    Raises:
+        MemoryNotFound: there is none with this id in the scope.
+    """
+    (vector,) = parts.embedder.vectors([text])
+    rows: list[Row] = []
+    before: list[Row] = []
+    with _together(parts, undo_ids=rows, undo_rows=before) as transaction:
+        timeline = Timeline(
+            parts, Replacement({0: (memory_id,)}, reasons={} if reason is None else {0: reason}), before
+        )
+        old = memory_from(memory_id, _find(parts, memory_id, scope).payload)
+        current = timeline.current(memory_id)
+        if current is not None:
+            old = memory_from(current.id, current.payload)
+        if not scope.covers(old.scope):
+            raise MemoryNotFound(memory_id, str(scope))
+        draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from)
+        if draft.fingerprint == draft_of(old).fingerprint:
+            return old
+        row = Row(new_id(), _payload(draft, tick(), _positions(transaction, [draft])), vector)
+        timeline.place(draft, row)
+        rows.extend(timeline.rows)
+        new = memory_from(row.id, rows[0].payload)
+        changes = [addition(new), *(_superseding(*ended, at=new.created_at) for ended in timeline.ended)]
+        transaction.append(changes, roles=_roles(new))
+        parts.store.upsert([*rows, *timeline.changed.values()])
+    return new
+
+
+def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
+    """Let a stored memory take the place of others."""
+    before: list[Row] = []
+    with _together(parts, undo_rows=before) as transaction:
+        found = [row for row in parts.store.fetch(list(ids), vectors=True) if "superseded_by" not in row.payload]
+        before.extend(found)
+        at = new.valid_from or new.occurred_at
+        changed = [Row(row.id, ended(row, at, new.id), row.vector) for row in found]
+        memories = [memory_from(row.id, row.payload) for row in changed]
+        transaction.append([_superseding(memory, new.id, reason, at=tick()) for memory in memories])
+        parts.store.upsert(changed)
+
+
+def draft_of(memory: Memory) -> Draft:
+    """A stored memory as it was before it was stored."""
+    source = memory.source[0] if memory.source else Source("user")
+    role: Role = next((role for role in ROLES if role == source.role), "user")
+    message = Message(role, memory.text, source.name, memory.occurred_at)
+    return Draft(0, message, memory.scope, memory.metadata, memory.expires_at, memory.valid_from)
 
 
 def digest_of(drafts: Sequence[Draft]) -> str:
@@ -391,6 +484,12 @@ def addition(memory: Memory) -> Change:
 
 def _roles(memory: Memory) -> dict[str, str]:
     return {memory.id: memory.source[0].role} if memory.source else {}
+
+
+def _superseding(memory: Memory, successor: str, reason: str | None, *, at: datetime) -> Change:
+    """The entry for a memory that was superseded."""
+    entry = _change("SUPERSEDE", memory, old=memory, new=memory)
+    return dataclasses.replace(entry, at=at, reason=reason, superseded_by=successor)
 
 
 def _change(event: Event, memory: Memory, *, old: Memory | None = None, new: Memory | None = None) -> Change:

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from memstack import metadata as codec
 from memstack.errors import GatewayClosed, HistoryError, MemstackError
+from memstack.history import waiting
+from memstack.history.waiting import Waiting, WaitingTable
 from memstack.ids import new_id
 from memstack.instants import as_instant, from_micros, iso, to_micros, utcnow
 from memstack.records import Change
@@ -25,8 +27,9 @@ from memstack.scope import SCOPE_FIELDS, Scope
 __all__ = ["MEMORY", "SqliteHistory", "Transaction"]
 
 MEMORY: Final = ":memory:"  # a history that is kept nowhere
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BUSY_SECONDS: Final = 30.0
+_TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS changes (
@@ -66,9 +69,29 @@ CREATE TABLE IF NOT EXISTS messages (
 );
 CREATE INDEX IF NOT EXISTS messages_of_scope ON messages (collection, scope, seq);
 """
-_COLUMNS: Final = (
-    "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason"
+# What makes each version out of the one before.
+_STEPS: Final = (
+    _SCHEMA,
+    f"""
+ALTER TABLE changes ADD COLUMN superseded_by TEXT;
+CREATE INDEX changes_of_successor ON changes (collection, superseded_by) WHERE superseded_by IS NOT NULL;
+{waiting.TABLE}
+""",
 )
+_COLUMNS: Final = (
+    "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason, "
+    "superseded_by"
+)
+_CHAIN: Final = f"""
+WITH RECURSIVE chain (id) AS (
+    VALUES (:id)
+    UNION
+    SELECT CASE WHEN changes.memory_id = chain.id THEN changes.superseded_by ELSE changes.memory_id END
+    FROM chain JOIN changes ON changes.collection = :collection AND changes.superseded_by IS NOT NULL
+        AND (changes.memory_id = chain.id OR changes.superseded_by = chain.id)
+)
+SELECT {_COLUMNS} FROM changes WHERE collection = :collection AND memory_id IN (SELECT id FROM chain) ORDER BY seq
+"""  # noqa: S608  # names of columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,7 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection, collection: str) -> None:
         self._connection = connection
         self._collection = collection
+        self.waiting = WaitingTable(connection, collection)
 
     def append(self, changes: Iterable[Change], *, roles: Mapping[str, str] | None = None) -> None:
         """Add entries to the log.
@@ -95,7 +119,8 @@ class Transaction:
         """
         self._connection.executemany(
             "INSERT INTO changes (id, collection, memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, "
-            "old_metadata, new_metadata, actor, role, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "old_metadata, new_metadata, actor, role, reason, superseded_by) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     new_id(),
@@ -113,6 +138,7 @@ class Transaction:
                     change.actor,
                     (roles or {}).get(change.memory_id),
                     change.reason,
+                    change.superseded_by,
                 )
                 for change in changes
             ],
@@ -180,15 +206,17 @@ class SqliteHistory:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if tables - {"changes", "idempotency", "runs", "messages", "sqlite_sequence"}:
+            if tables - {*_TABLES, "sqlite_sequence"}:
                 raise HistoryError(
                     self.path, "is a database of something else", "Name another file with `history.path`."
                 )
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-        elif version != _VERSION:
+        elif not 0 < version <= _VERSION:
             raise HistoryError(
-                self.path, f"has version {version}, and this release reads {_VERSION}", "Upgrade memstack."
+                self.path, f"has version {version}, and this release reads up to {_VERSION}", "Upgrade memstack."
             )
+        if version < _VERSION:
+            steps = "\n".join(_STEPS[version:])
+            connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
 
     # -- the gateway's side ----------------------------------------------------------------------
 
@@ -219,6 +247,17 @@ class SqliteHistory:
             ).fetchall()
         return [_change(row) for row in found]
 
+    def chain(self, memory_id: str) -> list[Change]:
+        """The entries of a memory, and of those that it replaced or that replaced it, in the order of writing."""
+        with self._locked() as connection:
+            found = connection.execute(_CHAIN, {"id": memory_id, "collection": self.collection}).fetchall()
+        return [_change(row) for row in found]
+
+    def waiting(self, token: str) -> Waiting | None:
+        """The change that waits under a token."""
+        with self._locked() as connection:
+            return WaitingTable(connection, self.collection).get(token)
+
     def used_key(self, scope: Scope, key: str) -> UsedKey | None:
         """What an idempotency key stands for; None where it was not used yet."""
         with self._locked() as connection:
@@ -240,7 +279,7 @@ class SqliteHistory:
         """Forget everything of this collection."""
         with self._locked() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            for table in ("changes", "idempotency", "runs", "messages"):
+            for table in _TABLES:
                 connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self.collection,))  # noqa: S608
             connection.execute("COMMIT")
 
@@ -388,7 +427,9 @@ def _key(scope: Scope) -> str:
 
 
 def _change(row: Sequence[Any]) -> Change:
-    memory_id, event, at, user, agent, run, old_text, new_text, old_metadata, new_metadata, actor, reason = row
+    memory_id, event, at, user, agent, run, old_text, new_text, old_metadata, new_metadata, actor, reason, successor = (
+        row
+    )
     return Change(
         memory_id=memory_id,
         event=event,
@@ -400,4 +441,5 @@ def _change(row: Sequence[Any]) -> Change:
         new_metadata=None if new_metadata is None else codec.decode(new_metadata),
         actor=actor,
         reason=reason,
+        superseded_by=successor,
     )

@@ -1,0 +1,146 @@
+"""Replacing: how a new memory takes the place of others on the line of time.
+
+What is replaced is kept: it held until the new one began, and names it. A memory that began before others of its slot
+(what was learnt late) takes its place among them, and held until the next one began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from memstack import payload as payloads
+from memstack.filters.ast import Node, all_of
+from memstack.filters.evaluate import evaluate
+from memstack.filters.scoping import scope_filter
+from memstack.gateway.parts import Parts
+from memstack.instants import EPOCH, as_instant, iso
+from memstack.payload import memory_from
+from memstack.records import Memory
+from memstack.stores.base import Row, with_payload
+
+if TYPE_CHECKING:
+    from memstack.gateway.writing import Draft
+    from memstack.schemas import MemorySchema
+
+__all__ = ["Replacement", "Timeline", "ended", "schema_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What new memories take the place of.
+
+    Attributes:
+        ids: memories by the index of the draft; of those that were replaced before, the ones in their place.
+        slots: also what is current of the draft's slot.
+        reasons: why, by the index of the draft.
+    """
+
+    ids: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    slots: bool = True
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+
+def schema_of(parts: Parts, metadata: Mapping[str, Any]) -> MemorySchema | None:
+    """Metadata as an instance of its category's schema; None where it has none, or does not fit."""
+    return parts.schemas.read(metadata)
+
+
+class Timeline:
+    """Puts new rows in their place, one after the other. Stands inside a write transaction.
+
+    Attributes:
+        before: the rows of the store that are changed, as they were, with their vectors.
+        changed: the same, as they are to be written.
+        ended: what was replaced: (the old memory, the new one's id, why).
+    """
+
+    def __init__(self, parts: Parts, replacement: Replacement, before: list[Row]) -> None:
+        self._parts = parts
+        self._replacement = replacement
+        self._new: dict[str, Row] = {}
+        self.before = before
+        self.changed: dict[str, Row] = {}
+        self.ended: list[tuple[Memory, str, str | None]] = []
+
+    def place(self, draft: Draft, row: Row) -> None:
+        """Put a new row in its place; it is among `rows` then."""
+        begin = _begin(row)
+        given = draft.valid_from is not None or draft.message.occurred_at is not None
+        of_slot = self._of_slot(draft, every=given) if self._replacement.slots else []
+        later = [other for other in of_slot if given and _begin(other) > begin]
+        past = {other.id for other in later}
+        named = [self.current(key) for key in self._replacement.ids.get(draft.index, ())]
+        reason = self._replacement.reasons.get(draft.index)
+        for other in {found.id: found for found in (*of_slot, *named) if found is not None}.values():
+            end = as_instant(other.payload.get("valid_to"))
+            if other.id not in past and (end is None or end > begin):
+                self._end(other, begin, row.id, reason)
+        if later:
+            following = min(later, key=lambda other: (_begin(other), other.id))
+            row = with_payload(row, ended(row, _begin(following), following.id))
+            self.ended.append((memory_from(row.id, row.payload), following.id, reason))
+        self._new[row.id] = row
+
+    @property
+    def rows(self) -> list[Row]:
+        """The new rows, as they are to be written."""
+        return list(self._new.values())
+
+    def _end(self, row: Row, at: datetime, successor: str, reason: str | None) -> None:
+        over = with_payload(row, ended(row, at, successor))
+        self.ended.append((memory_from(row.id, row.payload), successor, reason))
+        if row.id in self._new:
+            self._new[row.id] = over
+            return
+        if row.id not in self.changed:
+            (stored,) = self._parts.store.fetch([row.id], vectors=True)
+            self.before.append(stored)
+        vector = next(kept.vector for kept in self.before if kept.id == row.id)
+        self.changed[row.id] = Row(row.id, over.payload, vector)
+
+    def _of_slot(self, draft: Draft, *, every: bool) -> list[Row]:
+        """The rows of a draft's slot: the current ones, or every one."""
+        schema = schema_of(self._parts, draft.metadata)
+        slot = None if schema is None or not schema.contradicts else schema.slot_filter()
+        if slot is None:
+            return []
+        where = all_of(scope_filter(draft.scope), slot)
+        found = {row.id: row for row in self._parts.store.iter_scan(where=where)}
+        found.update({key: row for key, row in self.changed.items() if key in found})
+        found.update({key: row for key, row in self._new.items() if _holds(where, row)})
+        return [row for row in found.values() if every or row.payload.get("superseded_by") is None]
+
+    def current(self, key: str) -> Row | None:
+        """The row in whose place nothing else stands yet, starting at one; None where it is gone."""
+        row = self._find(key)
+        seen = {key}
+        while row is not None:
+            following = row.payload.get("superseded_by")
+            successor = None if following is None or following in seen else self._find(following)
+            if successor is None:
+                return row
+            seen.add(successor.id)
+            row = successor
+        return None
+
+    def _find(self, key: str) -> Row | None:
+        if (known := self._new.get(key) or self.changed.get(key)) is not None:
+            return known
+        found = self._parts.store.fetch([key])
+        return found[0] if found else None
+
+
+def _begin(row: Row) -> datetime:
+    return as_instant(row.payload.get("valid_from")) or payloads.instant_of(row.payload, "occurred_at") or EPOCH
+
+
+def ended(row: Row, at: datetime, successor: str) -> dict[str, Any]:
+    """The payload of a row that held until an instant, and was superseded."""
+    return {**row.payload, "valid_to": iso(at), "superseded_by": successor}
+
+
+def _holds(where: Node, row: Row) -> bool:
+    return evaluate(where, payloads.fields(row.id, row.payload))
