@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
-from memstack import AsyncMemoryGateway, F, MemoryGateway, Page, open_async_memory
+from memstack import AsyncMemoryGateway, F, MemoryGateway, Page, Preference, open_async_memory
 from memstack.factory import OpeningMemory
-from memstack.records import AddResult, Change, Hit, Memory
+from memstack.records import AddResult, Change, Conflict, Hit, Memory
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -75,6 +75,13 @@ def results(memory: MemoryGateway) -> Iterator[Any]:
     alex.delete(added.stored[1].id)
     yield alex.history(added.stored[1].id)
     yield memory.purge_expired()
+    alex.add("tea", metadata=Preference(key="drink", value="tea"))
+    yield alex.conflicts("coffee", metadata=Preference(key="drink", value="coffee"))
+    for answer in (alex.dismiss, alex.confirm):
+        asked = alex.add("coffee", metadata=Preference(key="drink", value="coffee"), on_conflict="ask")
+        yield answer(asked.pending[0].token)
+    (current,) = alex.search("", schema=Preference)
+    yield alex.supersede(current.id, "water", metadata={"value": "water"})
     yield alex.delete_all(filters={"kind": "habit"})
     yield memory.stats()["vector_store"]["rows"]
     memory.reset()
@@ -100,6 +107,13 @@ async def awaited_results(memory: AsyncMemoryGateway) -> AsyncIterator[Any]:
     await alex.delete(added.stored[1].id)
     yield await alex.history(added.stored[1].id)
     yield await memory.purge_expired()
+    await alex.add("tea", metadata=Preference(key="drink", value="tea"))
+    yield await alex.conflicts("coffee", metadata=Preference(key="drink", value="coffee"))
+    for answer in (alex.dismiss, alex.confirm):
+        asked = await alex.add("coffee", metadata=Preference(key="drink", value="coffee"), on_conflict="ask")
+        yield await answer(asked.pending[0].token)
+    (current,) = await alex.search("", schema=Preference)
+    yield await alex.supersede(current.id, "water", metadata={"value": "water"})
     yield await alex.delete_all(filters={"kind": "habit"})
     yield (await memory.stats())["vector_store"]["rows"]
     await memory.reset()
@@ -116,7 +130,10 @@ def comparable(result: Any) -> Any:
             return result.event, result.old_text, result.new_text, result.scope, result.actor
         case AddResult():
             skipped = [(item.index, item.reason, item.detail) for item in result.skipped]
-            return [comparable(memory) for memory in result.stored], skipped, result.failed, result.conflicts
+            conflicts = [comparable(conflict) for conflict in result.conflicts]
+            return [comparable(memory) for memory in result.stored], skipped, result.failed, conflicts
+        case Conflict():
+            return comparable(result.memory), result.reason, result.kind, result.index
         case Page():
             return [comparable(memory) for memory in result], result.next_cursor is None
         case list():
@@ -131,7 +148,7 @@ async def test_equal_results(open_here: OpenHere, tmp_path: Path) -> None:
     async with AsyncMemoryGateway(open_here(tmp_path / "async")) as memory:
         found = [comparable(result) async for result in awaited_results(memory)]
     assert found == expected
-    assert len(found) == 16
+    assert len(found) == 20
 
 
 async def test_opening(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from memstack import payload as payloads
 from memstack.errors import IdempotencyMismatch, MemoryNotFound, MemstackError
@@ -281,7 +281,7 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
 def draft_of(memory: Memory) -> Draft:
     """A stored memory as it was before it was stored."""
     source = memory.source[0] if memory.source else Source("user")
-    role: Role = next((role for role in ROLES if role == source.role), "user")
+    role = cast("Role", source.role if source.role in ROLES else "user")
     message = Message(role, memory.text, source.name, memory.occurred_at)
     return Draft(0, message, memory.scope, memory.metadata, memory.expires_at, memory.valid_from)
 

@@ -1,0 +1,370 @@
+"""Contradictions: what is found, what becomes of it, and that one value holds at a time, on every backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstack import AddResult, Interaction, MemoryGateway, Preference, Project
+from memstack.errors import ConflictFound, InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.gateway.judging import judge
+from memstack.instants import utcnow
+from memstack.providers.base import LLM
+from memstack.scope import Scope
+
+OpenHere = Callable[..., MemoryGateway]
+
+
+def time_of_day(value: str, **fields: Any) -> Preference:
+    return Preference(key="time of day", value=value, domain="task-management", **fields)
+
+
+def chain(memory: MemoryGateway, id_: str) -> list[tuple[str, str | None]]:
+    return [(change.event, change.new_text) for change in memory.history(id_)]
+
+
+@pytest.fixture
+def alex(memory: MemoryGateway) -> MemoryGateway:
+    handle = memory.for_user("alex")
+    handle.add("I prefer mornings", metadata=time_of_day("morning"))
+    return handle
+
+
+# -- finding -------------------------------------------------------------------------------------
+
+
+def test_the_same_slot_with_another_value_is_certain(alex: MemoryGateway) -> None:
+    """A schema's slot tells contradictions for certain; another slot, value or owner makes none."""
+    (conflict,) = alex.conflicts("evenings are better", metadata=time_of_day("evening"))
+    assert (conflict.kind, conflict.memory.text) == ("slot", "I prefer mornings")
+    assert "value" in conflict.reason
+    mapping = {"category": "preferences", "key": "time of day", "value": "evening", "domain": "task-management"}
+    assert [found.memory.id for found in alex.conflicts("evenings", metadata=mapping)] == [conflict.memory.id]
+    assert alex.conflicts("mornings!", metadata=time_of_day("morning", strength=0.1)) == []
+    assert alex.conflicts("evenings", metadata=Preference(key="time of day", value="evening", domain="sport")) == []
+    assert alex.conflicts("mornings", metadata=Interaction(action="asked")) == []
+    with_owner = MemoryGateway(alex._core)
+    assert with_owner.conflicts("evenings", metadata=time_of_day("evening"), user_id="bo") == []
+
+
+def test_without_a_slot_similar_memories_possibly_contradict(memory: MemoryGateway) -> None:
+    """By meaning: in the same category, similar enough, and not the same words; nobody's verdict is claimed."""
+    alex = memory.for_user("alex")
+    alex.add("My favourite colour is blue", metadata={"category": "taste"})
+    alex.add("My favourite colour is blue too", metadata={"category": "other"})
+    (conflict,) = alex.conflicts("My favourite colour is green", metadata={"category": "taste"})
+    assert conflict.kind == "meaning"
+    assert conflict.score is not None
+    assert 0.5 <= conflict.score <= 1
+    assert "not judged" in conflict.reason
+    assert alex.conflicts("My favourite colour  is blue", metadata={"category": "taste"}) == []
+    assert alex.conflicts("The train leaves at nine", metadata={"category": "taste"}) == []
+    assert len(alex.conflicts("My favourite colour is green")) == 2
+    assert alex.conflicts("My favourite colour is green", threshold=0.999) == []
+
+
+class Judge(LLM):
+    """Says of memories with a word in them that they are contradicted."""
+
+    provider, model = "test", "judge"
+
+    def __init__(self, word: str, *, readable: bool = True) -> None:
+        self.word, self.readable = word, readable
+
+    def generate_response(self, messages: Any, tools: Any = None, tool_choice: str = "auto", **kwargs: Any) -> Any:
+        question = json.loads(messages[-1]["content"])
+        verdicts = [
+            {"memory": item["memory"], "contradicts": self.word in item["text"], "reason": "she moved"}
+            for item in question["memories"]
+        ]
+        return f"Sure: {json.dumps({'verdicts': verdicts})}" if self.readable else "I think so."
+
+
+def with_llm(memory: MemoryGateway, llm: LLM) -> MemoryGateway:
+    import dataclasses
+
+    return MemoryGateway.of(dataclasses.replace(memory._core.parts, llm=llm)).for_user("alex")
+
+
+def test_a_model_judges_and_its_reason_is_kept(memory: MemoryGateway) -> None:
+    """With a model, its verdict decides, whatever the similarity, and its reason is in the history."""
+    alex = with_llm(memory, Judge("Berlin"))
+    alex.add("I live in Berlin", infer=False)
+    alex.add("I like Paris in spring", infer=False)
+    (conflict,) = alex.conflicts("I moved to Paris last week")
+    assert (conflict.kind, conflict.reason, conflict.memory.text) == ("judged", "she moved", "I live in Berlin")
+    result = alex.add("I moved to Paris last week", on_conflict="supersede")
+    assert {hit.text for hit in alex.search("")} == {"I like Paris in spring", "I moved to Paris last week"}
+    assert [change.reason for change in alex.history(result.stored[0].id) if change.event == "SUPERSEDE"] == [
+        "she moved"
+    ]
+
+
+def test_a_verdict_that_cannot_be_read_is_none(memory: MemoryGateway) -> None:
+    """An answer without verdicts leaves similar memories as possible conflicts, and supersedes nothing."""
+    alex = with_llm(memory, Judge("blue", readable=False))
+    alex.add("My favourite colour is blue", infer=False)
+    result = alex.add("My favourite colour is green", on_conflict="supersede")
+    assert [conflict.kind for conflict in result.conflicts] == ["meaning"]
+    assert len(alex.search("")) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "{", "[]", '{"verdicts": 3}', '{"verdicts": [1, {"memory": 7, "contradicts": true}]}', {"a": 1}]
+)
+def test_answers_out_of_shape_are_no_verdicts(answer: Any) -> None:
+    """Whatever a model answers, what is no verdict on a memory counts as none."""
+
+    class Odd(Judge):
+        def generate_response(self, messages: Any, tools: Any = None, tool_choice: str = "auto", **kwargs: Any) -> Any:
+            return answer
+
+    assert judge(Odd(""), "x", ["a", "b"]) == [None, None]
+
+
+# -- policies ------------------------------------------------------------------------------------
+
+
+def test_keep_stores_both_and_reports(alex: MemoryGateway) -> None:
+    """By default both are kept, and what is certain is told."""
+    result = alex.add("evenings are better", metadata=time_of_day("evening"))
+    assert [conflict.memory.text for conflict in result.conflicts] == ["I prefer mornings"]
+    assert len(alex.search("")) == 2
+    assert result.to_dict()["conflicts"][0]["kind"] == "slot"
+
+
+def test_supersede_keeps_the_old_one_with_its_end(alex: MemoryGateway) -> None:
+    """What is superseded is hidden, kept with the end of its time and its successor, and in the history of both."""
+    (old,) = alex.get_all()
+    (new,) = alex.add("evenings are better", metadata=time_of_day("evening"), on_conflict="supersede").stored
+    assert [hit.id for hit in alex.search("")] == [new.id]
+    assert [hit.id for hit in alex.search("mornings")] == [new.id]
+    assert [item.id for item in alex.get_all()] == [new.id]
+    kept = alex.get(old.id)
+    assert (kept.superseded_by, kept.valid_to) == (new.id, new.occurred_at)
+    assert (kept.text, kept.metadata) == (old.text, old.metadata)
+    assert new.superseded_by is None
+    expected = ["ADD", "ADD", "SUPERSEDE"]
+    assert [change.event for change in alex.history(old.id)] == expected
+    assert alex.history(old.id) == alex.history(new.id)
+    assert alex.history(old.id)[-1].superseded_by == new.id
+
+
+def test_what_was_superseded_can_be_said_again(alex: MemoryGateway) -> None:
+    """Changing one's mind back is no duplicate of what was said first."""
+    for value in ("evening", "morning"):
+        text = "I prefer mornings" if value == "morning" else "evenings"
+        assert alex.add(text, metadata=time_of_day(value), on_conflict="supersede").stored
+    (hit,) = alex.search("", schema=Preference)
+    assert hit.metadata.value == "morning"
+    assert len(alex.history(hit.id)) == 5
+
+
+def test_raise_stores_nothing(alex: MemoryGateway) -> None:
+    """With ``raise`` a contradiction is an error that names the memories and quotes none."""
+    with pytest.raises(ConflictFound) as caught:
+        alex.add(["a walk at noon", "evenings"], metadata=time_of_day("evening"), on_conflict="raise")
+    assert [conflict.memory.text for conflict in caught.value.conflicts][:1] == ["I prefer mornings"]
+    assert "mornings" not in str(caught.value)
+    assert len(alex.search("")) == 1
+
+
+def test_ask_waits_for_an_answer(alex: MemoryGateway) -> None:
+    """With ``ask`` the message waits; ``confirm`` puts it in the place of what it contradicts, once."""
+    result = alex.add("evenings are better", metadata=time_of_day("evening"), on_conflict="ask")
+    assert not result.stored
+    (waiting,) = result.pending
+    assert [conflict.memory.text for conflict in waiting.conflicts] == ["I prefer mornings"]
+    assert [hit.text for hit in alex.search("")] == ["I prefer mornings"]
+    again = alex.add("evenings are better", metadata=time_of_day("evening"), on_conflict="ask")
+    assert [change.token for change in again.pending] == [waiting.token]
+    (stored,) = alex.confirm(waiting.token).stored
+    assert [hit.id for hit in alex.search("")] == [stored.id]
+    with pytest.raises(PendingNotFound):
+        alex.confirm(waiting.token)
+
+
+def test_dismiss_forgets_what_waits(alex: MemoryGateway) -> None:
+    """``dismiss`` leaves everything as it was."""
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    alex.dismiss(waiting.token)
+    for verb in (alex.confirm, alex.dismiss):
+        with pytest.raises(PendingNotFound):
+            verb(waiting.token)
+    assert [hit.text for hit in alex.search("")] == ["I prefer mornings"]
+
+
+def test_a_token_is_of_its_scope(alex: MemoryGateway) -> None:
+    """Nobody else can answer, and what is no token finds nothing."""
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    everybody = MemoryGateway(alex._core)
+    for token in (waiting.token, "no such token", "", 3, None):
+        with pytest.raises(PendingNotFound):
+            everybody.for_user("bo").confirm(token)  # type: ignore[arg-type]
+    assert everybody.confirm(waiting.token).stored
+
+
+def test_what_waits_expires(open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time a change cannot be confirmed."""
+    alex = open_here(tmp_path, limits={"pending_minutes": 5}).for_user("alex")
+    alex.add("I prefer mornings", metadata=time_of_day("morning"))
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    assert timedelta(minutes=4) < waiting.expires_at - utcnow() <= timedelta(minutes=5)
+    monkeypatch.setattr("memstack.gateway.pending.utcnow", lambda: waiting.expires_at)
+    with pytest.raises(PendingNotFound):
+        alex.confirm(waiting.token)
+
+
+def test_what_waits_survives_a_restart(open_here: OpenHere, tmp_path: Path) -> None:
+    """A change that waits is in the history's file."""
+    memory = open_here(tmp_path)
+    memory.add("I prefer mornings", user_id="alex", metadata=time_of_day("morning"))
+    added = memory.add("evenings", user_id="alex", metadata=time_of_day("evening"), on_conflict="ask")
+    memory.close()
+    again = open_here(tmp_path)
+    assert [item.text for item in again.confirm(added.pending[0].token).stored] == ["evenings"]
+
+
+def test_in_bulk_the_last_of_a_slot_is_current(memory: MemoryGateway) -> None:
+    """``add_many`` with ``supersede``: within a batch and across batches, one value is left, and a chain of all."""
+    alex = memory.for_user("alex")
+    items = [{"content": f"at {hour}", "metadata": time_of_day(str(hour))} for hour in range(7)]
+    result: AddResult = alex.add_many(items, on_conflict="supersede", batch_size=3)
+    assert len(result.stored) == 7
+    (hit,) = alex.search("", schema=Preference)
+    assert hit.metadata.value == "6"
+    assert len([change for change in alex.history(result.stored[0].id) if change.event == "SUPERSEDE"]) == 6
+
+
+@pytest.mark.parametrize("policy", ["", "replace", None, 1])
+def test_unknown_policies_are_refused(alex: MemoryGateway, policy: Any) -> None:
+    """``on_conflict`` is one of four words."""
+    with pytest.raises(InvalidInput, match="on_conflict"):
+        alex.add("x", on_conflict=policy)
+    with pytest.raises(InvalidInput, match="on_conflict"):
+        alex.add_many(["x"], on_conflict=policy)
+
+
+# -- superseding by hand -------------------------------------------------------------------------
+
+
+def test_supersede_by_id(memory: MemoryGateway) -> None:
+    """``supersede`` keeps the metadata that is not changed, records the reason, and follows what came after."""
+    alex = memory.for_user("alex")
+    (old,) = alex.add("Prefers mornings", metadata={"category": "preferences", "domain": "tasks"}).stored
+    new = alex.supersede(old.id, "Prefers evenings", reason="said so in March")
+    assert new.metadata == old.metadata
+    third = alex.supersede(old.id, "Prefers noon", metadata={"domain": None, "sure": True})
+    assert third.metadata == {"category": "preferences", "sure": True}
+    assert alex.get(new.id).superseded_by == third.id
+    assert [hit.id for hit in alex.search("")] == [third.id]
+    assert [change.reason for change in alex.history(third.id) if change.event == "SUPERSEDE"] == [
+        "said so in March",
+        None,
+    ]
+    assert alex.supersede(third.id, "Prefers noon").id == third.id
+
+
+def test_supersede_by_id_needs_the_fields_that_say_what_held(alex: MemoryGateway) -> None:
+    """A typed memory is not superseded by a text whose metadata says what held before."""
+    (old,) = alex.get_all()
+    with pytest.raises(InvalidInput, match="metadata"):
+        alex.supersede(old.id, "evenings")
+    new = alex.supersede(old.id, "evenings", metadata={"value": "evening"})
+    assert Preference.of(new) == time_of_day("evening")
+
+
+def test_supersede_stays_in_its_scope(alex: MemoryGateway) -> None:
+    """Another owner's memory is not found, and nothing is changed."""
+    (old,) = alex.get_all()
+    with pytest.raises(MemoryNotFound):
+        MemoryGateway(alex._core, Scope("bo")).supersede(old.id, "evenings", metadata={"value": "evening"})
+    assert [item.id for item in alex.get_all()] == [old.id]
+
+
+def test_slots_reach_as_far_as_the_scope(memory: MemoryGateway) -> None:
+    """What a user says supersedes what they said in a run; what is said in a run touches no other run."""
+    memory.add("mornings", user_id="alex", run_id="r1", metadata=time_of_day("morning"))
+    memory.add("noon", user_id="alex", run_id="r2", metadata=time_of_day("noon"), on_conflict="supersede")
+    assert len(memory.search("", user_id="alex")) == 2
+    memory.add("evenings", user_id="alex", metadata=time_of_day("evening"), on_conflict="supersede")
+    assert [hit.text for hit in memory.search("", user_id="alex")] == ["evenings"]
+
+
+# -- together ------------------------------------------------------------------------------------
+
+
+def current_and_chain(memory: MemoryGateway, count: int) -> Iterator[str]:
+    (hit,) = memory.search("", schema=Preference)
+    changes = memory.history(hit.id)
+    assert len({change.memory_id for change in changes}) == count
+    successor = {change.memory_id: change.superseded_by for change in changes if change.event == "SUPERSEDE"}
+    assert len(successor) == count - 1
+    assert len(set(successor.values())) == count - 1, "a chain: nobody has two predecessors"
+    at: str | None = next(iter(successor.keys() - set(successor.values())))
+    while at is not None:
+        yield at
+        at = successor.get(at)
+
+
+@pytest.mark.parametrize("how", ["add", "supersede"])
+def test_many_at_once_leave_one_current_value(memory: MemoryGateway, how: str) -> None:
+    """50 concurrent supersedes of one slot: one current value, and a chain of 50."""
+    alex = memory.for_user("alex")
+    (first,) = alex.add("at 0", metadata=time_of_day("0")).stored
+
+    def change(hour: int) -> None:
+        if how == "add":
+            alex.add(f"at {hour}", metadata=time_of_day(str(hour)), on_conflict="supersede")
+        else:
+            alex.supersede(first.id, f"at {hour}", metadata=time_of_day(str(hour)))
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(change, range(1, 50)))
+    ids = list(current_and_chain(alex, 50))
+    assert ids[0] == first.id
+    assert len(ids) == 50
+    rows = [alex.get(id_) for id_ in ids]
+    assert [row.superseded_by for row in rows] == [*ids[1:], None]
+    assert [row.valid_to is None for row in rows] == [False] * 49 + [True]
+
+
+def test_a_failed_supersede_changes_nothing(alex: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the store refuses the write, the old memory is current as before, and the history silent."""
+    store = alex._core.parts.store
+    (old,) = alex.get_all()
+    real = store.upsert
+    calls: list[int] = []
+
+    def refuse(rows: Any) -> None:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            real(rows)
+            raise OSError("the disk is gone")
+        real(rows)
+
+    monkeypatch.setattr(store, "upsert", refuse)
+    with pytest.raises(OSError, match="disk"):
+        alex.add("evenings", metadata=time_of_day("evening"), on_conflict="supersede")
+    assert alex.get_all().memories == (old,)
+    assert alex.get(old.id).valid_to is None
+    assert [change.event for change in alex.history(old.id)] == ["ADD"]
+
+
+def test_projects_have_one_state(memory: MemoryGateway) -> None:
+    """A project that is done is no longer active; other projects stay."""
+    alex = memory.for_user("alex")
+    alex.add("I lead Phoenix", metadata=Project(name="Phoenix", role="lead"))
+    alex.add("I am on Apollo", metadata=Project(name="Apollo"))
+    done = alex.add("Phoenix is done", metadata=Project(name="Phoenix", status="done"), on_conflict="supersede")
+    assert {hit.metadata.name: hit.metadata.status for hit in alex.search("", schema=Project)} == {
+        "Phoenix": "done",
+        "Apollo": "active",
+    }
+    assert "status and role" in done.conflicts[0].reason
