@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from memstack import payload as payloads
 from memstack.errors import IdempotencyMismatch, MemoryNotFound, MemstackError
@@ -28,7 +28,7 @@ from memstack.ids import new_id
 from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
-from memstack.records import ROLES, AddResult, Change, Event, Memory, Message, Role, Skipped, Source
+from memstack.records import ROLES, AddResult, Change, Event, Memory, Message, Skipped, Source
 from memstack.scope import Scope
 from memstack.stores.base import Row
 
@@ -281,7 +281,7 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
 def draft_of(memory: Memory) -> Draft:
     """A stored memory as it was before it was stored."""
     source = memory.source[0] if memory.source else Source("user")
-    role = cast("Role", source.role if source.role in ROLES else "user")
+    role = source.role if source.role in ROLES else "user"
     message = Message(role, memory.text, source.name, memory.occurred_at)
     return Draft(0, message, memory.scope, memory.metadata, memory.expires_at, memory.valid_from)
 
