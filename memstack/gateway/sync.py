@@ -26,7 +26,7 @@ from memstack.gateway.inputs import (
     read_messages,
 )
 from memstack.gateway.items import Item, read_item
-from memstack.gateway.parts import Parts, visible
+from memstack.gateway.parts import Parts, held, visible
 from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, search_fitting
 from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
 from memstack.ids import canonical_id
@@ -475,6 +475,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: None = None,
+        as_of: datetime | date | str | None = None,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -490,6 +491,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: type[S],
+        as_of: datetime | date | str | None = None,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -504,6 +506,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: type[S] | None = None,
+        as_of: datetime | date | str | None = None,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -516,6 +519,8 @@ class MemoryGateway:
             filters: only memories for which it holds, as a mapping in Mem0's syntax or made with `F`.
             schema: only memories of its category, their metadata as instances of it: ``schema=Preference`` gives
                 ``Hits[Preference]``. What does not fit takes no place among the hits: it is in ``.misfits``, raw.
+            as_of: what held at this instant, superseded memories among them; None is now. A memory holds from
+                `valid_from` (else `occurred_at`) until `valid_to`.
             limit: how many at most, 1 to 10 000.
             threshold: least score, 0 to 1.
             explain: whether hits tell how they were found.
@@ -535,7 +540,8 @@ class MemoryGateway:
         limit = check_limit(limit)
         least = check_threshold(threshold)
         of_schema = None if schema is None else check_schema(schema).where()
-        where = all_of(scope_filter(scope), visible(utcnow()), of_schema, rest)
+        then = _at(as_of)
+        where = all_of(scope_filter(scope), visible(utcnow()) if then is None else then, of_schema, rest)
 
         def find(size: int) -> list[Hit]:
             if not words:
@@ -562,6 +568,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: None = None,
+        as_of: datetime | date | str | None = None,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -576,6 +583,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: type[S],
+        as_of: datetime | date | str | None = None,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -589,6 +597,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: type[S] | None = None,
+        as_of: datetime | date | str | None = None,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -600,6 +609,7 @@ class MemoryGateway:
             filters: only memories for which it holds.
             schema: only memories of its category, their metadata as instances of it; those that do not fit are in
                 the page's `misfits`, raw.
+            as_of: as in `search`.
             limit: how many a page, 1 to 10 000.
             cursor: `next_cursor` of the page before.
             order: ``created_at``, ``updated_at`` or ``occurred_at``, with a leading ``-`` for the newest first; ties
@@ -615,12 +625,17 @@ class MemoryGateway:
         parts = self._parts()
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         of_schema = None if schema is None else check_schema(schema).where()
-        base = all_of(scope_filter(scope.require()), of_schema, rest)
+        then = _at(as_of)
+        base = all_of(scope_filter(scope.require()), of_schema, then, rest)
         field, descending = _sort(check_order(order))
         limit = check_limit(limit)
         after = None if cursor is None else read_cursor(cursor, scope, base, order)
         rows = parts.store.scan(
-            where=all_of(base, visible(utcnow())), field=field, descending=descending, after=after, limit=limit + 1
+            where=base if then is not None else all_of(base, visible(utcnow())),
+            field=field,
+            descending=descending,
+            after=after,
+            limit=limit + 1,
         )
         following = None
         if len(rows) > limit:
@@ -641,6 +656,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: None = None,
+        as_of: datetime | date | str | None = None,
         order: Order = "-created_at",
     ) -> Iterator[Memory]: ...
 
@@ -653,6 +669,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: type[S],
+        as_of: datetime | date | str | None = None,
         order: Order = "-created_at",
     ) -> Iterator[Memory[S] | Memory]: ...
 
@@ -664,6 +681,7 @@ class MemoryGateway:
         run_id: str | None = None,
         filters: Filters = None,
         schema: type[S] | None = None,
+        as_of: datetime | date | str | None = None,
         order: Order = "-created_at",
     ) -> Iterator[Memory[S] | Memory]:
         """All memories of a listing, one after the other; fetched in pages. Arguments as for `get_all`.
@@ -673,7 +691,7 @@ class MemoryGateway:
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         handle = MemoryGateway(self._core, scope.require())
         where = rest if schema is None else all_of(check_schema(schema).where(), rest)
-        page = handle.get_all(filters=where, limit=_PAGE, order=order)
+        page = handle.get_all(filters=where, as_of=as_of, limit=_PAGE, order=order)
 
         def pages() -> Iterator[Memory[S] | Memory]:
             current = page
@@ -681,7 +699,9 @@ class MemoryGateway:
                 yield from current if schema is None else (fit(memory, schema) for memory in current)
                 if current.next_cursor is None:
                     return
-                current = handle.get_all(filters=where, limit=_PAGE, order=order, cursor=current.next_cursor)
+                current = handle.get_all(
+                    filters=where, as_of=as_of, limit=_PAGE, order=order, cursor=current.next_cursor
+                )
 
         return pages()
 
@@ -846,6 +866,12 @@ class MemoryGateway:
         if not isinstance(key, str) or not key.strip() or len(key) > _MAX_KEY:
             raise InvalidInput("idempotency_key", "is no usable key", f"Pass a string of 1 to {_MAX_KEY} characters.")
         return scope, check_text("idempotency_key", key, InvalidInput), digest_of(drafts)
+
+
+def _at(as_of: object) -> Node | None:
+    """What held at an instant; None for now."""
+    instant = check_instant(as_of, "as_of")
+    return None if instant is None else held(instant)
 
 
 def _sort(order: Order) -> tuple[SortField, bool]:

@@ -1,0 +1,134 @@
+"""Time: what held when, what has ended, what was learnt late, on every backend."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from memstack import F, MemoryGateway, Preference
+from memstack.errors import CursorError, InvalidInput
+from memstack.instants import utcnow
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+
+
+def day(number: int) -> datetime:
+    return NOW + timedelta(days=number)
+
+
+def prefer(value: str) -> Preference:
+    return Preference(key="time of day", value=value)
+
+
+def at(memory: MemoryGateway, number: int) -> list[str]:
+    """What held on a day, by search and by listing alike."""
+    found = sorted(hit.text for hit in memory.search("when?", as_of=day(number)))
+    assert found == sorted(hit.text for hit in memory.search("", as_of=day(number).isoformat()))
+    assert found == sorted(item.text for item in memory.get_all(as_of=day(number)))
+    assert found == sorted(item.text for item in memory.iter_all(as_of=day(number)))
+    return found
+
+
+def say(memory: MemoryGateway, value: str, when: int) -> None:
+    message = {"role": "user", "content": value, "occurred_at": day(when)}
+    memory.add(message, metadata=prefer(value), on_conflict="supersede")
+
+
+def test_as_of_shows_what_held_then(memory: MemoryGateway) -> None:
+    """Each statement holds from when it was said until the next one; before the first there was nothing."""
+    alex = memory.for_user("alex")
+    say(alex, "morning", -10)
+    say(alex, "evening", -5)
+    assert at(alex, -11) == []
+    assert at(alex, -10) == ["morning"]
+    assert at(alex, -6) == ["morning"]
+    assert at(alex, -5) == ["evening"]
+    assert [hit.text for hit in alex.search("")] == ["evening"]
+    (hit,) = alex.search("", schema=Preference, as_of=day(-7))
+    assert hit.metadata.value == "morning"
+
+
+def test_what_is_learnt_late_takes_its_place(memory: MemoryGateway) -> None:
+    """A statement about the past ends what held before it, and holds until what came after it."""
+    alex = memory.for_user("alex")
+    say(alex, "morning", -10)
+    say(alex, "evening", -5)
+    late = alex.add("noon", metadata=prefer("noon"), valid_from=day(-7), on_conflict="supersede").stored[0]
+    assert [at(alex, number) for number in (-10, -8, -7, -6, -5)] == [
+        ["morning"],
+        ["morning"],
+        ["noon"],
+        ["noon"],
+        ["evening"],
+    ]
+    assert [hit.text for hit in alex.search("")] == ["evening"]
+    assert (late.valid_from, late.valid_to) == (day(-7), day(-5))
+    assert len({change.memory_id for change in alex.history(late.id)}) == 3
+
+
+def test_a_first_statement_can_come_last(memory: MemoryGateway) -> None:
+    """In whatever order statements are stored, what held when is the same."""
+    alex = memory.for_user("alex")
+    for when in (-2, -9, -5, -7, -1):
+        say(alex, f"value {when}", when)
+    for when in (-9, -7, -5, -2, -1):
+        assert at(alex, when) == [f"value {when}"]
+    assert [hit.text for hit in alex.search("")] == ["value -1"]
+
+
+def test_what_begins_in_the_future_is_hidden_until_then(memory: MemoryGateway) -> None:
+    """With a `valid_from` to come, the old one holds until then."""
+    alex = memory.for_user("alex")
+    soon = utcnow() + timedelta(days=3)
+    alex.add("Berlin", metadata=Preference(key="home", value="Berlin"))
+    alex.add("Paris", metadata=Preference(key="home", value="Paris"), valid_from=soon, on_conflict="supersede")
+    assert [hit.text for hit in alex.search("")] == ["Berlin"]
+    assert [hit.text for hit in alex.search("", as_of=soon)] == ["Paris"]
+
+
+def test_what_expires_did_hold(memory: MemoryGateway) -> None:
+    """`as_of` shows what has expired since, and not what had expired by then."""
+    alex = memory.for_user("alex")
+    message = {"role": "user", "content": "parked on level 3", "occurred_at": day(-3)}
+    alex.add(message, expires_at=day(-1))
+    assert alex.search("") == []
+    assert at(alex, -2) == ["parked on level 3"]
+    assert at(alex, -1) == []
+
+
+def test_filters_and_cursors_go_with_as_of(memory: MemoryGateway) -> None:
+    """Filters narrow what held then; a cursor belongs to its instant."""
+    alex = memory.for_user("alex")
+    for number in range(5):
+        alex.add({"role": "user", "content": f"m{number}", "occurred_at": day(-5)}, metadata={"n": number})
+    assert len(alex.search("", as_of=day(0), filters=F.n >= 3)) == 2
+    page = alex.get_all(as_of=day(0), limit=2)
+    rest = alex.get_all(as_of=day(0), limit=10, cursor=page.next_cursor)
+    assert len(page) + len(rest) == 5
+    with pytest.raises(CursorError):
+        alex.get_all(as_of=day(-1), cursor=page.next_cursor)
+    with pytest.raises(CursorError):
+        alex.get_all(cursor=page.next_cursor)
+
+
+@pytest.mark.parametrize("instant", ["yesterday", 5, object()])
+def test_what_is_no_instant_is_refused(memory: MemoryGateway, instant: Any) -> None:
+    """`as_of` and `valid_from` take instants."""
+    alex = memory.for_user("alex")
+    with pytest.raises(InvalidInput, match="as_of"):
+        alex.search("", as_of=instant)
+    with pytest.raises(InvalidInput, match="as_of"):
+        alex.get_all(as_of=instant)
+    with pytest.raises(InvalidInput, match="valid_from"):
+        alex.add("x", valid_from=instant)
+
+
+def test_deleting_all_takes_what_is_superseded(memory: MemoryGateway) -> None:
+    """`delete_all` and `delete` reach superseded memories, too."""
+    alex = memory.for_user("alex")
+    say(alex, "morning", -10)
+    say(alex, "evening", -5)
+    assert alex.delete_all() == 2
+    assert at(alex, -7) == []
