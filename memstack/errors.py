@@ -29,6 +29,7 @@ __all__ = [
     "MetadataError",
     "MissingDependency",
     "NotSupported",
+    "OfflineViolation",
     "PendingNotFound",
     "ProviderError",
     "SchemaError",
@@ -284,6 +285,23 @@ class GatewayClosed(MemstackError):
 
     def __init__(self, what: str = "memory") -> None:
         super().__init__(f"this {what} is closed. Open it again with open_memory().")
+
+
+class OfflineViolation(MemstackError):
+    """Something tried to reach another machine while a memory with ``offline: true`` was open. It was kept from it.
+
+    Args:
+        event: what it tried, as Python's audit events name it.
+        host: whom it tried to reach.
+    """
+
+    def __init__(self, event: str, host: str) -> None:
+        self.event = event
+        self.host = host
+        super().__init__(
+            f"offline is true, and something tried to reach {host!r} ({event}). Find out who in the traceback; let "
+            "the rest of the application go where it likes with `offline_guard: memory`, or set `offline: false`."
+        )
 
 
 # -- stores, history, providers ------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from memstack.errors import ConfigError
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
 from memstack.history import MEMORY, SqliteHistory
+from memstack.offline import Guard
 from memstack.payload import scope_of
 from memstack.providers.base import LLM, Embedder
 from memstack.registry import PROVIDERS, STORES
@@ -46,24 +48,21 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
     """
     settings = Settings.load(config, **overrides)
     schemas = load_schemas(settings.schemas)
-    embedder = make_embedder(settings)
-    llm = make_llm(settings)
-    section: Any = settings.vector_store
-    if section.embedding_dims not in (None, embedder.dimensions):
-        raise ConfigError(
-            "vector_store.embedding_dims",
-            f"is {section.embedding_dims}, and the embedder {embedder.model!r} makes {embedder.dimensions} dimensions",
-            "Leave it out, or configure the embedder that it is meant for.",
-        )
-    store_class: Any = STORES.load(section.key, "vector_store.provider")
-    store: Store = store_class.open(section, dimensions=embedder.dimensions)
-    history_path = settings.history_path
-    try:
+    with ExitStack() as opened:  # what is closed again where a later part cannot be opened
+        guard = Guard(settings.offline_guard) if settings.offline else None
+        if guard is not None:
+            opened.callback(guard.leave)
+        embedder = make_embedder(settings)
+        opened.callback(embedder.close)
+        llm = make_llm(settings)
+        if llm is not None:
+            opened.callback(llm.close)
+        store = _open_store(settings, embedder)
+        opened.callback(store.close)
         store.bind(Fingerprint(embedder.provider, embedder.model, embedder.dimensions))
+        history_path = settings.history_path
         history = SqliteHistory(history_path or MEMORY, store.collection, lambda key: _scope_in(store, key))
-    except BaseException:
-        store.close()
-        raise
+        opened.pop_all()
     options = Options(
         remember_roles=settings.remember_roles,
         max_text=settings.limits.max_text,
@@ -75,7 +74,20 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         extraction_prompt=settings.extraction_prompt,
         data_folder=user_data_path("memstack") if history_path is None else history_path.parent,
     )
-    return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas))
+    return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas, guard))
+
+
+def _open_store(settings: Settings, embedder: Embedder) -> Store:
+    section: Any = settings.vector_store
+    if section.embedding_dims not in (None, embedder.dimensions):
+        raise ConfigError(
+            "vector_store.embedding_dims",
+            f"is {section.embedding_dims}, and the embedder {embedder.model!r} makes {embedder.dimensions} dimensions",
+            "Leave it out, or configure the embedder that it is meant for.",
+        )
+    store_class: Any = STORES.load(section.key, "vector_store.provider")
+    store: Store = store_class.open(section, dimensions=embedder.dimensions)
+    return store
 
 
 def load_schemas(paths: Sequence[str]) -> Schemas:

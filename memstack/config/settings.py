@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -75,7 +75,11 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     """How much may be put into one memory."""
     offline: bool = False
-    """Refuse every host but this machine. Default: false."""
+    """Refuse every host but this machine: when the configuration is loaded, and, while the memory is open, at every
+    connection. Default: false."""
+    offline_guard: Literal["process", "memory"] = "process"
+    """Whose connections `offline` refuses while the memory is open: those of the whole process, or only those of
+    memstack and the libraries that it uses. Default: process."""
     telemetry: bool = False
     """Let Mem0 send its usage figures home. Default: false."""
     remember_roles: Annotated[tuple[Role, ...], Field(min_length=1), BeforeValidator(_listed)] = ("user",)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memstack.history import SqliteHistory
+    from memstack.offline import Guard
     from memstack.providers.base import LLM, Embedder
     from memstack.schemas import Schemas
     from memstack.stores.base import Store
@@ -58,6 +59,7 @@ class Parts:
     history: SqliteHistory
     options: Options
     schemas: Schemas
+    guard: Guard | None = None
 
 
 _clock = threading.Lock()

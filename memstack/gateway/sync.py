@@ -829,6 +829,8 @@ class MemoryGateway:
             parts.embedder.close()
             if parts.llm is not None:
                 parts.llm.close()
+            if parts.guard is not None:
+                parts.guard.leave()
 
     def __enter__(self) -> Self:
         self._parts()

@@ -13,11 +13,11 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn, TypeVar
 
-from memstack.errors import ProviderError
+from memstack.errors import OfflineViolation, ProviderError
 from memstack.providers.base import Embedder
 from memstack.providers.deadlines import until
 
-__all__ = ["CallFailed", "Caller", "Limits", "RemoteEmbedder", "refuse", "retry_after"]
+__all__ = ["CallFailed", "Caller", "Limits", "RemoteEmbedder", "refuse", "retry_after", "violation_in"]
 
 T = TypeVar("T")
 _FIRST_PAUSE: Final = 0.25  # seconds; doubled each time
@@ -206,6 +206,13 @@ class Caller:
             return failure.retry_after
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempts - 1))
         return random.uniform(longest / 4, longest)  # noqa: S311  # jitter
+
+
+def violation_in(error: BaseException | None) -> OfflineViolation | None:
+    """The refusal of `offline: true` that a client's exception wraps, if it does."""
+    while error is not None and not isinstance(error, OfflineViolation):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn:

@@ -18,7 +18,7 @@ from memstack.config import OllamaEmbedder as EmbedderConfig
 from memstack.config import OllamaLLM as LLMConfig
 from memstack.errors import ProviderError
 from memstack.providers.base import LLM, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after, violation_in
 from memstack.providers.deadlines import transport
 from memstack.providers.pulling import pull
 
@@ -228,6 +228,8 @@ def _failed(error: Exception, section: str, model: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the text."""
     if isinstance(error, CallFailed):
         return error
+    if (violation := violation_in(error)) is not None:
+        raise violation
     if isinstance(error, ollama.ResponseError):
         status = error.status_code
         if _is_missing(error):

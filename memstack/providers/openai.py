@@ -19,7 +19,7 @@ from memstack.config import OpenAIEmbedder as EmbedderConfig
 from memstack.config import OpenAILLM as LLMConfig
 from memstack.errors import ConfigError
 from memstack.providers.base import LLM, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after, violation_in
 from memstack.providers.deadlines import transport
 
 __all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
@@ -201,6 +201,8 @@ def _with_tools(message: Any) -> dict[str, Any]:
 
 def _failed(error: Exception, section: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the key or the text."""
+    if (violation := violation_in(error)) is not None:
+        raise violation
     if isinstance(error, openai.APITimeoutError):
         return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
     if isinstance(error, openai.APIConnectionError):

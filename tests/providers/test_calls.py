@@ -1,0 +1,399 @@
+"""Calls to model servers: deadlines, pauses, the breaker, places, batches, and what is sent along."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from memstack.config import OllamaEmbedder, OllamaLLM, OpenAIEmbedder, OpenAILLM
+from memstack.errors import ProviderError
+from memstack.providers.base import Embedder
+from memstack.providers.calls import Caller, CallFailed, Limits, retry_after
+from memstack.providers.ollama import OllamaChat, OllamaEmbeddings
+from memstack.providers.openai import OpenAIChat, OpenAIEmbeddings
+from memstack.testing import Fault, OllamaServer, OpenAIServer
+from tests.providers.conftest import Provider
+
+ASK = [{"role": "user", "content": "Say something."}]
+
+
+def _embedder(provider: Provider, **options: Any) -> Embedder:
+    section = {**provider.embedder, **options}
+    if provider.name == "openai":
+        return OpenAIEmbeddings(OpenAIEmbedder.model_validate(section))
+    return OllamaEmbeddings(OllamaEmbedder.model_validate(section))
+
+
+def _caller(**limits: Any) -> Caller:
+    given: dict[str, Any] = {
+        "timeout": 5,
+        "max_retries": 0,
+        "concurrency": 4,
+        "breaker_failures": 2,
+        "breaker_pause": 0.2,
+    }
+    return Caller("openai", "m", Limits(**{**given, **limits}))
+
+
+def _fail() -> None:
+    raise CallFailed("down", retryable=True)
+
+
+# -- deadlines -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _dripping() -> Iterator[str]:
+    """A server that sends a byte of its answer every tenth of a second, without end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n"
+                    )
+                    try:
+                        while not over.wait(0.1):
+                            connection.sendall(b" ")
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.close()
+            thread.join(5)
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama"])
+def test_a_call_ends_at_its_deadline(name: str) -> None:
+    """A server that drips its answer is silent for no time at all: the whole call ends all the same."""
+    limits: dict[str, Any] = {"timeout": 0.5, "read_timeout": 5, "max_retries": 0}
+    with _dripping() as url:
+        embedder = (
+            OpenAIEmbeddings(OpenAIEmbedder(model="m", base_url=url, **limits))
+            if name == "openai"
+            else OllamaEmbeddings(OllamaEmbedder(model="m", host=url, **limits))
+        )
+        begun = time.monotonic()
+        with pytest.raises(ProviderError, match="in time"):
+            embedder.vectors(["tea"])
+        assert time.monotonic() - begun < 3
+        embedder.close()
+
+
+def test_silence_ends_at_the_deadline_too(provider: Provider) -> None:
+    """What is left of the call is the longest silence, however long `read_timeout` is."""
+    embedder = _embedder(provider, read_timeout=60, timeout=0.5, dimensions=256 if provider.name == "openai" else None)
+    provider.server.fail(Fault.slow(20), times=None)
+    begun = time.monotonic()
+    with pytest.raises(ProviderError, match="in time"):
+        embedder.vectors(["tea"])
+    assert time.monotonic() - begun < 5
+    embedder.close()
+
+
+def test_a_place_is_waited_for_until_the_deadline() -> None:
+    """Where all places for requests stay taken, the call ends with the option that gives more of them."""
+    caller = _caller(concurrency=1, timeout=0.3)
+    inside, leave = threading.Event(), threading.Event()
+
+    def long() -> None:
+        inside.set()
+        leave.wait(10)
+
+    thread = threading.Thread(target=lambda: caller.run(long))
+    thread.start()
+    inside.wait(10)
+    with pytest.raises(ProviderError, match="concurrency"):
+        caller.run(lambda: None)
+    leave.set()
+    thread.join()
+    caller.run(lambda: None)
+
+
+# -- pauses and the breaker ------------------------------------------------------------------
+
+
+def test_retry_after_is_read() -> None:
+    """Seconds or an HTTP date; what is neither is nothing."""
+    assert retry_after("1.5") == 1.5
+    assert retry_after("-3") == 0
+    later = datetime.now(timezone.utc) + timedelta(seconds=60)
+    assert 50 < (retry_after(format_datetime(later, usegmt=True)) or 0) <= 60
+    assert [retry_after(text) for text in ("", None, "soon", "nan", "inf")] == [None] * 5
+
+
+def test_the_servers_pause_is_kept(provider: Provider) -> None:
+    """A 429 with Retry-After is tried again then, not sooner; where that is too late, the call ends at once."""
+    embedder = _embedder(provider, dimensions=256 if provider.name == "openai" else None)
+    embedder.vectors(["tea"])
+    provider.server.fail(Fault.status(429, retry_after=1))
+    begun = time.monotonic()
+    embedder.vectors(["tea"])
+    assert time.monotonic() - begun >= 1
+    provider.server.fail(Fault.status(429, retry_after=3600), times=None)
+    begun = time.monotonic()
+    with pytest.raises(ProviderError, match="429") as caught:
+        embedder.vectors(["tea"])
+    assert (caught.value.attempts, caught.value.retryable) == (1, True)
+    assert time.monotonic() - begun < 3
+    embedder.close()
+
+
+def test_an_open_breaker_lets_one_through() -> None:
+    """After the pause one call is made; while it is under way and after it failed, the others are refused."""
+    caller = _caller()
+    for _ in range(2):
+        with pytest.raises(ProviderError, match="down"):
+            caller.run(_fail)
+    with pytest.raises(ProviderError, match="2 calls in a row failed") as caught:
+        caller.run(lambda: None)
+    assert (caught.value.attempts, caught.value.retryable) == (0, True)
+    assert caller.stats()["refusing"] is True
+    time.sleep(0.25)
+    inside: list[Callable[[], None]] = []
+
+    def first() -> None:
+        with pytest.raises(ProviderError, match="under way"):
+            caller.run(lambda: None)
+        inside.append(_fail)
+        _fail()
+
+    with pytest.raises(ProviderError, match="down"):
+        caller.run(first)
+    assert inside
+    with pytest.raises(ProviderError, match="3 calls in a row failed"):
+        caller.run(lambda: None)
+    time.sleep(0.25)
+    assert caller.run(lambda: 1) == 1
+    assert caller.run(lambda: 2) == 2
+
+
+def test_an_interrupted_trial_is_no_verdict() -> None:
+    """Where the one call that is let through is interrupted, the next one is let through."""
+    caller = _caller(breaker_failures=1)
+    with pytest.raises(ProviderError):
+        caller.run(_fail)
+    time.sleep(0.25)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        caller.run(interrupted)
+    assert caller.run(lambda: 1) == 1
+
+
+def test_what_is_the_callers_fault_opens_no_breaker() -> None:
+    """Calls that fail for good count neither towards the breaker nor keep it shut."""
+    caller = _caller()
+
+    def refused() -> None:
+        raise CallFailed("no", retryable=False)
+
+    for _ in range(5):
+        with pytest.raises(ProviderError, match="no"):
+            caller.run(refused)
+    assert caller.run(lambda: 1) == 1
+
+
+# -- what is sent ----------------------------------------------------------------------------
+
+
+def test_batches_keep_to_the_limits(provider: Provider) -> None:
+    """More texts than a request takes, or longer ones, are sent in several; the vectors come in order."""
+    embedder = _embedder(provider, batch_size=3)
+    texts = [f"text {number}" for number in range(8)]
+    vectors = embedder.vectors(texts)
+    singly = [embedder.embed(text) for text in texts]
+    assert vectors == [pytest.approx(vector, abs=1e-6) for vector in singly]
+    if provider.name == "openai":
+        provider.server.forget()
+        embedder.vectors(["word " * 5000] * 2)  # 50 kB
+        assert len(provider.server.requests) == 1
+        wide = _embedder(provider)
+        provider.server.forget()
+        wide.vectors(["word " * 5000] * 15)  # 375 kB
+        wide.close()
+        assert len(provider.server.requests) == 2
+        assert provider.server.requests[0].status == 200
+    embedder.close()
+
+
+def test_a_vector_of_no_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vector with a NaN in it is an error, and reaches no store."""
+    with OllamaServer() as server:
+        embedder = OllamaEmbeddings(OllamaEmbedder(model="all-minilm", host=server.host))
+        assert len(embedder.vectors(["tea"])[0]) == 384
+        monkeypatch.setattr(embedder, "_embed", lambda texts: [[float("nan")] * 384 for _ in texts])
+        with pytest.raises(ProviderError, match="no number"):
+            embedder.vectors(["tea"])
+        embedder.close()
+
+
+def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, organisations and headers that the clients look for by themselves reach no server."""
+    loud = {
+        "OPENAI_API_KEY": "sk-ambient",
+        "OPENAI_ADMIN_KEY": "sk-ambient",
+        "OPENAI_ORG_ID": "ambient",
+        "OPENAI_PROJECT_ID": "ambient",
+        "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer ambient\nX-Ambient: ambient",
+        "OPENROUTER_API_KEY": "ambient",
+        "OLLAMA_API_KEY": "ambient",
+        "HTTP_PROXY": "http://ambient.invalid:1",
+        "ALL_PROXY": "http://ambient.invalid:1",
+    }
+    for name, value in loud.items():
+        monkeypatch.setenv(name, value)
+    with OpenAIServer(api_key="configured") as server, OllamaServer() as ollama:
+        place: dict[str, Any] = {
+            "base_url": server.base_url,
+            "api_key": "configured",
+            "organization": "ours",
+            "headers": {"X-Team": "search"},
+        }
+        models = [
+            OpenAIEmbeddings(OpenAIEmbedder(model="text-embedding-3-small", **place)),
+            OllamaEmbeddings(OllamaEmbedder(model="all-minilm", host=ollama.host)),
+        ]
+        chats = [
+            OpenAIChat(OpenAILLM(model="gpt-4.1-nano", **place)),
+            OllamaChat(OllamaLLM(model="llama3.2", host=ollama.host)),
+        ]
+        for model in models:
+            model.vectors(["tea"])
+            model.close()
+        for chat in chats:
+            chat.generate_response(ASK)
+            chat.close()
+        for request in server.requests:
+            assert request.headers["authorization"] == "Bearer configured"
+            assert (request.headers["openai-organization"], request.headers["x-team"]) == ("ours", "search")
+        sent = [
+            f"{name}: {value}"
+            for request in (*server.requests, *ollama.requests)
+            for name, value in request.headers.items()
+        ]
+        assert len(sent) > 20
+        assert not [line for line in sent if "ambient" in line]
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "kept"),
+    [
+        ("gpt-4.1-nano", {"temperature", "max_tokens", "top_p"}, {"reasoning_effort", "max_completion_tokens"}),
+        ("gpt-5-mini", {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
+        ("o4-mini", {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
+    ],
+)
+def test_models_are_sent_what_they_accept(model: str, sent: set[str], kept: set[str]) -> None:
+    """A reasoning model gets no sampling, another one no effort: the server, which is strict, takes both."""
+    with OpenAIServer() as server:
+        options: dict[str, Any] = {"top_p": 0.9, "reasoning_effort": "low"}
+        place = {"model": model, "base_url": server.base_url, "api_key": server.api_key}
+        config = OpenAILLM.model_validate({**place, **options})
+        chat = OpenAIChat(config)
+        assert chat.generate_response(ASK) == "echo: Say something."
+        body = set(server.requests[0].json)
+        assert sent <= body
+        assert not kept & body
+        assert chat.stats()["tokens"]["prompt"] > 0
+        chat.close()
+
+
+# -- Ollama ----------------------------------------------------------------------------------
+
+
+def test_thinking_is_off_and_the_context_is_told() -> None:
+    """Ollama is told the context, how long to keep the model, not to think, and not to cut anything off."""
+    with OllamaServer() as server:
+        chat = OllamaChat(OllamaLLM(model="qwen3", host=server.host, num_ctx=9000, keep_alive="1h"))
+        chat.generate_response(ASK)
+        body = server.requests[0].json
+        assert (body["think"], body["truncate"], body["shift"], body["keep_alive"]) == (False, False, False, "1h")
+        assert body["options"]["num_ctx"] == 9000
+        chat.close()
+
+
+@pytest.mark.parametrize("words", [300, 2000])
+def test_a_prompt_that_does_not_fit_is_an_error(words: int) -> None:
+    """A context that is too small is an error that names the option, whether we see it or the server does."""
+    with OllamaServer() as server:
+        chat = OllamaChat(OllamaLLM(model="llama3.2", host=server.host, num_ctx=256))
+        with pytest.raises(ProviderError, match="num_ctx") as caught:
+            chat.generate_response([{"role": "user", "content": "one " * words}, *ASK])
+        assert caught.value.retryable is False
+        assert len(server.requests) == (1 if words == 300 else 0)
+        assert chat.generate_response(ASK) == "echo: Say something."
+        chat.close()
+
+
+def test_a_server_without_schemas_is_asked_for_json() -> None:
+    """An Ollama server older than 0.5 refuses a schema: it is asked for any JSON, then and later."""
+    error = "json: cannot unmarshal object into Go struct field ChatRequest.format of type string"
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "object", "properties": {}}}}
+    with OllamaServer() as server:
+        server.fail(Fault.status(400, body={"error": error}))
+        chat = OllamaChat(OllamaLLM(model="llama3.2", host=server.host))
+        for _ in range(2):
+            assert "echo" in chat.generate_response(ASK, response_format=form)
+        assert [isinstance(request.json["format"], dict) for request in server.requests] == [True, False, False]
+        chat.close()
+
+
+def test_a_missing_model_is_pulled_only_where_that_is_wanted() -> None:
+    """Without `auto_pull` the error names the command; with it the model is pulled once, and the call goes on."""
+    with OllamaServer(models=["llama3.2"]) as server:
+        section: dict[str, Any] = {"model": "all-minilm", "host": server.host}
+        plain = OllamaEmbeddings(OllamaEmbedder.model_validate(section))
+        with pytest.raises(ProviderError, match="ollama pull all-minilm"):
+            plain.vectors(["tea"])
+        assert "all-minilm:latest" not in server.models
+        pulling = OllamaEmbeddings(OllamaEmbedder.model_validate({**section, "auto_pull": True}))
+        assert len(pulling.vectors(["tea"])[0]) == 384
+        assert [request.path for request in server.requests].count("/api/pull") == 1
+        plain.close()
+        pulling.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault.cut_midway(), "pull"),
+        (Fault.cut_midway(clean=True), "pull"),
+        (Fault.status(500), "pull"),
+        (None, "library"),
+    ],
+)
+def test_a_pull_that_fails_is_told(fault: Fault | None, words: str) -> None:
+    """A download that breaks off, however cleanly, is an error, and so is a model that does not exist."""
+    model = "all-minilm" if fault is not None else "no-such-model"
+    with OllamaServer(models=["llama3.2"]) as server:
+        if fault is not None:
+            server.fail(fault, path="/api/pull")
+        embedder = OllamaEmbeddings(OllamaEmbedder(model=model, host=server.host, auto_pull=True))
+        with pytest.raises(ProviderError, match=words):
+            embedder.vectors(["tea"])
+        if fault is not None:
+            assert len(embedder.vectors(["tea"])[0]) == 384
+        embedder.close()
