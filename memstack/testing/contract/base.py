@@ -53,15 +53,9 @@ def opening(backend: Backend) -> Iterator[OpenHere]:
 class Contract:
     """A suite of tests that hold on every backend.
 
-    A subclass names what it runs on by one fixture, `backend`::
-
-        class TestShelf(StoreContract):
-            @pytest.fixture(scope="session")
-            def backend(self) -> Backend:
-                return Backend(lambda folder: {"vector_store": {"provider": "shelf", "path": str(folder)}})
-
-    Every test is inherited. One that cannot hold is named in `waived` with the reason; it is shown as skipped, with the
-    reason, and a test that is overridden or hidden in any other way is an error when the class is made.
+    What it runs on is told by a fixture, `backend`, of the module or its conftest. Every test is inherited. One that
+    cannot hold is named in `waived` with the reason; it is shown as skipped, with the reason. A test that is overridden
+    or hidden in any other way is an error when the class is made.
 
     Attributes:
         waived: names of tests, and why each does not hold here.

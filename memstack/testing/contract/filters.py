@@ -244,19 +244,20 @@ class FilterContract(Contract):
     @pytest.fixture(scope="class")
     @classmethod
     def corpus(cls, shared_memory: MemoryGateway) -> Corpus:
-        """Memories of alex, in several runs and some of an agent's; and as many of bob's. More than 300 together."""
+        """Memories of alex, in several runs and some of an agent's; and as many of bob's. More than 200 together."""
         source = Seeded(17)
-        items = a_corpus(source, 165)
+        items = a_corpus(source, 110)
         for item in items:
             item.update(source.pick(({}, {"run_id": "r1"}, {"run_id": "r2"}, {"agent_id": "bot"}, BOTH)))
         results = {user: shared_memory.add_many(items, user_id=user) for user in ("alex", "bob")}
         for result in results.values():
             assert not result.failed
             assert {skip.reason for skip in result.skipped} <= {"duplicate"}
-            assert len(result.stored) > 150
+            assert len(result.stored) > 100
         mine = results["alex"].stored
         return Corpus(shared_memory.for_user("alex"), mine, words_of(mine))
 
+    @pytest.mark.exhaustive
     @pytest.mark.parametrize("part", range(PARTS))
     def test_two_thousand_filters(self, corpus: Corpus, part: int) -> None:
         """Search, listing and pages give just what the evaluator and the oracle select: 2 000 filters, in parts."""
@@ -284,7 +285,7 @@ class FilterContract(Contract):
     def test_limits_cut_the_same_answer(self, corpus: Corpus) -> None:
         """The first `limit` hits and memories of a filter are the first of all of them, whatever is evaluated where."""
         source = Seeded(3)
-        for number in range(60):
+        for number in range(25):
             filters = a_filter(source, a_spec(source, corpus.words))
             order, limit = ORDERS[number % 6], source.number(1, 40)
             query = PHRASES[number % 20]
@@ -295,10 +296,11 @@ class FilterContract(Contract):
             assert [memory.id for memory in page] == listed[:limit]
             assert (page.next_cursor is None) is (len(listed) <= limit)
 
+    @pytest.mark.exhaustive
     def test_filters_within_a_run(self, corpus: Corpus, shared_memory: MemoryGateway) -> None:
         """A run or an agent named by argument, by handle or in the filter narrows to the same memories."""
         source = Seeded(5)
-        for _ in range(60):
+        for _ in range(25):
             spec = a_spec(source, corpus.words)
             filters = a_filter(source, spec)
             narrower: list[dict[str, Any]] = [{"run_id": "r1"}, {"agent_id": "bot"}, BOTH, {"run_id": "none"}]
@@ -398,7 +400,7 @@ class FilterContract(Contract):
         """`delete_all` removes what its filter selects, the expired too, tells how many, and leaves everything else."""
         source = Seeded(23)
         items = a_corpus(source, 60)
-        for _ in range(40):
+        for _ in range(15):
             user = next(_fresh)
             handle = shared_memory.for_user(user)
             stored = handle.add_many(items).stored
@@ -645,7 +647,7 @@ class FilterContract(Contract):
         writer = threading.Thread(target=change)
         writer.start()
         try:
-            for _ in range(60):
+            for _ in range(20):
                 listed = [memory.id for memory in paged(handle, 25, order="created_at")]
                 assert sorted(listed) == sorted(everything)
                 assert {hit.id for hit in handle.search("memory", limit=100)} == everything
@@ -655,6 +657,7 @@ class FilterContract(Contract):
             writer.join()
         assert not errors
 
+    @pytest.mark.exhaustive
     @pytest.mark.timeout(900)  # hypothesis takes its time to make a failing sequence short
     def test_any_sequence_of_operations(self, shared_memory: MemoryGateway) -> None:
         """Adds, updates, deletes and filtered deletes in any order: filters select what they select of a plain dict."""

@@ -237,6 +237,7 @@ class ScopeContract(Contract):
 
     # -- reading ---------------------------------------------------------------------------------------
 
+    @pytest.mark.exhaustive
     def test_reading(self, world: World) -> None:
         """Search, get_all and iter_all give memories of the scope alone, or refuse, whatever is asked: 400 examples."""
         ids = tuple(memory.id for memory in world.memories[:40])
@@ -624,6 +625,7 @@ class ScopeContract(Contract):
             run = {"user_id": one, "run_id": "r1", "category": "work"}
             assert _ids(mem0.get_all(filters=run, top_k=1000)) <= world.inside(Scope(one, run_id="r1"))
 
+    @pytest.mark.exhaustive
     def test_through_mem0(self, mem0: Any, world: World) -> None:
         """Whatever stands beside the owner in a filter for Mem0's methods: his memories, or an error; 200 examples."""
         ids = tuple(memory.id for memory in world.memories[:40])

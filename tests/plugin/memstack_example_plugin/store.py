@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
 from memstack import payload as payloads
 from memstack.config import StoreConfig
+from memstack.errors import StoreError
 from memstack.filters import (
     FINGERPRINT,
     Compare,
@@ -33,6 +36,11 @@ class ShelfConfig(StoreConfig, frozen=True):
     """``vector_store: {provider: shelf}``."""
 
     provider: Literal["shelf"] = "shelf"
+
+    @property
+    def persistent(self) -> bool:
+        """A dict ends with its process."""
+        return False
 
 
 class ShelfCompiler(FilterCompiler[Condition]):
@@ -91,6 +99,7 @@ class ShelfStore(Store):
         self._siblings: dict[str, ShelfStore] = {}
         self._fingerprint: Fingerprint | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     @classmethod
     def open(cls, config: ShelfConfig, *, dimensions: int) -> ShelfStore:
@@ -101,15 +110,18 @@ class ShelfStore(Store):
         return ShelfCompiler()
 
     def upsert(self, rows: Sequence[Row]) -> None:
-        with self._lock:
+        if any(row.vector is None or len(row.vector) != self.dimensions for row in rows):
+            raise StoreError(self.label, f"a vector has not the {self.dimensions} dimensions of the collection")
+        with self._open():
             self._rows.update({row.id: row for row in rows})
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
-        with self._lock:
-            return [self._rows[key] for key in ids if key in self._rows]
+        with self._open():
+            found = [self._rows[key] for key in dict.fromkeys(ids) if key in self._rows]
+        return found if vectors else [replace(row, vector=None) for row in found]
 
     def remove(self, ids: Sequence[str]) -> None:
-        with self._lock:
+        with self._open():
             for key in ids:
                 self._rows.pop(key, None)
 
@@ -148,14 +160,21 @@ class ShelfStore(Store):
         return self._siblings.setdefault(suffix, ShelfStore(f"{self.collection}_{suffix}", self.dimensions))
 
     def clear(self) -> None:
-        with self._lock:
+        with self._open():
             self._rows.clear()
 
     def close(self) -> None:
-        pass
+        self._closed = True
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise StoreError(self.label, "the store is closed", "Open it again with open_memory().")
+            yield
 
     def _where(self, condition: Condition | None) -> list[Row]:
-        with self._lock:
+        with self._open():
             rows = list(self._rows.values())
         return [row for row in rows if condition is None or condition(row)]
 

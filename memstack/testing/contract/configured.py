@@ -1,0 +1,17 @@
+"""The suites, on the store of ``--memstack-config``."""
+
+from __future__ import annotations
+
+from memstack.testing.contract import FilterContract, GatewayContract, ScopeContract, StoreContract
+
+
+class TestStore(StoreContract): ...
+
+
+class TestFilters(FilterContract): ...
+
+
+class TestScopes(ScopeContract): ...
+
+
+class TestGateway(GatewayContract): ...

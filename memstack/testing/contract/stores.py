@@ -1,0 +1,318 @@
+"""A store keeps rows, finds them, and does what its capabilities declare."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from memstack.errors import EmbedderMismatch, StoreError
+from memstack.filters import F, Node
+from memstack.filters.ast import ALL, Contains, IContains, all_of
+from memstack.filters.visit import NODES
+from memstack.gateway import MemoryGateway
+from memstack.ids import new_id
+from memstack.payload import build, instant_of
+from memstack.scope import Scope
+from memstack.stores.base import Fingerprint, Row, SortField, Store
+from memstack.testing.contract.base import Backend, Contract, OpenHere
+from memstack.testing.contract.state import parts_of
+
+UTC: Final = timezone.utc
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+SAME: Final = 1e-5
+FIELDS: Final[tuple[SortField, ...]] = ("created_at", "updated_at", "occurred_at")
+
+# One filter of each kind that an engine may answer by itself, on fields of metadata.
+LEAVES: Final[dict[str, Node]] = {
+    "Eq": F.category == "work",
+    "In": F.category.in_(["work", "home"]),
+    "Compare": F.n > 1,
+    "Contains": Contains("tags", 1),
+    "IContains": IContains("category", "W"),
+    "Exists": F.n.exists(),
+}
+
+
+def a_row(store: Store, number: int, *, user: str = "alex", **metadata: Any) -> Row:
+    """A row whose vector and instants follow from its number; every third one shares its instants."""
+    at = START + timedelta(seconds=number // 3)
+    payload = build(
+        text=f"row {number}",
+        scope=Scope(user),
+        metadata={"n": number, **metadata},
+        created_at=at,
+        updated_at=at + timedelta(hours=number % 7),
+        occurred_at=at - timedelta(days=number % 5),
+    )
+    return Row(new_id(), payload, a_vector(store, number))
+
+
+def a_vector(store: Store, seed: int) -> list[float]:
+    """A vector of length 1."""
+    drawn = np.random.default_rng(seed).standard_normal(store.dimensions)
+    return [float(value) for value in (drawn / np.linalg.norm(drawn)).astype(np.float32)]
+
+
+def by_id(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """The payloads of some rows."""
+    return {row.id: dict(row.payload) for row in rows}
+
+
+def in_order(rows: Sequence[Row], field: SortField, *, descending: bool) -> list[str]:
+    """The ids by an instant, ties by id."""
+    ascending = sorted(rows, key=lambda row: row.id)
+    ascending.sort(key=lambda row: instant_of(row.payload, field) or START, reverse=descending)
+    return [row.id for row in ascending]
+
+
+class StoreContract(Contract):
+    """What `memstack.stores.base.Store` promises, asked of the store itself."""
+
+    @pytest.fixture
+    def store(self, empty: MemoryGateway) -> Store:
+        """The store of an empty memory."""
+        return parts_of(empty).store
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def test_rows_come_back(self, store: Store) -> None:
+        """A row that was written is read back equal, with the direction of its vector, and ids nobody has are none."""
+        rows = [a_row(store, i, note=f"'{i}' \\ % _", nested={"a": [1, None, {"b": 2.5}]}) for i in range(5)]
+        store.upsert(rows)
+        found = store.fetch([*(row.id for row in rows), new_id()], vectors=True)
+        assert by_id(found) == by_id(rows)
+        vectors = {row.id: row.vector for row in rows}
+        for row in found:
+            assert row.vector is not None
+            assert np.dot(row.vector, vectors[row.id] or ()) / np.linalg.norm(row.vector) > 1 - SAME
+        assert all(row.vector is None for row in store.fetch([rows[0].id]))
+        assert store.count() == len(rows)
+
+    def test_a_row_is_replaced_whole(self, store: Store) -> None:
+        """Writing an id again leaves nothing of what it had: no field, no instant, no direction, no second row."""
+        old = a_row(store, 1, category="work", tags=[1], due=START)
+        store.upsert([old])
+        new = Row(old.id, a_row(store, 900).payload, a_vector(store, 900))
+        store.upsert([new])
+        assert by_id(store.scan()) == by_id([new])
+        gone: list[Node] = [F.category.exists(), F.category == "work", F.due.exists(), F.due <= START, F.n < 900]
+        for where in (*gone, Contains("tags", 1), F.created_at < START + timedelta(seconds=1)):
+            assert store.scan(where=where) == []
+            assert store.count(where) == 0
+            assert store.count(~where) == 1
+        (hit,) = store.nearest(a_vector(store, 900), limit=3)
+        assert hit.similarity > 1 - SAME
+
+    def test_nothing_to_do_is_done(self, store: Store) -> None:
+        """No rows, no ids, an id twice, an id that is gone: none of them is an error."""
+        store.upsert([])
+        store.remove([])
+        assert store.fetch([]) == []
+        row = a_row(store, 1)
+        store.upsert([row])
+        assert len(store.fetch([row.id, row.id])) == 1
+        store.remove([row.id, row.id, new_id()])
+        store.remove([row.id])
+        assert store.count() == 0
+        assert store.scan() == []
+        assert store.nearest(a_vector(store, 1), limit=5) == []
+        assert store.nearest(a_vector(store, 1), limit=0) == []
+
+    def test_thousands_at_once(self, store: Store) -> None:
+        """Six thousand rows are written, read, listed and removed in one call each, whatever the engine's batches."""
+        rows = [a_row(store, i) for i in range(6000)]
+        store.upsert(rows)
+        assert store.count() == len(rows)
+        assert by_id(store.fetch([row.id for row in rows])) == by_id(rows)
+        assert [row.id for row in store.scan(descending=False)] == in_order(rows, "created_at", descending=False)
+        store.remove([row.id for row in rows[1:]])
+        assert [row.id for row in store.scan()] == [rows[0].id]
+
+    @pytest.mark.parametrize("shape", ["short", "long", "none"])
+    def test_vectors_of_another_length_are_refused(self, store: Store, shape: str) -> None:
+        """A row without a vector of the collection's length is a StoreError, and nothing of the call is written."""
+        size = store.dimensions
+        bad = {"short": [0.1] * (size - 1), "long": [0.1] * (size + 1), "none": None}[shape]
+        with pytest.raises(StoreError, match="dimensions"):
+            store.upsert([a_row(store, 1), Row(new_id(), a_row(store, 2).payload, bad)])
+        assert store.count() == 0
+
+    # -- searching and listing -------------------------------------------------------------------
+
+    def test_the_nearest(self, store: Store) -> None:
+        """The nearest rows are those of numpy's cosine, with its similarity, with and without a filter."""
+        rows = [a_row(store, i, category="work" if i % 3 else "home") for i in range(400)]
+        store.upsert(rows)
+        matrix = np.asarray([row.vector for row in rows])
+        for seed in range(1000, 1010):
+            query = a_vector(store, seed)
+            similar = matrix @ np.asarray(query)
+            for where, chosen in ((ALL, range(400)), (F.category == "home", range(0, 400, 3))):
+                best = sorted(chosen, key=lambda i: -similar[i])[:20]
+                hits = store.nearest(query, where=where, limit=20)
+                assert [hit.row.id for hit in hits] == [rows[i].id for i in best]
+                assert [hit.similarity for hit in hits] == pytest.approx([similar[i] for i in best], abs=1e-4)
+
+    def test_vectors_without_a_direction(self, store: Store) -> None:
+        """A row, or a query, whose vector is zero is similar to nothing: 0, and no error."""
+        zero = [0.0] * store.dimensions
+        store.upsert([Row(new_id(), a_row(store, 1).payload, zero), a_row(store, 2)])
+        assert sorted(hit.similarity for hit in store.nearest(a_vector(store, 2), limit=5)) == pytest.approx([0, 1])
+        assert [hit.similarity for hit in store.nearest(zero, limit=5)] == [0, 0]
+
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize("field", FIELDS)
+    def test_listings_are_sorted(self, store: Store, field: SortField, descending: bool) -> None:
+        """Rows come by the instant and then the id; from any row on, the listing goes on behind it."""
+        rows = [a_row(store, i, category="work" if i % 2 else "home") for i in range(60)]
+        store.upsert(rows)
+        for where, some in ((ALL, rows), (F.category == "work", rows[1::2])):
+            expected = in_order(some, field, descending=descending)
+            listed = store.scan(where=where, field=field, descending=descending)
+            assert [row.id for row in listed] == expected
+            for place in (0, 1, 7, 28, len(some) - 1):
+                after = (instant_of(listed[place].payload, field) or START, listed[place].id)
+                rest = store.scan(where=where, field=field, descending=descending, after=after, limit=9)
+                assert [row.id for row in rest] == expected[place + 1 : place + 10]
+
+    # -- the collection --------------------------------------------------------------------------
+
+    def test_a_collection_belongs_to_an_embedder(self, store: Store) -> None:
+        """What filled the collection is remembered, and another embedder is refused by name."""
+        mine = store.read_fingerprint()
+        assert mine is not None
+        assert mine.dimensions == store.dimensions
+        store.bind(mine)
+        with pytest.raises(EmbedderMismatch) as caught:
+            store.bind(Fingerprint(mine.provider, "another", mine.dimensions))
+        assert "another" in str(caught.value)
+        assert store.read_fingerprint() == mine
+
+    def test_a_sibling_is_apart(self, store: Store) -> None:
+        """A sibling has rows of its own, and is the same one when it is asked for again."""
+        row, other = a_row(store, 1), a_row(store, 2)
+        store.upsert([row])
+        sibling = store.sibling("other")
+        assert sibling.count() == 0
+        sibling.upsert([other])
+        assert [found.id for found in store.scan()] == [row.id]
+        assert [found.id for found in store.sibling("other").scan()] == [other.id]
+        sibling.clear()
+        assert store.count() == 1
+
+    def test_clearing(self, store: Store) -> None:
+        """Cleared, the collection is empty, belongs to the same embedder, and takes rows again."""
+        store.upsert([a_row(store, i) for i in range(40)])
+        mine = store.read_fingerprint()
+        store.clear()
+        assert (store.count(), store.scan(), store.read_fingerprint()) == (0, [], mine)
+        store.clear()
+        store.upsert([a_row(store, 1)])
+        assert store.count() == 1
+
+    def test_after_closing(self, memory: MemoryGateway) -> None:
+        """Every call of a closed store is a StoreError that says so; closing again does nothing."""
+        store = parts_of(memory).store
+        row = a_row(store, 1)
+        store.upsert([row])
+        store.close()
+        store.close()
+        calls: list[Callable[[], object]] = [
+            lambda: store.upsert([row]),
+            lambda: store.fetch([row.id]),
+            lambda: store.remove([row.id]),
+            lambda: store.nearest(a_vector(store, 1), limit=1),
+            store.scan,
+            store.count,
+            store.clear,
+        ]
+        for call in calls:
+            with pytest.raises(StoreError, match="closed"):
+                call()
+
+    def test_it_describes_itself(self, store: Store) -> None:
+        """`stats` names the engine and counts; the label is text on one line."""
+        store.upsert([a_row(store, i) for i in range(3)])
+        stats = store.stats()
+        assert (stats["store"], stats["collection"], stats["rows"]) == (store.label, store.collection, 3)
+        assert store.label.isprintable()
+
+    # -- what is declared ------------------------------------------------------------------------
+
+    def test_every_declared_kind_is_known(self, store: Store) -> None:
+        """The declaration names kinds of filters, and nothing else."""
+        assert store.capabilities.pushdown <= {node.__name__ for node in NODES}
+        assert all(isinstance(note, str) and note for note in store.capabilities.notes)
+
+    @pytest.mark.parametrize("kind", LEAVES)
+    def test_what_is_pushed_down(self, store: Store, kind: str) -> None:
+        """A kind of filter that is declared is answered by the engine; one that is not, by the reference evaluator."""
+        plan = store.plan(LEAVES[kind])
+        if kind in store.capabilities.pushdown:
+            assert plan.native is not None
+        else:
+            assert plan.native is None
+            assert plan.residual is not None
+        metadata: dict[str, Any] = {"category": "work", "tags": [1]}
+        store.upsert([a_row(store, i, **(metadata if i % 2 else {})) for i in range(2, 12)])
+        scoped = all_of(F.user_id == "alex", LEAVES[kind])
+        expected = 10 if kind in ("Compare", "Exists") else 5
+        assert store.count(scoped) == len(store.scan(where=scoped)) == expected
+
+    def test_the_declaration_agrees_with_the_options(self, store: Store, backend: Backend) -> None:
+        """Whether rows outlive the gateway is said once by the store and once by its options: the same."""
+        assert store.capabilities.persistent is backend.persistent
+
+    def test_opening_again(self, open_here: OpenHere, tmp_path: Path) -> None:
+        """A persistent store has its rows and its embedder when it is opened again; any other one is empty."""
+        first = open_here(tmp_path)
+        store = parts_of(first).store
+        rows = [a_row(store, i) for i in range(10)]
+        store.upsert(rows)
+        kept = store.capabilities.persistent
+        mine = store.read_fingerprint()
+        first.close()
+        again = parts_of(open_here(tmp_path)).store
+        assert by_id(again.scan()) == (by_id(rows) if kept else {})
+        assert again.read_fingerprint() == mine
+
+    def test_another_process(self, backend: Backend, open_here: OpenHere, tmp_path: Path) -> None:
+        """A shared store is seen by a second process; one that is not shared refuses it, or has nothing to share."""
+        first = open_here(tmp_path)
+        (stored,) = first.add("tea", user_id="alex").stored
+        done = subprocess.run(
+            [sys.executable, "-c", _OTHER, repr(dict(backend.config(tmp_path)))],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        told = done.stdout.strip()
+        capabilities = parts_of(first).store.capabilities
+        if not capabilities.persistent:
+            assert told == "[]", done.stderr
+        elif capabilities.shared_by_processes:
+            assert told == f"['{stored.id}']", done.stderr
+        else:
+            assert told.startswith("StoreLocked"), done.stderr
+        assert [found.id for found in first.get_all(user_id="alex")] == [stored.id]
+
+
+_OTHER: Final = """
+import ast, sys
+from memstack.errors import StoreLocked
+from memstack.factory import open_memory
+config = ast.literal_eval(sys.argv[1])
+try:
+    with open_memory({**config, "history": {"path": ":memory:"}}) as memory:
+        print([found.id for found in memory.get_all(user_id="alex")])
+except StoreLocked as error:
+    print(type(error).__name__)
+"""
