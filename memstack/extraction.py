@@ -17,7 +17,17 @@ from typing import Any, Final
 from memstack.errors import InvalidInput
 from memstack.metadata import check_text
 
-__all__ = ["RESPONSE_FORMAT", "Extraction", "Fact", "Reading", "Unreadable", "numbered", "read", "repair_request"]
+__all__ = [
+    "PROMPT_TOKENS",
+    "RESPONSE_FORMAT",
+    "Extraction",
+    "Fact",
+    "Reading",
+    "Unreadable",
+    "numbered",
+    "read",
+    "repair_request",
+]
 
 RESPONSE_FORMAT: Final[Mapping[str, Any]] = {
     "type": "json_schema",
@@ -49,6 +59,9 @@ RESPONSE_FORMAT: Final[Mapping[str, Any]] = {
     },
 }
 """The answer's form, as OpenAI's ``response_format`` has it; a subset that ``strict`` takes."""
+
+PROMPT_TOKENS: Final = 8400
+"""About how many tokens the prompt takes without any message: Mem0's, in the tokenizers of current models."""
 
 _LISTS: Final = ("memory", "memories", "facts")
 _TEXTS: Final = ("text", "memory", "fact", "content", "data")

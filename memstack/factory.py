@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from platformdirs import user_data_path
 
@@ -19,13 +19,22 @@ from memstack.gateway.parts import Options, Parts
 from memstack.history import MEMORY, SqliteHistory
 from memstack.offline import Guard
 from memstack.payload import scope_of
-from memstack.providers.base import LLM, Embedder
+from memstack.providers.base import LLM, Embedder, Finding
 from memstack.registry import PROVIDERS, STORES
 from memstack.schemas import MemorySchema, Schemas
 from memstack.scope import Scope
 from memstack.stores.base import Fingerprint, Store
 
-__all__ = ["Config", "OpeningMemory", "load_schemas", "make_embedder", "make_llm", "open_async_memory", "open_memory"]
+__all__ = [
+    "Config",
+    "OpeningMemory",
+    "examine_models",
+    "load_schemas",
+    "make_embedder",
+    "make_llm",
+    "open_async_memory",
+    "open_memory",
+]
 
 Config = str | os.PathLike[str] | Mapping[str, Any] | Settings | None
 
@@ -125,6 +134,22 @@ def make_llm(settings: Settings) -> LLM | None:
     """The configured LLM; None where there is none."""
     section = settings.llm
     return PROVIDERS.load(section.key, "llm.provider").llm(section)
+
+
+def examine_models(settings: Settings, section: Literal["embedder", "llm"], *, pull: bool = False) -> list[Finding]:
+    """What can be found out about the server of a section's models without using it.
+
+    Args:
+        settings: the configuration.
+        section: which one.
+        pull: whether a model that is missing there may be downloaded.
+
+    Raises:
+        ConfigError: the section cannot be used.
+    """
+    config: Any = getattr(settings, section)
+    provider = PROVIDERS.load(config.key, f"{section}.provider")
+    return list(provider.examine(config, section, pull=pull and not settings.offline))
 
 
 def _scope_in(store: Store, memory_id: str) -> Scope | None:

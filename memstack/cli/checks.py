@@ -60,12 +60,13 @@ class Check:
         return dataclasses.asdict(self)
 
 
-def examine(session: Session, *, round_trip: bool | None) -> list[Check]:
+def examine(session: Session, *, round_trip: bool | None, pull: bool = False) -> list[Check]:
     """Run all checks.
 
     Args:
         session: whose configuration is examined.
         round_trip: whether a memory is written; None is where there is a store.
+        pull: whether a model that an Ollama server lacks is downloaded; never with ``offline: true``.
     """
     checks = [_python()]
     settings: Settings | None = None
@@ -78,6 +79,8 @@ def examine(session: Session, *, round_trip: bool | None) -> list[Check]:
     if settings is None:
         return checks
     checks += [_packages(settings), _network(settings), *_place(settings)]
+    settings = _impatient(settings)
+    checks += _servers(settings, pull=pull)
     checks.append(_guarded("embedder", lambda: _embedder(settings), "Check the section `embedder`."))
     there = _exists(settings)
     if there or round_trip:
@@ -130,7 +133,8 @@ def _network(settings: Settings) -> Check:
     sections = {"vector_store": settings.vector_store, "embedder": settings.embedder, "llm": settings.llm}
     hosts = sorted({f"{name}: {host or '?'}" for name, section in sections.items() for _, host in section.addresses()})
     where = f"configured hosts: {', '.join(hosts)}" if hosts else "no host is configured: nothing leaves the machine"
-    return Check("network", "ok", f"offline is {str(settings.offline).lower()}; {where}")
+    guarded = f" (guarded at run time: {settings.offline_guard})" if settings.offline else ""
+    return Check("network", "ok", f"offline is {str(settings.offline).lower()}{guarded}; {where}")
 
 
 def _place(settings: Settings) -> list[Check]:
@@ -151,6 +155,33 @@ def _place(settings: Settings) -> list[Check]:
     status: Status = "fail" if free < _TOO_LOW else "warn" if free < _LOW else "ok"
     todo = "" if status == "ok" else "Free some space, or name a folder on a larger disk with `vector_store.path`."
     return [Check("folder", "ok", f"{folder} {state}"), Check("disk", status, f"{free // _MIB:,} MiB free", todo)]
+
+
+def _impatient(settings: Settings) -> Settings:
+    """Settings with which a server that is not there is told at once: a check is not tried again."""
+    calm = {"max_retries": 0}
+    sections = {name: calm for name in ("embedder", "llm") if hasattr(getattr(settings, name), "max_retries")}
+    from memstack.config import Settings as Loaded
+
+    return Loaded.load(settings, **sections) if sections else settings
+
+
+def _servers(settings: Settings, *, pull: bool) -> list[Check]:
+    """What the model servers say of themselves."""
+    from memstack.factory import examine_models
+
+    checks: list[Check] = []
+    if pull and settings.offline:
+        todo = "Pull the models while `offline` is false, or on a machine that is connected."
+        checks.append(Check("pull", "fail", "nothing is downloaded while `offline` is true", todo))
+        pull = False
+    for section in ("embedder", "llm"):
+        try:
+            found = examine_models(settings, section, pull=pull)
+            checks += [Check(item.name, item.status, item.found, item.todo) for item in found]
+        except Exception as error:  # noqa: BLE001  # a finding, of whatever kind
+            checks.append(_failure(f"{section} server", error, f"Check the section `{section}`."))
+    return checks
 
 
 def _embedder(settings: Settings) -> Check:

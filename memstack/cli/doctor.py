@@ -27,15 +27,19 @@ def doctor(
             help="Write, find and delete a memory. Default: where there is a store already.",
         ),
     ] = None,
+    pull: Annotated[
+        bool,
+        typer.Option("--pull", help="Let an Ollama server download models that it lacks; never with offline: true."),
+    ] = False,
 ) -> None:
-    """Examine the installation: versions, configuration, disk, embedder, store, history, Mem0.
+    """Examine the installation: versions, configuration, disk, model servers, embedder, store, history, Mem0.
 
     The memory of the round trip lies in a scope of its own, and its history is not kept. Where there is no store yet,
     none is made, unless --round-trip asks for it. Exit code 1 where a check fails.
     """
     from memstack.cli.checks import examine
 
-    checks = examine(session, round_trip=round_trip)
+    checks = examine(session, round_trip=round_trip, pull=pull)
     failed = any(check.status == "fail" for check in checks)
 
     def table(console: Console) -> None:

@@ -7,15 +7,32 @@ them as virtual subclasses of Mem0's base classes, so that nothing here imports 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
 from memstack.errors import NotSupported
 
-__all__ = ["LLM", "Embedder", "Mem0Config", "Provider"]
+__all__ = ["LLM", "Embedder", "Finding", "Mem0Config", "Provider"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that ``memstack doctor`` found out about a provider.
+
+    Attributes:
+        name: what was examined.
+        status: ``ok``, ``warn`` or ``fail``.
+        found: how it is, without secrets.
+        todo: the way out.
+    """
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    todo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +160,14 @@ class Provider(ABC):
             NotSupported: this provider makes none.
         """
         raise NotSupported(f"provider {cls.name!r}", "LLMs")
+
+    @classmethod
+    def examine(cls, config: Any, section: str, *, pull: bool = False) -> Iterable[Finding]:
+        """What can be found out about its server without using it; nothing, where there is none.
+
+        Args:
+            config: the section.
+            section: its name, ``embedder`` or ``llm``.
+            pull: whether what is missing there may be downloaded.
+        """
+        return ()

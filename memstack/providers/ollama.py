@@ -8,7 +8,7 @@ here; left to itself, the server would cut it off without a word. Thinking is of
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -17,12 +17,13 @@ import ollama
 from memstack.config import OllamaEmbedder as EmbedderConfig
 from memstack.config import OllamaLLM as LLMConfig
 from memstack.errors import ProviderError
-from memstack.providers.base import LLM, Provider
+from memstack.providers.base import LLM, Finding, Provider
 from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after, violation_in
 from memstack.providers.deadlines import transport
+from memstack.providers.findings import ollama_findings
 from memstack.providers.pulling import pull
 
-__all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider", "client_of"]
+__all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider", "client_of", "failure_of", "is_missing"]
 
 T = TypeVar("T")
 _NOT_FOUND: Final = 404
@@ -64,12 +65,12 @@ class _Server:
             try:
                 return request()
             except Exception as error:
-                raise _failed(error, self._section, self._model) from error
+                raise failure_of(error, self._section, self._model) from error
 
         try:
             return self.caller.run(attempt)
         except ProviderError as error:
-            if not self._auto_pull or not _is_missing(error.__cause__):
+            if not self._auto_pull or not is_missing(error.__cause__):
                 raise
         self._pull()
         return self.caller.run(attempt)
@@ -219,12 +220,21 @@ class OllamaProvider(Provider):
     def llm(cls, config: Any) -> OllamaChat:
         return OllamaChat(config)
 
+    @classmethod
+    def examine(cls, config: Any, section: str, *, pull: bool = False) -> Iterator[Finding]:
+        client = client_of(config)
+        try:
+            yield from ollama_findings(client, config, section, pull=pull or config.auto_pull)
+        finally:
+            client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-def _is_missing(error: BaseException | None) -> bool:
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether the server says that it does not have the model."""
     return isinstance(error, ollama.ResponseError) and error.status_code == _NOT_FOUND and "model" in error.error
 
 
-def _failed(error: Exception, section: str, model: str) -> CallFailed:
+def failure_of(error: Exception, section: str, model: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the text."""
     if isinstance(error, CallFailed):
         return error
@@ -232,7 +242,7 @@ def _failed(error: Exception, section: str, model: str) -> CallFailed:
         raise violation
     if isinstance(error, ollama.ResponseError):
         status = error.status_code
-        if _is_missing(error):
+        if is_missing(error):
             return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
         if status == _BAD and "context" in error.error:
             hint = "Embed shorter texts." if section == "embedder" else _RAISE

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import openai
@@ -18,11 +18,12 @@ import openai
 from memstack.config import OpenAIEmbedder as EmbedderConfig
 from memstack.config import OpenAILLM as LLMConfig
 from memstack.errors import ConfigError
-from memstack.providers.base import LLM, Provider
+from memstack.providers.base import LLM, Finding, Provider
 from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after, violation_in
 from memstack.providers.deadlines import transport
+from memstack.providers.findings import openai_findings
 
-__all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
+__all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider", "failure_of"]
 
 _BATCH_BYTES: Final = 300_000  # tokens that the API takes in a request of embeddings; a token has a byte at least
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5")
@@ -85,7 +86,7 @@ class OpenAIEmbeddings(RemoteEmbedder):
                     **asked,  # type: ignore[arg-type]
                 )
             except Exception as error:
-                raise _failed(error, "embedder") from error
+                raise failure_of(error, "embedder") from error
             if answer.usage is not None:
                 self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
             ordered = sorted(answer.data or [], key=lambda item: item.index)
@@ -134,7 +135,7 @@ class OpenAIChat(LLM):
                     if form is not None and _lacks_form(error):
                         self._refused |= {str(form.get("type"))}
                         continue
-                    raise _failed(error, "llm") from error
+                    raise failure_of(error, "llm") from error
                 return self._said(answer, with_tools=bool(tools))
 
         return self._caller.run(attempt)
@@ -189,6 +190,14 @@ class OpenAIProvider(Provider):
     def llm(cls, config: Any) -> OpenAIChat:
         return OpenAIChat(config)
 
+    @classmethod
+    def examine(cls, config: Any, section: str, *, pull: bool = False) -> Iterator[Finding]:
+        client = _client(config, section)
+        try:
+            yield from openai_findings(client, config, section)
+        finally:
+            client.close()
+
 
 def _with_tools(message: Any) -> dict[str, Any]:
     """An answer in the form that Mem0 reads where it gave tools."""
@@ -199,7 +208,7 @@ def _with_tools(message: Any) -> dict[str, Any]:
     return {"content": message.content, "tool_calls": calls}
 
 
-def _failed(error: Exception, section: str) -> CallFailed:
+def failure_of(error: Exception, section: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the key or the text."""
     if (violation := violation_in(error)) is not None:
         raise violation
