@@ -143,10 +143,18 @@ class QdrantServerStore(QdrantStore):
             self._call("write", lambda some=some: self.client.upsert(self.collection, some, wait=True))  # type: ignore[misc]
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
-        found = self._call(
-            "read", lambda: self.client.retrieve(self.collection, list(ids), with_payload=True, with_vectors=vectors)
-        )
-        return [to_row(point.id, point.payload, point.vector) for point in found]
+        wanted = list(dict.fromkeys(ids))
+        rows: list[Row] = []
+        for start in range(0, len(wanted), _BATCH):
+            some = wanted[start : start + _BATCH]
+            found = self._call(
+                "read",
+                lambda some=some: self.client.retrieve(  # type: ignore[misc]
+                    self.collection, some, with_payload=True, with_vectors=vectors
+                ),
+            )
+            rows += [to_row(point.id, point.payload, point.vector) for point in found]
+        return rows
 
     def remove(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), _BATCH):  # none at all is an error to the client
@@ -326,6 +334,29 @@ class QdrantMemoryStore(QdrantServerStore):
             on_close=client.close,
             lock=threading.RLock(),
         )
+
+    def remove(self, ids: Sequence[str]) -> None:
+        with self._turn:
+            super().remove(ids)
+            self._compact()
+
+    def clear(self) -> None:
+        with self._turn:
+            super().clear()
+            self._compact()
+
+    def _compact(self) -> None:
+        """It keeps what was deleted, and looks at it in every search: an empty collection is made anew."""
+        if self.native_count(None) == 0:
+            self._call("delete", lambda: self.client.delete_collection(self.collection))
+            self._call("create the collection", self._create)
+
+    @property
+    def _turn(self) -> threading.RLock:
+        """Held by whoever does several things at once."""
+        if self._lock is None:
+            raise RuntimeError("this engine is not safe under threads")
+        return self._lock
 
 
 def _indexes() -> dict[str, Any]:
