@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from platformdirs import user_data_path
 
@@ -21,6 +21,8 @@ from memstack.offline import Guard
 from memstack.payload import scope_of
 from memstack.providers.base import LLM, Embedder, Finding
 from memstack.registry import PROVIDERS, STORES
+from memstack.retrieval.reranking import Reranker
+from memstack.retrieval.weights import Weights
 from memstack.schemas import MemorySchema, Schemas
 from memstack.scope import Scope
 from memstack.stores.base import Fingerprint, Store
@@ -57,6 +59,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
     """
     settings = Settings.load(config, **overrides)
     schemas = load_schemas(settings.schemas)
+    reranker = load_reranker(settings)
     with ExitStack() as opened:  # what is closed again where a later part cannot be opened
         guard = Guard(settings.offline_guard) if settings.offline else None
         if guard is not None:
@@ -82,6 +85,8 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         custom_instructions=settings.custom_instructions,
         extraction_prompt=settings.extraction_prompt,
         data_folder=user_data_path("memstack") if history_path is None else history_path.parent,
+        weights=Weights(**settings.retrieval.model_dump(exclude={"reranker", "rerank"})),
+        reranker=reranker,
     )
     return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas, guard))
 
@@ -108,20 +113,31 @@ def load_schemas(paths: Sequence[str]) -> Schemas:
     own: dict[str, type[MemorySchema]] = {}
     for i, path in enumerate(paths):
         where = f"schemas[{i}]"
-        module, _, name = path.rpartition(".")
-        try:
-            found: object = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                where,
-                f"{path!r} cannot be imported ({type(error).__name__})",
-                "Name a class by its module and name, as in my_app.memories.Habit, where Python finds the module.",
-            ) from error
+        found = _imported(path, where, "Name a class by its module and name, as in my_app.memories.Habit.")
         if not isinstance(found, type) or not issubclass(found, MemorySchema) or not found.category:
             raise ConfigError(where, f"{path!r} is no schema with a category", "Name a subclass of MemorySchema.")
         if own.setdefault(found.category, found) is not found:
             raise ConfigError(where, f"is the second schema of the category {found.category!r}", "Name one of them.")
     return Schemas(own.values())
+
+
+def load_reranker(settings: Settings) -> Reranker | None:
+    """The configured reranker; None where there is none.
+
+    Raises:
+        ConfigError: its path leads to nothing that can be called.
+    """
+    path = settings.retrieval.reranker
+    if path is None:
+        return None
+    where = "retrieval.reranker"
+    found = _imported(path, where, "Name a function by its module and name, as in my_app.ranking.score.")
+    if not callable(found):
+        raise ConfigError(
+            where, f"{path!r} cannot be called", "Name a function that takes a query and a list of texts."
+        )
+    scores = cast("Callable[[str, Sequence[str]], Sequence[float]]", found)
+    return Reranker(scores, settings.retrieval.rerank, path)
 
 
 def make_embedder(settings: Settings) -> Embedder:
@@ -150,6 +166,15 @@ def examine_models(settings: Settings, section: Literal["embedder", "llm"], *, p
     config: Any = getattr(settings, section)
     provider = PROVIDERS.load(config.key, f"{section}.provider")
     return list(provider.examine(config, section, pull=pull and not settings.offline))
+
+
+def _imported(path: str, where: str, hint: str) -> object:
+    """What stands at a dotted path."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(where, f"{path!r} cannot be imported ({type(error).__name__})", hint) from error
 
 
 def _scope_in(store: Store, memory_id: str) -> Scope | None:

@@ -18,6 +18,7 @@ from memstack.config.sections import (
     QdrantEmbedded,
     QdrantInMemory,
     QdrantServer,
+    RetrievalConfig,
     SectionConfig,
     StoreConfig,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "QdrantEmbedded",
     "QdrantInMemory",
     "QdrantServer",
+    "RetrievalConfig",
     "SectionConfig",
     "Settings",
     "StoreConfig",

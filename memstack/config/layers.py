@@ -25,7 +25,7 @@ from memstack.errors import ConfigError, describe
 
 __all__ = ["SECTIONS", "Layer", "Merged", "env_name", "merge", "plain"]
 
-SECTIONS: Final = (*PROVIDED, "history", "limits")
+SECTIONS: Final = (*PROVIDED, "history", "limits", "retrieval")
 _KEPT_BY_PROVIDER: Final = ("collection",)
 _KEPT_BY_MODE: Final = ("provider", "collection", "embedding_dims")
 

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from memstack.config.docs import descriptions
 from memstack.config.lookup import BUILTIN, DEFAULT_PROVIDER, PROVIDED, SectionName, plugin_model, plugin_names
-from memstack.config.sections import HistoryConfig, LimitsConfig, SectionConfig
+from memstack.config.sections import HistoryConfig, LimitsConfig, RetrievalConfig, SectionConfig
 from memstack.config.settings import Settings
 from memstack.errors import ConfigError
 
@@ -34,7 +34,7 @@ def config_schema() -> dict[str, Any]:
         The schema.
     """
     sections: dict[str, list[type[BaseModel]]] = {name: list(_models(name).values()) for name in PROVIDED}
-    sections.update(history=[HistoryConfig], limits=[LimitsConfig])
+    sections.update(history=[HistoryConfig], limits=[LimitsConfig], retrieval=[RetrievalConfig])
     models: list[type[BaseModel]] = [Settings, *(model for section in sections.values() for model in section)]
     mapping, document = models_json_schema([(model, "validation") for model in models], by_alias=True)
     references = {model: mapping[model, "validation"]["$ref"] for model in models}

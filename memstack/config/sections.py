@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     model_validator,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "QdrantEmbedded",
     "QdrantInMemory",
     "QdrantServer",
+    "RetrievalConfig",
     "SectionConfig",
     "StoreConfig",
     "data_folder",
@@ -557,6 +559,42 @@ class LimitsConfig(FrozenOptions, frozen=True):
     """Deepest nesting of the metadata of a memory. Default: 16."""
     pending_minutes: Count = 1440
     """How long a change that contradicts something waits for an answer, in minutes. Default: 1440, a day."""
+
+
+def _switch(value: object, info: ValidationInfo) -> object:
+    """``true`` is the default, ``false`` is 0."""
+    if isinstance(value, bool):
+        name = info.field_name or ""
+        return RetrievalConfig.model_fields[name].default if value else 0.0
+    return value
+
+
+Weight = Annotated[float, Field(ge=0, le=1), BeforeValidator(_switch)]
+
+
+class RetrievalConfig(FrozenOptions, frozen=True):
+    """How a search ranks. Each part takes a weight from 0 to 1, `false` for 0, or `true` for its default."""
+
+    words: Weight = 0.5
+    """Share of the words that query and memory have in common; the rest is the similarity of their vectors, which 0
+    leaves alone. Default: 0.5."""
+    neighbours: Weight = 0.6
+    """What a message lends to the one next to it in the same run; half of it to the one after that. Default: 0.6."""
+    session: Weight = 0.2
+    """Share of the best memory of the same run. Default: 0.2."""
+    speaker: Weight = 0.13
+    """Bonus where the query names who spoke. Default: 0.13."""
+    answers: Weight = 0.07
+    """Bonus for what follows a question in the same run, and malus for the question itself. Default: 0.07."""
+    time: Weight = 0.35
+    """Bonus for what was said when the query says, as in "last May". Default: 0.35."""
+    candidates: Annotated[int, Field(ge=16, le=10_000)] = 128
+    """How many memories are looked at for their vectors, and four times as many for their words. Default: 128."""
+    reranker: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = None
+    """What orders the best anew: the dotted path of a callable, as `my_app.ranking.score`. Called with the query and a
+    list of texts, it gives a score from 0 to 1 for each. Default: nothing."""
+    rerank: Count = 50
+    """How many of the best the reranker is given. Default: 50."""
 
 
 # -- helpers ---------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from memstack.config.sections import (
     LimitsConfig,
     NoLLM,
     QdrantEmbedded,
+    RetrievalConfig,
     SectionConfig,
     StoreConfig,
     data_folder,
@@ -74,6 +75,8 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     """The log of changes."""
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     """How much may be put into one memory."""
+    retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    """How a search ranks. Default: by words, vectors, neighbours, run, speaker and time."""
     offline: bool = False
     """Refuse every host but this machine: when the configuration is loaded, and, while the memory is open, at every
     connection. Default: false."""

@@ -4,7 +4,22 @@
 compiler is made of.
 """
 
-from memstack.filters.ast import FINGERPRINT, And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
+from memstack.filters.ast import (
+    FINGERPRINT,
+    NAME,
+    PLACE,
+    WORD,
+    And,
+    Compare,
+    Contains,
+    Eq,
+    Exists,
+    IContains,
+    In,
+    Node,
+    Not,
+    Or,
+)
 from memstack.filters.build import F, Field
 from memstack.filters.evaluate import evaluate, resolve
 from memstack.filters.parse import parse
@@ -12,6 +27,9 @@ from memstack.filters.visit import Compiled, FilterCompiler, FilterVisitor, Plan
 
 __all__ = [
     "FINGERPRINT",
+    "NAME",
+    "PLACE",
+    "WORD",
     "And",
     "Compare",
     "Compiled",

@@ -17,7 +17,10 @@ __all__ = [
     "ALL",
     "FINGERPRINT",
     "INSTANT_FIELDS",
+    "NAME",
     "NOTHING",
+    "PLACE",
+    "WORD",
     "And",
     "Compare",
     "ComparisonOp",
@@ -39,9 +42,13 @@ ComparisonOp = Literal["gt", "gte", "lt", "lte"]
 
 # Fields of a memory that are instants by declaration: ISO text in a filter is read as an instant there.
 INSTANT_FIELDS: Final = frozenset({"created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to"})
-# What makes a memory a duplicate, as a field that stores index and only the library filters by: no caller can name it,
-# since names hold no NUL.
+# What makes a memory a duplicate, as a field that stores index (`memstack.stores.index`) and only the library filters
+# by, with `Eq` and `In`: no caller can name it, since names hold no NUL.
 FINGERPRINT: Final = "\0fingerprint"
+# Likewise what retrieval asks for: a word of the text, a word of the speaker's name, the place in a run.
+WORD: Final = "\0word"
+NAME: Final = "\0name"
+PLACE: Final = "\0place"
 # The text of a memory has three names: ours, Mem0's payload's, Mem0's results'.
 _ALIASES: Final = {"text": "data", "memory": "data"}
 
@@ -52,8 +59,8 @@ def canonical_field(field: object, where: str = "filters") -> str:
     Raises:
         FilterError: it is not a non-empty string, or looks like an operator.
     """
-    if field is FINGERPRINT:
-        return FINGERPRINT
+    if any(field is internal for internal in (FINGERPRINT, WORD, NAME, PLACE)):
+        return str(field)
     if not isinstance(field, str):
         raise FilterError(
             where, f"a field name is {describe(field)}, not a string", "Name a field of the metadata or of a memory."

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from memstack.history import SqliteHistory
     from memstack.offline import Guard
     from memstack.providers.base import LLM, Embedder
+    from memstack.retrieval.reranking import Reranker
+    from memstack.retrieval.weights import Weights
     from memstack.schemas import Schemas
     from memstack.stores.base import Store
 
@@ -36,6 +38,8 @@ class Options:
         custom_instructions: instructions for Mem0's extraction.
         extraction_prompt: the prompt of the extraction, in place of Mem0's.
         data_folder: where Mem0 may keep its own files.
+        weights: how much each part of a score counts.
+        reranker: what orders the best hits anew; None is nothing.
     """
 
     remember_roles: tuple[str, ...]
@@ -47,6 +51,8 @@ class Options:
     custom_instructions: str | None
     extraction_prompt: str | None
     data_folder: Path
+    weights: Weights
+    reranker: Reranker | None
 
 
 @dataclass(frozen=True, slots=True)

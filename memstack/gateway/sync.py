@@ -540,8 +540,9 @@ class MemoryGateway:
         limit = check_limit(limit)
         least = check_threshold(threshold)
         of_schema = None if schema is None else check_schema(schema).where()
-        then = _at(as_of)
-        where = all_of(scope_filter(scope), visible(utcnow()) if then is None else then, of_schema, rest)
+        then = check_instant(as_of, "as_of")
+        now = utcnow() if then is None else then
+        where = all_of(scope_filter(scope), visible(now) if then is None else held(then), of_schema, rest)
 
         def find(size: int) -> list[Hit]:
             if not words:
@@ -555,6 +556,9 @@ class MemoryGateway:
                 limit=size,
                 threshold=least,
                 explain=explain,
+                weights=parts.options.weights,
+                now=now,
+                reranker=parts.options.reranker,
             )
 
         return find(limit) if schema is None else search_fitting(find, schema, limit)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memstack import payload as payloads
+from memstack.clues import Clue, read_clue, write_clue
 from memstack.errors import EmbedderMismatch
 from memstack.filters.ast import ALL, Node
 from memstack.filters.evaluate import evaluate
@@ -24,7 +25,7 @@ from memstack.instants import EPOCH, to_micros
 from memstack.payload import Payload
 from memstack.stores.mem0 import Mem0VectorStore
 
-__all__ = ["Capabilities", "Fingerprint", "Row", "Scored", "SortField", "Store"]
+__all__ = ["Capabilities", "Fingerprint", "Lead", "Row", "Scored", "SortField", "Store"]
 
 _log: Final = logging.getLogger(__name__)
 _FIRST_ROUND: Final = 64
@@ -60,6 +61,13 @@ class Scored:
     def score(self) -> float:
         """The similarity with opposite directions counted as 0: in [0, 1], as Mem0 documents for cosine."""
         return min(1.0, max(0.0, self.similarity))
+
+
+class Lead(NamedTuple):
+    """A row in short: what ranking looks at, and the cosine of its vector and the query's, in [-1, 1]."""
+
+    clue: Clue
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +113,14 @@ class Store(Mem0VectorStore, ABC):
 
     Attributes:
         capabilities: what the engine does.
+        leads_at_once: so many leads are told at little cost: a search looks at that many memories at least.
         label: how errors name this store: engine, mode and place, never a secret.
         collection: name of the collection.
         dimensions: length of its vectors.
     """
 
     capabilities: ClassVar[Capabilities]
+    leads_at_once: ClassVar[int] = 0
     label: str
     collection: str
     dimensions: int
@@ -176,6 +186,14 @@ class Store(Mem0VectorStore, ABC):
     def close(self) -> None:
         """Release what it holds: locks, clients, pools. A second call does nothing."""
 
+    def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
+        """The same as `native_nearest`, told in short. An engine that can leave out the payloads should.
+
+        Ranking asks for hundreds of these in a search, and for the payloads of the few that are shown.
+        """
+        found = self.native_nearest(vector, condition, limit)
+        return [_lead(hit) for hit in found]
+
     def stats(self) -> dict[str, Any]:
         """Figures for a person: engine, place, how many rows."""
         return {"store": self.label, "collection": self.collection, "rows": self.count()}
@@ -212,6 +230,39 @@ class Store(Mem0VectorStore, ABC):
                 kept.sort(key=_rank)
                 return kept[:limit]
             size *= _GROWTH
+
+    def leads(self, vector: Sequence[float], *, where: Node = ALL, limit: int) -> list[Lead]:
+        """What ranking looks at of the rows nearest to a vector for which a filter holds.
+
+        Args:
+            vector: of `dimensions` floats.
+            where: the filter.
+            limit: how many at most; more where some tie with the last (closer than 1e-6).
+
+        Returns:
+            Best similarity first. Fewer than `limit`: there are no more.
+        """
+        plan = self.plan(where)
+        if plan.residual is not None:
+            return [_lead(hit) for hit in self.nearest(vector, where=where, limit=limit)]
+        size = limit + 1
+        while True:
+            leads = self.native_leads(vector, plan.native, size)
+            if len(leads) < size or leads[limit - 1].similarity - leads[-1].similarity > _TIE:
+                return leads
+            size *= _GROWTH
+
+    def clued(self, found: Iterable[tuple[str, float, str | None]]) -> list[Lead]:
+        """Leads from ids, similarities and clues.
+
+        A clue is None where the row was written before there were clues, or by somebody else: it is made now.
+        """
+        found = list(found)
+        missing = [row_id for row_id, _, text in found if text is None]
+        made = {row.id: write_clue(row.payload) for row in self.fetch(missing)} if missing else {}
+        texts = ((row_id, similarity, text or made.get(row_id)) for row_id, similarity, text in found)
+        # One that is missing still was deleted in between.
+        return [Lead(read_clue(row_id, text), similarity) for row_id, similarity, text in texts if text is not None]
 
     def scan(
         self,
@@ -273,6 +324,10 @@ class Store(Mem0VectorStore, ABC):
 def sort_value(row: Row, field: SortField) -> datetime:
     """The instant that a row is sorted by."""
     return payloads.instant_of(row.payload, field) or EPOCH
+
+
+def _lead(hit: Scored) -> Lead:
+    return Lead(read_clue(hit.row.id, write_clue(hit.row.payload)), hit.similarity)
 
 
 def _holds(residual: Node | None, row: Row) -> bool:

@@ -30,7 +30,7 @@ from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store, sort_value
+from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
@@ -189,6 +189,16 @@ class ChromaStore(Store):
             self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
 
     def native_nearest(self, vector: Sequence[float], condition: _Both | None, limit: int) -> list[Scored]:
+        found = self._nearest(vector, condition, limit)
+        return [Scored(_row(row_id, metadata, None), similarity) for row_id, similarity, metadata in found]
+
+    def native_leads(self, vector: Sequence[float], condition: _Both | None, limit: int) -> list[Lead]:
+        found = self._nearest(vector, condition, limit)
+        return self.clued((row_id, similarity, metadata.get("clue")) for row_id, similarity, metadata in found)
+
+    def _nearest(
+        self, vector: Sequence[float], condition: _Both | None, limit: int
+    ) -> list[tuple[str, float, Mapping[str, Any]]]:
         """Chroma's index is approximate under a filter: up to `exact_up_to` candidates are compared here."""
         query = np.asarray(vector, dtype=np.float32)
         where = None if condition is None else condition.holds
@@ -205,7 +215,7 @@ class ChromaStore(Store):
             ),
         )
         return [
-            Scored(_row(row_id, metadata, None), 1.0 - float(distance))
+            (row_id, 1.0 - float(distance), metadata)
             for row_id, metadata, distance in zip(
                 answer["ids"][0], answer["metadatas"][0], answer["distances"][0], strict=True
             )
@@ -439,6 +449,7 @@ def _to_chroma(payload: Payload) -> dict[str, Any]:
         **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
         **ranged,
         "body": codec.encode(payload),
+        "clue": index.clue,
         "terms": index.terms,
         "keys": list(ranged),
     }
@@ -455,14 +466,14 @@ def _rows(found: Mapping[str, Any]) -> list[Row]:
     return [_row(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
 
 
-def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[Scored]:
+def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[str, float, Mapping[str, Any]]]:
     if not found["ids"]:
         return []
     vectors = np.asarray(found["embeddings"], dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
     similarities = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), np.float32), where=lengths > 0)
     best = np.argsort(-similarities, kind="stable")[:limit]
-    return [Scored(_row(found["ids"][i], found["metadatas"][i], None), float(similarities[i])) for i in best.tolist()]
+    return [(found["ids"][i], float(similarities[i]), found["metadatas"][i]) for i in best.tolist()]
 
 
 @contextmanager

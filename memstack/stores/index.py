@@ -16,7 +16,8 @@ from datetime import date
 from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Scalar
+from memstack.clues import name_keys, place_of, read_clue, word_keys, write_clue
+from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, NAME, PLACE, WORD, Scalar
 from memstack.filters.evaluate import is_number, resolve
 from memstack.instants import as_instant, to_micros
 from memstack.metadata import INT_MAX, INT_MIN
@@ -38,6 +39,8 @@ EXACT: Final = 2**53  # integers up to here are exact as 64-bit floats
 _LONG: Final = 200
 # System fields that live in columns of their own on every engine, so that terms for them would be waste.
 _COLUMNS: Final = frozenset({*SCOPE_FIELDS, *INSTANT_FIELDS, "id", "data"})
+# How the terms of the library's own fields begin.
+_MARKS: Final = {FINGERPRINT: "!", WORD: "~", NAME: "&", PLACE: "^"}
 
 
 @dataclass(slots=True)
@@ -49,12 +52,14 @@ class Index:
         numbers: the value of every field that is a number, by `path_key`.
         instants: likewise for dates, datetimes and ISO text, in microseconds since 1970 UTC.
         times: the system's instants (`INSTANT_FIELDS`) by name, in microseconds since 1970 UTC.
+        clue: what ranking looks at, see `memstack.clues`.
     """
 
     terms: list[str] = field(default_factory=list)
     numbers: dict[str, int | float] = field(default_factory=dict)
     instants: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
+    clue: str = ""
 
 
 def index_of(payload: Mapping[str, Any]) -> Index:
@@ -66,6 +71,13 @@ def index_of(payload: Mapping[str, Any]) -> Index:
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
     index.terms.append(eq_term(FINGERPRINT, payloads.fingerprint_of(payload)))
+    words = word_keys(payload)
+    index.clue = write_clue(payload, words)
+    index.terms.extend(eq_term(WORD, word) for word in words)
+    index.terms.extend(eq_term(NAME, word) for word in name_keys(payload))
+    clue = read_clue("", index.clue)
+    if clue.run:
+        index.terms.append(eq_term(PLACE, place_of(clue.run, clue.position)))
     seen = payloads.fields("", payload)
     index.times = {name: to_micros(seen[name]) for name in sorted(INSTANT_FIELDS) if seen[name] is not None}
     return index
@@ -123,8 +135,8 @@ def _term(kind: str, path: str, token: str) -> str:
 
 def eq_term(path: str, value: Scalar) -> str:
     """The field has this value."""
-    if path == FINGERPRINT:
-        return f"!{value}"
+    if (mark := _MARKS.get(path)) is not None:
+        return f"{mark}{value}"
     return _term("=", path, _token(value))
 
 

@@ -33,7 +33,7 @@ from memstack.ids import canonical_id
 from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store
+from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
@@ -49,7 +49,7 @@ _EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all comp
 _CONNECT_SECONDS: Final = 10
 _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _COLUMNS: Final = (
-    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "embedding",
+    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "embedding",
 )  # fmt: skip
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -270,6 +270,16 @@ class PgvectorStore(Store):
         self._transact("delete", lambda connection: connection.execute(query, (list(ids),)))
 
     def native_nearest(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Scored]:
+        found = self._nearest(sql.SQL("id, data, body"), vector, condition, limit)
+        return [Scored(_row(row[:-1]), float(row[-1])) for row in found]
+
+    def native_leads(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Lead]:
+        found = self._nearest(sql.SQL("id, clue"), vector, condition, limit)
+        return self.clued((str(row_id), float(similarity), clue) for row_id, clue, similarity in found)
+
+    def _nearest(
+        self, columns: sql.SQL, vector: Sequence[float], condition: _Where | None, limit: int
+    ) -> list[tuple[Any, ...]]:
         where, params = _where(condition)
         wanted = Vector(list(vector))
         similarity = sql.SQL("COALESCE(NULLIF(1 - (embedding <=> %s), 'NaN'), 0)")  # NaN: one of the two is zero
@@ -278,12 +288,11 @@ class PgvectorStore(Store):
         if self._hnsw and self._few(where, params):
             prefix = sql.SQL("WITH candidates AS MATERIALIZED (SELECT * FROM {} WHERE {}) ").format(self._table, where)
             candidates, where = sql.Identifier("candidates"), sql.SQL("true")
-        query = sql.SQL("{}SELECT id, data, body, {} FROM {} WHERE {} ORDER BY embedding <=> %s LIMIT %s").format(
-            prefix, similarity, candidates, where
+        query = sql.SQL("{}SELECT {}, {} FROM {} WHERE {} ORDER BY embedding <=> %s LIMIT %s").format(
+            prefix, columns, similarity, candidates, where
         )
         first = (*params, wanted) if candidates is not self._table else (wanted, *params)
-        found = self._select("search", query, (*first, wanted, limit))
-        return [Scored(_row(row[:3]), float(row[3])) for row in found]
+        return self._select("search", query, (*first, wanted, limit))
 
     def native_scan(
         self,
@@ -386,6 +395,8 @@ class PgvectorStore(Store):
                 ),
                 (self.collection, _VERSION),
             )
+        else:  # a table of a release that kept no clues: those of its rows are made when they are asked for
+            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS clue text").format(self._table))
         if self._hnsw:
             connection.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding vector_cosine_ops)").format(
@@ -399,7 +410,7 @@ class PgvectorStore(Store):
                 "CREATE TABLE {} (id uuid PRIMARY KEY, user_id text, agent_id text, run_id text, data text NOT NULL, "
                 "body text NOT NULL, terms text[] NOT NULL, numbers jsonb NOT NULL, instants jsonb NOT NULL, "
                 "created_at bigint NOT NULL, updated_at bigint NOT NULL, occurred_at bigint NOT NULL, "
-                "expires_at bigint, valid_from bigint, valid_to bigint, embedding vector({}) NOT NULL)"
+                "expires_at bigint, valid_from bigint, valid_to bigint, clue text, embedding vector({}) NOT NULL)"
             ).format(self._table, sql.Literal(self.dimensions))
         )
         for name in SCOPE_FIELDS:
@@ -430,6 +441,7 @@ class PgvectorStore(Store):
             f"{{{numbers}}}",
             json.dumps(index.instants),
             *(index.times.get(name) for name in _TIMES),
+            index.clue,
             Vector(list(row.vector)),
         )
 

@@ -303,6 +303,7 @@ def to_point(payload: Payload) -> dict[str, Any]:
         "numbers": {key: number_key(value) for key, value in index.numbers.items()},
         "instants": index.instants,
         "times": index.times,
+        "clue": index.clue,
     }
 
 

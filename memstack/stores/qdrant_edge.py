@@ -16,10 +16,12 @@ from typing import Any, Final
 
 import qdrant_edge as edge
 
+from memstack.clues import Clue
 from memstack.config import QdrantEmbedded
 from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.base import Capabilities, Fingerprint, Row, Scored
+from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
+from memstack.stores.kept import KeptClues
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
@@ -71,6 +73,7 @@ class _Shard:
     def __init__(self, engine: edge.EdgeShard, folder: Path, label: str) -> None:
         self.engine = engine
         self.written = 0
+        self.clues = KeptClues()
         self._note = folder / "rows"
         self._check(folder, label)
 
@@ -102,6 +105,7 @@ class QdrantEdgeStore(QdrantStore):
 
     config_model = QdrantEmbedded
     words = _Words()
+    leads_at_once = 512
     capabilities = Capabilities(
         pushdown=PUSHDOWN,
         shared_by_processes=False,
@@ -142,7 +146,7 @@ class QdrantEdgeStore(QdrantStore):
         if not points:
             return
         self._check_room()
-        with self._call("write") as engine:
+        with self._call("write") as engine, self._forgetting([row.id for row in rows]):
             engine.update(edge.UpdateOperation.upsert_points(points))
         self._shared.engine.written += len(points)
         if self._shared.engine.written >= _TIDY_EVERY:
@@ -155,7 +159,7 @@ class QdrantEdgeStore(QdrantStore):
 
     def remove(self, ids: Sequence[str]) -> None:
         self._check_room()  # a deletion is a write too
-        with self._call("delete") as engine:
+        with self._call("delete") as engine, self._forgetting(ids):
             engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
@@ -169,13 +173,39 @@ class QdrantEdgeStore(QdrantStore):
             found = engine.query(request)
         return [Scored(to_row(point.id, point.payload, None), point.score) for point in found]
 
+    def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
+        """Each clue is read once and kept: the folder is this process's alone."""
+        request = edge.QueryRequest(
+            limit=limit, query=edge.Query.Nearest(list(vector)), filter=_filter(condition), with_payload=False
+        )
+        with self._call("search") as engine:
+            found = engine.query(request)
+        clues = self._clues([point.id for point in found])
+        return [Lead(clue, point.score) for clue, point in zip(clues, found, strict=True) if clue is not None]
+
+    def _clues(self, ids: Sequence[Any]) -> list[Clue | None]:
+        kept = self._shared.engine.clues
+        clues = kept.get(ids)
+        missing: list[Any] = [str(row_id) for row_id, clue in zip(ids, clues, strict=True) if clue is None]
+        if missing:
+            version = kept.version
+            with self._call("read") as engine:
+                points = engine.retrieve(
+                    missing, with_payload=edge.PayloadSelector.Include(["clue"]), with_vector=False
+                )
+            read = [lead.clue for lead in self.clued((str(p.id), 0.0, (p.payload or {}).get("clue")) for p in points)]
+            kept.put(read, version)
+            made = {clue.id: clue for clue in read}
+            clues = [clue or made.get(str(row_id)) for row_id, clue in zip(ids, clues, strict=True)]
+        return clues
+
     def native_count(self, condition: Any) -> int:
         with self._call("count") as engine:
             return engine.count(edge.CountRequest(exact=True, filter=_filter(condition)))
 
     def clear(self) -> None:
         self._check_room()
-        with self._call("clear") as engine:
+        with self._call("clear") as engine, self._forgetting(None):
             engine.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=[])))
         self.tidy()
 
@@ -255,6 +285,14 @@ class QdrantEdgeStore(QdrantStore):
         free = shutil.disk_usage(self.root).free
         if free < _FREE_BYTES:
             raise StoreFull(self.label, str(self.root), free, _FREE_BYTES)
+
+    @contextmanager
+    def _forgetting(self, ids: Sequence[str] | None) -> Iterator[None]:
+        """Kept clues of what the block writes are dropped after it, also where it fails half-way."""
+        try:
+            yield
+        finally:
+            self._shared.engine.clues.forget(ids)
 
     @contextmanager
     def _call(self, what: str) -> Iterator[edge.EdgeShard]:

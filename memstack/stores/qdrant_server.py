@@ -19,7 +19,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from memstack.config import QdrantInMemory, QdrantServer
 from memstack.errors import MemstackError, StoreError
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.base import Capabilities, Fingerprint, Row, Scored
+from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
@@ -172,6 +172,15 @@ class QdrantServerStore(QdrantStore):
             ),
         )
         return [Scored(to_row(point.id, point.payload, None), point.score) for point in found.points]
+
+    def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
+        found = self._call(
+            "search",
+            lambda: self.client.query_points(
+                self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=["clue"]
+            ),
+        )
+        return self.clued((str(point.id), point.score, (point.payload or {}).get("clue")) for point in found.points)
 
     def native_count(self, condition: Any) -> int:
         answer = self._call(

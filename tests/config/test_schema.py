@@ -48,7 +48,12 @@ def test_every_model_is_in_it() -> None:
     """All sections of ours stand in it, with all their options, and nothing that is not used."""
     definitions = config_schema()["$defs"]
     models = [model for section in BUILTIN.values() for model in section.values()]
-    assert {model.__name__ for model in models} | {"HistoryConfig", "LimitsConfig", "Reference"} == set(definitions)
+    assert {model.__name__ for model in models} | {
+        "HistoryConfig",
+        "LimitsConfig",
+        "Reference",
+        "RetrievalConfig",
+    } == set(definitions)
     for model in models:
         assert list(definitions[model.__name__]["properties"]) == option_names(model)
 

@@ -92,9 +92,10 @@ def test_both_sides_see_the_same_rows(gateway: MemoryGateway) -> None:
 
 
 def test_scores_are_the_same_on_both_sides(gateway: MemoryGateway) -> None:
-    """Mem0's score for a row is the gateway's."""
+    """Mem0's score for a row is the similarity of which the gateway makes its own."""
     gateway.add(["I drink tea", "I ride a bicycle", "the train was late"], user_id="alex")
-    ours = {hit.id: hit.score for hit in gateway.search("hot drinks", user_id="alex")}
+    hits = gateway.search("hot drinks", user_id="alex", explain=True)
+    ours = {hit.id: max(0.0, (hit.explain or {})["similarity"]) for hit in hits}
     theirs = gateway.mem0.search("hot drinks", filters={"user_id": "alex"}, threshold=0.0)["results"]
     assert {hit["id"]: pytest.approx(hit["score"], abs=1e-6) for hit in theirs} == ours
 

@@ -1,10 +1,12 @@
-"""Scores are the cosine, in [0, 1], and rank the same way everywhere."""
+"""Scores are one formula, in [0, 1], and rank the same way everywhere."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from memstack.errors import InvalidInput
 from memstack.gateway import MemoryGateway
 from memstack.providers.base import Embedder
 from memstack.records import Hit, Memory
-from memstack.testing.contract.base import Contract
+from memstack.testing.contract.base import Contract, OpenHere
 from memstack.testing.contract.state import parts_of
 from memstack.testing.contract.strategies import PHRASES, examples, texts
+from memstack.words import keys_of, query_words
 
 UTC = timezone.utc
 SAME = 1e-3
@@ -38,6 +41,25 @@ def cosine(embedder: Embedder, query: str, texts_: list[str]) -> list[float]:
     return [float(value) for value in unit[1:] @ unit[0]]
 
 
+def expected_scores(embedder: Embedder, query: str, said: list[str], share: float = 0.5) -> list[float]:
+    """The scores of memories outside of runs, computed here: the words they cover and the cosine, `share` to each.
+
+    A word counts by how rare it is; a query of which no memory has a word is judged by the cosine alone.
+    """
+    near = [min(1.0, max(0.0, value)) for value in cosine(embedder, query, said)]
+    keys = [set(keys_of(text)) for text in said]
+    weights = {}
+    for word in query_words(query):
+        having = sum(1 for some in keys if some.intersection(word))
+        if having:
+            weights[word] = math.log(1 + (len(said) - having + 0.5) / (having + 0.5))
+    if not weights:
+        return near
+    whole = sum(weights.values())
+    covered = [sum(weight for word, weight in weights.items() if some.intersection(word)) / whole for some in keys]
+    return [share * words + (1 - share) * cosine_ for words, cosine_ in zip(covered, near, strict=True)]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Memories, and a handle on them."""
@@ -55,7 +77,7 @@ def _in_order(hits: list[Hit]) -> None:
 
 
 class ScoreContract(Contract):
-    """Scores are the cosine, and rank the same way everywhere."""
+    """Scores are one formula, and rank the same way everywhere."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -81,16 +103,94 @@ class ScoreContract(Contract):
         corpus_memory.add_many([{"content": phrase} for phrase in PHRASES], user_id="somebody else")
         return Corpus(handle, tuple(memories))
 
-    def test_scores_are_the_cosine(self, corpus: Corpus, embedder: Embedder) -> None:
-        """Every memory of the scope is found, and its score is the cosine, with opposite directions counted as 0."""
+    def test_scores_are_words_and_cosine(self, corpus: Corpus, embedder: Embedder) -> None:
+        """Every memory of the scope is found; its score is the share of the words it covers, and the cosine."""
         said = [memory.text for memory in corpus.memories]
         for query in QUERIES:
             hits = {hit.id: hit.score for hit in corpus.handle.search(query, limit=1000)}
             assert hits.keys() == {memory.id for memory in corpus.memories}
-            for memory, expected in zip(corpus.memories, cosine(embedder, query, said), strict=True):
+            for memory, expected in zip(corpus.memories, expected_scores(embedder, query, said), strict=True):
                 score = hits[memory.id]
                 assert 0.0 <= score <= 1.0
-                assert abs(score - min(1.0, max(0.0, expected))) < SAME, (query, memory.text)
+                assert abs(score - expected) < SAME, (query, memory.text)
+
+    def test_similarity_alone(self, open_here: OpenHere, tmp_path: Path, embedder: Embedder) -> None:
+        """With every other part switched off the score is the cosine, with opposite directions counted as 0."""
+        parts = ("words", "neighbours", "session", "speaker", "answers", "time")
+        handle = open_here(tmp_path, retrieval=dict.fromkeys(parts, False)).for_user("alone")
+        stored = handle.add_many([*PHRASES, *PHRASES], run_id="a run").stored
+        for query in QUERIES[::5]:
+            hits = {hit.id: hit.score for hit in handle.search(query, limit=1000)}
+            assert hits.keys() == {memory.id for memory in stored}
+            near = cosine(embedder, query, [memory.text for memory in stored])
+            for memory, expected in zip(stored, near, strict=True):
+                assert abs(hits[memory.id] - min(1.0, max(0.0, expected))) < SAME, (query, memory.text)
+
+    def test_what_only_the_words_find(self, memory: MemoryGateway) -> None:
+        """A rare word finds its memory among hundreds that are nearer, in any script; a part of an identifier too."""
+        handle = memory.for_user("words")
+        said = ["error E4711 again", "call getUserName() first", "ein Straßenfest in Köln", "彼は東京都に住んでいる"]
+        handle.add_many([*said, *(f"which one is number {i}, and where is it?" for i in range(400))])
+        for query, text in zip(
+            ("which one is E4711, and where is it?", "where is the user?", "where is KOLN?", "東京"), said, strict=True
+        ):
+            assert handle.search(query, limit=1)[0].text == text, query
+
+    def test_stems_and_accents(self, memory: MemoryGateway) -> None:
+        """Words are found whatever their ending, case and accents."""
+        handle = memory.for_user("stems")
+        handle.add_many(
+            ["She was running in the mornings", "Les élèves mangent dans la cour", "Wir kaufen neue Häuser"]
+        )
+        for query, first in (
+            ("who runs each morning?", "She"),
+            ("un ELEVE dans les cours", "Les"),
+            ("das Haus", "Wir"),
+        ):
+            assert handle.search(query, limit=1)[0].text.startswith(first), query
+
+    def test_neighbours_speakers_and_times(self, memory: MemoryGateway) -> None:
+        """An answer is found by its question, in its own run only; speakers and times that a query names count."""
+        handle = memory.for_user("context")
+        talk = [
+            ("Ann", "Which instrument do you play?", 1),
+            ("Ben", "The cello, badly.", 1),
+            ("Ann", "Nice weather today.", 9),
+        ]
+        said = [
+            {"content": text, "name": name, "run_id": "one", "occurred_at": datetime(2023, day, day, tzinfo=UTC)}
+            for name, text, day in talk
+        ]
+        apart = {"content": "The cello, badly!", "name": "Ben", "run_id": "two"}
+        stored = handle.add_many([*said, apart]).stored
+        hits = {hit.id: hit for hit in handle.search("which instrument does Ben play?", explain=True)}
+        parts = {key: hit.explain["parts"] for key, hit in hits.items() if hit.explain is not None}
+        assert hits[stored[1].id].score > hits[stored[3].id].score
+        assert parts[stored[1].id]["speaker"] > 0 == parts[stored[0].id]["speaker"]
+        assert parts[stored[1].id]["answers"] > 0 > parts[stored[0].id]["answers"]
+        assert parts[stored[1].id]["neighbours"] > 0 == parts[stored[3].id]["neighbours"]
+        for key, shares in parts.items():
+            assert sum(shares.values()) == pytest.approx(hits[key].score, abs=1e-5)
+        for query in ("the weather on 9 September 2023", "weather, 2023-09-09", "weather im September 2023"):
+            best = handle.search(query, explain=True)[0]
+            assert best.explain is not None
+            assert (best.id, best.explain["parts"]["time"] > 0) == (stored[2].id, True), query
+
+    def test_the_same_many_or_few(self, memory: MemoryGateway) -> None:
+        """A memory scores the same whether its scope is looked at whole or candidates are drawn from it."""
+        handle = memory.for_user("large")
+        handle.add_many(
+            [
+                {"content": f"{PHRASES[i % len(PHRASES)]} {i % 7}", "run_id": f"run {i // 30}", "name": f"Ann{i % 3}"}
+                for i in range(600)
+            ],
+            batch_size=600,
+        )
+        for query in ("when should we schedule tasks?", "what did Ann1 prefer in the morning?", "Lisbon 5"):
+            few = handle.search(query, limit=10)
+            every = handle.search(query, limit=1000)
+            assert len(every) == len({hit.id for hit in every})
+            assert [(hit.id, round(hit.score, 6)) for hit in few] == [(h.id, round(h.score, 6)) for h in every[:10]]
 
     def test_the_same_words_score_one(self, corpus: Corpus) -> None:
         """A memory's own words find it first, with a score of 1."""
@@ -195,7 +295,8 @@ class ScoreContract(Contract):
         assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in plain]
         for hit in hits:
             assert hit.explain is not None
-            assert hit.score == pytest.approx(min(1.0, max(0.0, hit.explain["similarity"])))
+            assert -1 <= hit.explain["similarity"] <= 1
+            assert hit.score == pytest.approx(sum(hit.explain["parts"].values()), abs=1e-5)
             told = hit.explain["filter"]
             words = " ".join([*told["pushed_down"], told["residual"] or ""])
             for field in ("user_id", "copy", "data"):
@@ -251,11 +352,11 @@ class ScoreContract(Contract):
         assert abs(after.score - before.score) < 1e-6
         handle.update(stored.id, text="a train to Lisbon")
         hits = {hit.id: hit.score for hit in handle.search("train", limit=2)}
-        (expected,) = cosine(embedder, "train", ["a train to Lisbon"])
-        assert abs(hits[stored.id] - max(0.0, expected)) < SAME
+        said = ["a train to Lisbon", "the Phoenix project is late"]
+        assert abs(hits[stored.id] - expected_scores(embedder, "train", said)[0]) < SAME
 
     def test_any_words(self, shared_memory: MemoryGateway, embedder: Embedder) -> None:
-        """For any texts and any query: a score in [0, 1] that is the cosine, best first."""
+        """For any texts and any query: a score in [0, 1] by the formula, best first."""
         number = iter(range(10**6))
 
         @examples(60)
@@ -267,9 +368,9 @@ class ScoreContract(Contract):
             assert hits.keys() == {memory.id for memory in stored}
             if not query.strip():
                 return
-            similar = cosine(embedder, query.strip(), [memory.text for memory in stored])
-            for memory, expected in zip(stored, similar, strict=True):
-                assert abs(hits[memory.id].score - min(1.0, max(0.0, expected))) < SAME
+            scores = expected_scores(embedder, query.strip(), [memory.text for memory in stored])
+            for memory, expected in zip(stored, scores, strict=True):
+                assert abs(hits[memory.id].score - expected) < SAME
             _in_order(list(hits.values()))
 
         run()

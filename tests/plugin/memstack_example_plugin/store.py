@@ -15,6 +15,9 @@ from memstack.config import StoreConfig
 from memstack.errors import StoreError
 from memstack.filters import (
     FINGERPRINT,
+    NAME,
+    PLACE,
+    WORD,
     Compare,
     Compiled,
     Contains,
@@ -28,6 +31,7 @@ from memstack.filters import (
 )
 from memstack.instants import to_micros
 from memstack.stores.base import Capabilities, Fingerprint, Row, Scored, SortField, Store, sort_value
+from memstack.stores.index import eq_term, index_of
 
 Condition = Callable[[Row], bool]
 
@@ -62,8 +66,9 @@ class ShelfCompiler(FilterCompiler[Condition]):
         return _evaluated(node)
 
     def visit_in(self, node: In) -> Compiled[Condition]:
-        if node.field == FINGERPRINT:
-            return Compiled(lambda row: payloads.fingerprint_of(row.payload) in node.values)
+        if node.field in (FINGERPRINT, WORD, NAME, PLACE):  # the library's own, which no payload has
+            wanted = {eq_term(node.field, value) for value in node.values}
+            return Compiled(lambda row: not wanted.isdisjoint(index_of(row.payload).terms))
         return _evaluated(node)
 
     def visit_compare(self, node: Compare) -> Compiled[Condition]:

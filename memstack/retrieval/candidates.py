@@ -1,0 +1,136 @@
+"""Candidates: the memories that a search scores, and what the query asks of them.
+
+They are the union of the nearest by vector and those that have its words, both answered by the engine inside of the
+filter, and the neighbours of the best of them. Where few memories pass the filter, all of them are candidates. The
+numbers behind the weights of words are exact counts of what passes the filter, so they are the same on every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from memstack.clues import place_of
+from memstack.filters.ast import NAME, PLACE, WORD, In, Node, all_of
+from memstack.retrieval.dates import Window, windows
+from memstack.retrieval.scoring import Asked, Scores, has_any, idf, score
+from memstack.words import query_words
+
+if TYPE_CHECKING:
+    from memstack.retrieval.weights import Weights
+    from memstack.stores.base import Lead, Store
+
+__all__ = ["scored"]
+
+_BY_WORDS: Final = 4  # so many times `candidates` are found by words
+_MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
+_REACH: Final = 2  # neighbours to either side
+_Words = list[tuple[str, ...]]
+
+
+def scored(
+    store: Store, vector: Sequence[float], query: str, *, where: Node, limit: int, weights: Weights, now: datetime
+) -> tuple[list[Lead], Scores]:
+    """Find the candidates for a query, and score them.
+
+    Args:
+        store: where they are.
+        vector: the query's.
+        query: its text.
+        where: what passes.
+        limit: how many are wanted.
+        weights: of the parts.
+        now: what "yesterday" is told from.
+
+    Returns:
+        The candidates, oldest first, and their scores.
+    """
+    size = max(limit, weights.candidates, store.leads_at_once)
+    leads = {lead.clue.id: lead for lead in store.leads(vector, where=where, limit=size)}
+    words = query_words(query)[:_MOST_WORDS]
+    times = windows(query, now) if weights.time else ()
+    if len(leads) < size:  # these are all
+        found = _ordered(leads)
+        return found, score(found, _asked_of(found, words, times), weights)
+    asked, counts = _asked(store, where, words, times)
+    if weights.words:
+        rare = _rare(counts, _BY_WORDS * size)
+        if rare:
+            some = store.leads(vector, where=all_of(where, In(WORD, rare)), limit=_BY_WORDS * size)
+            leads.update({lead.clue.id: lead for lead in some})
+    found = _ordered(leads)
+    scores = score(found, asked, weights)
+    places = _missing_places(found, scores, size) if weights.neighbours or weights.answers else ()
+    if places:
+        beside = store.leads(vector, where=all_of(where, In(PLACE, places)), limit=len(places))
+        leads.update({lead.clue.id: lead for lead in beside})
+        found = _ordered(leads)
+        scores = score(found, asked, weights)
+    return found, scores
+
+
+def _ordered(leads: dict[str, Lead]) -> list[Lead]:
+    """In an order that no engine decides: by age."""
+    return sorted(leads.values(), key=lambda lead: (lead.clue.created, lead.clue.id))
+
+
+def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...]) -> Asked:
+    """What is asked, told from all the memories that pass."""
+    spoken = {key for name in {lead.clue.name for lead in leads} for key in name.split()}
+    names, kept = _without_names(words, spoken)
+    texts = [lead.clue.words for lead in leads]
+    weighed = []
+    for keys in kept:
+        having = sum(has_any(texts, keys))
+        if having:
+            weighed.append((keys, idf(len(leads), having)))
+    return Asked(tuple(weighed), names, times)
+
+
+def _asked(
+    store: Store, where: Node, words: _Words, times: tuple[Window, ...]
+) -> tuple[Asked, list[tuple[int, tuple[str, ...]]]]:
+    """The same, told from the engine's counts; and the words with how many memories have each."""
+    spoken = {key for keys in words for key in keys if store.count(all_of(where, In(NAME, (key,))))}
+    names, kept = _without_names(words, spoken)
+    memories = store.count(where)
+    counts = [(having, keys) for keys in kept if (having := store.count(all_of(where, In(WORD, keys))))]
+    weighed = tuple((keys, idf(memories, having)) for having, keys in counts)
+    return Asked(weighed, names, times), counts
+
+
+def _without_names(words: _Words, spoken: set[str]) -> tuple[frozenset[str], _Words]:
+    """Which words name a speaker, and the others; all of them, where a query is nothing but names.
+
+    Who speaks is named by the others: a memory that has the name in its text is likely not the one's who is meant.
+    """
+    names = frozenset(key for keys in words for key in keys if key in spoken)
+    return names, [keys for keys in words if not names.intersection(keys)] or words
+
+
+def _rare(counts: Sequence[tuple[int, tuple[str, ...]]], most: int) -> tuple[str, ...]:
+    """The keys of the rarest words, as many as not more than `most` memories have; of one at least."""
+    found: list[str] = []
+    total = 0
+    for having, keys in sorted(counts):
+        total += having
+        if found and total > most:
+            break
+        found += keys
+    return tuple(dict.fromkeys(found))
+
+
+def _missing_places(leads: Sequence[Lead], scores: Scores, size: int) -> tuple[str, ...]:
+    """The places beside the best candidates that are not among them."""
+    clues = [lead.clue for lead in leads]
+    there = {(clue.run, clue.position) for clue in clues}
+    best = sorted(range(len(clues)), key=lambda place: -scores.total[place])[: max(1, size // 2)]
+    missing = dict.fromkeys(
+        place_of(clues[place].run, position)
+        for place in best
+        if clues[place].run
+        for position in range(clues[place].position - _REACH, clues[place].position + _REACH + 1)
+        if position >= 0 and (clues[place].run, position) not in there
+    )
+    return tuple(missing)

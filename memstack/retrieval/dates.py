@@ -1,0 +1,128 @@
+"""Times that a query names: "7 May 2023", "2023-05", "last May", "yesterday".
+
+What is read: ISO dates and months, years, ``2023年5月7日``, months by name with day and year in either order in seven
+languages of Europe, and some words for days, weeks, months and years before now. It only ever prefers some memories,
+and hides none. (A general parser such as `dateparser` takes longer for a query than
+the whole search.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Final
+
+from memstack.instants import to_micros
+from memstack.words import fold
+
+__all__ = ["Window", "windows"]
+
+_MONTHS: Final = (
+    "january jan januar janvier enero gennaio janeiro januari",
+    "february feb februar fevrier febrero febbraio fevereiro februari",
+    "march mar marz maerz mars marzo marco maart",
+    "april apr avril abril aprile",
+    "may mai mayo maggio maio mei",
+    "june jun juni juin junio giugno junho",
+    "july jul juli juillet julio luglio julho",
+    "august aug aout agosto augustus",
+    "september sep sept septembre septiembre settembre setembro",
+    "october oct oktober octobre octubre ottobre outubro",
+    "november nov novembre noviembre novembro",
+    "december dec dezember decembre diciembre dicembre dezembro",
+)
+_NUMBERS: Final = {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split()}
+# Names that are other words too: they are months only beside a day, a year, or one of these.
+_AMBIGUOUS: Final = frozenset(["may", "mar", "mars", "march", "marco", "mai", "mei", "jan", "jun", "sep", "dec"])
+_LEADS: Final = (
+    "in|last|this|during|since|before|after|until|by|early|late|mid|of|im|letzten|seit|vor|nach|en|depuis|avant|apres|"
+    "desde|de|del|nel|di|em|sinds|voor|na"
+)
+_YEARS_BACK: Final = 10  # a month without a year is each of these years'
+_DAYS: Final = {
+    "today": (0, 1), "heute": (0, 1), "aujourd'hui": (0, 1), "hoy": (0, 1), "oggi": (0, 1), "hoje": (0, 1),
+    "yesterday": (1, 1), "gestern": (1, 1), "hier": (1, 1), "ayer": (1, 1), "ieri": (1, 1), "ontem": (1, 1),
+    "gisteren": (1, 1), "昨日": (1, 1), "昨天": (1, 1),
+    "last week": (7, 7), "letzte woche": (7, 7), "semaine derniere": (7, 7), "semana pasada": (7, 7),
+    "settimana scorsa": (7, 7), "semana passada": (7, 7), "vorige week": (7, 7), "先週": (7, 7), "上周": (7, 7),
+    "last month": (31, 31), "letzten monat": (31, 31), "mois dernier": (31, 31), "mes pasado": (31, 31),
+    "mese scorso": (31, 31), "mes passado": (31, 31), "vorige maand": (31, 31), "先月": (31, 31), "上个月": (31, 31),
+    "last year": (365, 365), "letztes jahr": (365, 365), "annee derniere": (365, 365), "ano pasado": (365, 365),
+    "anno scorso": (365, 365), "ano passado": (365, 365), "vorig jaar": (365, 365), "去年": (365, 365),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time, in microseconds since 1970 UTC, its end excluded."""
+
+    start: int
+    end: int
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    month = rf"(?P<month>{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})"
+    day = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th|er|\.)?"
+    year = r"(?P<year>(?:19|20)\d\d)"
+    link = r"(?:\s*(?:of|de|di|del)?\s*)"
+    return (
+        re.compile(rf"\b{year}[-/.](?P<number>[01]?\d)(?:[-/.](?P<day>[0-3]?\d))?(?!\d)"),
+        re.compile(rf"{year}年(?:(?P<number>[01]?\d)月(?:(?P<day>[0-3]?\d)日)?)?"),
+        re.compile(rf"\b{day}{link}{month}\b\.?,?(?:{link},?\s*{year})?"),
+        re.compile(rf"\b{month}\b\.?\s+{day}\b,?(?:\s*{year})?"),
+        re.compile(rf"\b{month}\b\.?,?{link}{year}"),
+        re.compile(rf"\b(?:(?P<lead>{_LEADS})\s+)?{month}\b"),
+        re.compile(rf"\b{year}\b"),
+    )
+
+
+def windows(query: str, now: datetime) -> tuple[Window, ...]:
+    """The times that a query names.
+
+    Args:
+        query: as it was asked.
+        now: what "yesterday" and "last week" are told from.
+    """
+    text = fold(query)
+    found: list[Window] = []
+    for pattern in _patterns():
+        rest = ""
+        end = 0
+        for match in pattern.finditer(text):
+            some = list(_read(match.groupdict(), now))
+            if some:
+                found += some
+                rest += text[end : match.start()] + " "
+                end = match.end()
+        text = rest + text[end:]
+    for words, (back, length) in _DAYS.items():
+        if words in text and (not words.isascii() or re.search(rf"\b{words}\b", text)):
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            start = midnight - timedelta(days=back)
+            found.append(Window(to_micros(start), to_micros(start + timedelta(days=length))))
+    return tuple(dict.fromkeys(found))
+
+
+def _read(parts: dict[str, str | None], now: datetime) -> Iterator[Window]:
+    name, day = parts.get("month"), parts.get("day")
+    digits = parts.get("number")
+    number = int(digits) if digits else _NUMBERS[name] if name else None
+    year = parts.get("year")
+    if name in _AMBIGUOUS and year is None and day is None and not parts.get("lead"):
+        return
+    for each in [int(year)] if year else range(now.year - _YEARS_BACK, now.year + 1):
+        try:
+            start = datetime(each, number or 1, int(day or 1), tzinfo=timezone.utc)
+        except ValueError:  # 31 June
+            continue
+        if day:
+            end = start + timedelta(days=1)
+        elif number:
+            end = datetime(each + number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
+        else:
+            end = datetime(each + 1, 1, 1, tzinfo=timezone.utc)
+        yield Window(to_micros(start), to_micros(end))

@@ -1,0 +1,197 @@
+"""The score of a memory: one formula, the same on every engine.
+
+For a query with the words ``w``, each of weight ``idf(w) = ln(1 + (N - df + 0.5) / (df + 0.5))`` (Robertson and Spärck
+Jones, as in BM25; ``N`` memories are searched, ``df`` of them have the word):
+
+1. *words*: the share of the weight that the memory covers. A word of its own counts whole; one that only a neighbour
+   in the same run has counts `neighbours`, two places away half of that; more than whole is whole.
+2. *similarity*: the cosine, opposite directions counted as 0; the weighted mean over the memory and its neighbours.
+3. Their mean, weighted by `words`.
+4. Bonuses that close a part of the gap to 1: `speaker` where the query names who spoke; `answers` for what follows a
+   question; `time` for what was said when the query says, fading outside of it. A question that was asked loses the
+   part `answers`.
+5. *session*: the mean with the best memory of the same run, weighted 1 and `session`.
+
+What stands in no run has no neighbours, no session, and answers nothing: a memory that has all the words of the query
+and its direction scores 1. Every step stays in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memstack.clues import Clue
+    from memstack.retrieval.dates import Window
+    from memstack.retrieval.weights import Weights
+    from memstack.stores.base import Lead
+
+    Numbers = NDArray[np.float64]
+
+__all__ = ["Asked", "Scores", "has_any", "idf", "score"]
+
+_DAY: Final = 86_400_000_000
+_ROOM: Final = 2**40  # between the places of two runs
+_NEAR: Final = ((-1, 1.0), (1, 1.0), (-2, 0.5), (2, 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a query asks for.
+
+    Attributes:
+        words: the keys of each word, and its weight.
+        names: the keys of words that are speakers' names.
+        windows: the times that it names.
+    """
+
+    words: tuple[tuple[tuple[str, ...], float], ...]
+    names: frozenset[str]
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of some memories, and the part that each step has in them: they sum up to the score."""
+
+    total: Numbers
+    parts: Mapping[str, Numbers]
+
+    def explain(self, place: int) -> dict[str, Any]:
+        """The parts of one."""
+        return {name: round(float(values[place]), 6) for name, values in self.parts.items()}
+
+
+def idf(memories: int, with_word: int) -> float:
+    """The weight of a word that so many of the memories have."""
+    return math.log(1 + (max(0, memories - with_word) + 0.5) / (with_word + 0.5))
+
+
+def has_any(texts: Sequence[str], keys: Sequence[str]) -> list[bool]:
+    """Which of the texts (`Clue.words`) have one of the keys."""
+    first, *others = [f" {key} " for key in keys]
+    held = [first in text for text in texts]
+    for other in others:
+        held = [has or other in text for has, text in zip(held, texts, strict=True)]
+    return held
+
+
+def score(leads: Sequence[Lead], asked: Asked, weights: Weights) -> Scores:
+    """Score memories by their clues; neighbours and sessions are those among them."""
+    import numpy as np  # noqa: PLC0415
+
+    clues = [lead.clue for lead in leads]
+    numbers: dict[str, int] = {}
+    runs = np.array([numbers.setdefault(clue.run, len(numbers)) if clue.run else -1 for clue in clues], dtype=np.int64)
+    near = _neighbours(runs, np.array([clue.position for clue in clues], dtype=np.int64))
+    similarity = np.clip(np.array([lead.similarity for lead in leads], dtype=np.float64), 0.0, 1.0)
+    share = weights.words if asked.words else 0.0
+    own_words, words = _words(clues, asked, near, weights.neighbours)
+    around = _around(similarity, near, weights.neighbours)
+    parts = {"words": share * own_words, "similarity": (1 - share) * similarity}
+    total = share * words + (1 - share) * around
+    parts["neighbours"] = total - parts["words"] - parts["similarity"]
+
+    def bonus(name: str, weight: float, holds: Numbers) -> None:
+        nonlocal total
+        raised = total + (1 - total) * weight * holds
+        parts[name] = raised - total
+        total = raised
+
+    bonus("speaker", weights.speaker, _speakers(clues, asked))
+    bonus("time", weights.time, _times(clues, asked))
+    asks = np.array([clue.asks for clue in clues], dtype=np.float64) * (runs >= 0)
+    before, there, _ = near[0]
+    follows = np.where(there, asks[before], 0.0)
+    answered = (total + (1 - total) * weights.answers * follows) * (1 - weights.answers * asks)
+    parts["answers"] = answered - total
+    joined = (answered + weights.session * _best_of_run(runs, answered)) / (1 + weights.session)
+    parts["session"] = joined - answered
+    return Scores(np.clip(joined, 0.0, 1.0), parts)
+
+
+def _neighbours(runs: Any, positions: Any) -> list[tuple[Any, Any, float]]:
+    """For each distance: which of the memories stands there, whether one does, and what it counts.
+
+    Of several in one place the first, that is the oldest, stands there.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    if not len(runs):
+        return [(runs, runs >= 0, weight) for _, weight in _NEAR]
+    places = runs * _ROOM + positions
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    found = []
+    for distance, weight in _NEAR:
+        wanted = places + distance
+        at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+        found.append((order[at], (ordered[at] == wanted) & (runs >= 0), weight))
+    return found
+
+
+def _words(clues: Sequence[Clue], asked: Asked, near: list[tuple[Any, Any, float]], lent: float) -> tuple[Any, Any]:
+    """The share of the query's words that each memory covers: by itself, and with its neighbours."""
+    import numpy as np  # noqa: PLC0415
+
+    weight = np.array([weight for _, weight in asked.words], dtype=np.float64)
+    whole = weight.sum()
+    if not clues or whole <= 0:
+        return np.zeros(len(clues)), np.zeros(len(clues))
+    texts = [clue.words for clue in clues]
+    own = np.array([has_any(texts, keys) for keys, _ in asked.words], dtype=np.float64).T
+    covered = own.copy()
+    for index, there, factor in near:
+        covered += lent * factor * there[:, None] * own[index]
+    return own @ weight / whole, np.minimum(covered, 1.0) @ weight / whole
+
+
+def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) -> Any:
+    """The mean of each similarity with its neighbours'."""
+    import numpy as np  # noqa: PLC0415
+
+    total, counts = similarity.copy(), np.ones_like(similarity)
+    for index, there, factor in near:
+        total += lent * factor * there * similarity[index]
+        counts += lent * factor * there
+    return total / counts
+
+
+def _speakers(clues: Sequence[Clue], asked: Asked) -> Any:
+    """1 where the query names who spoke."""
+    import numpy as np  # noqa: PLC0415
+
+    if not asked.names:
+        return np.zeros(len(clues))
+    return np.array(has_any([clue.name for clue in clues], sorted(asked.names)), dtype=np.float64)
+
+
+def _times(clues: Sequence[Clue], asked: Asked) -> Any:
+    """1 inside the times that the query names; outside it fades, to 1/e within their length and a week."""
+    import numpy as np  # noqa: PLC0415
+
+    best = np.zeros(len(clues))
+    if asked.windows:
+        occurred = np.array([clue.occurred for clue in clues], dtype=np.float64)
+        for window in asked.windows:
+            away = np.maximum(0.0, np.maximum(window.start - occurred, occurred - window.end))
+            best = np.maximum(best, np.exp(-away / (window.end - window.start + 7 * _DAY)))
+    return best
+
+
+def _best_of_run(runs: Any, total: Any) -> Any:
+    """The best score in each memory's run; its own where it stands in none."""
+    import numpy as np  # noqa: PLC0415
+
+    best = np.zeros(int(runs.max(initial=-1)) + 1)
+    inside = runs >= 0
+    np.maximum.at(best, runs[inside], total[inside])
+    found = total.copy()
+    found[inside] = best[runs[inside]]
+    return found

@@ -1,0 +1,65 @@
+"""Times that a query names."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memstack.instants import from_micros
+from memstack.retrieval.dates import windows
+
+UTC = timezone.utc
+NOW = datetime(2024, 3, 15, 12, 30, tzinfo=UTC)
+
+
+def spans(query: str) -> list[tuple[datetime, datetime]]:
+    """The times that a query names, as instants."""
+    return [(from_micros(window.start), from_micros(window.end)) for window in windows(query, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("query", "start", "days"),
+    [
+        ("what happened on 7 May 2023?", (2023, 5, 7), 1),
+        ("what happened on May 7th, 2023?", (2023, 5, 7), 1),
+        ("on the 7th of May, 2023", (2023, 5, 7), 1),
+        ("on 2023-05-07 at noon", (2023, 5, 7), 1),
+        ("am 7. Mai 2023", (2023, 5, 7), 1),
+        ("le 7 mai 2023", (2023, 5, 7), 1),
+        ("el 7 de mayo de 2023", (2023, 5, 7), 1),
+        ("2023年5月7日", (2023, 5, 7), 1),
+        ("in May 2023", (2023, 5, 1), 31),
+        ("in 2023-02", (2023, 2, 1), 28),
+        ("how was 2022?", (2022, 1, 1), 365),
+        ("yesterday", (2024, 3, 14), 1),
+        ("was war gestern?", (2024, 3, 14), 1),
+        ("last week", (2024, 3, 8), 7),
+    ],
+)
+def test_named_times(query: str, start: tuple[int, int, int], days: int) -> None:
+    """A day, a month or a year by its name is that day, month or year, and nothing else."""
+    first = datetime(*start, tzinfo=UTC)
+    assert spans(query) == [(first, first + timedelta(days=days))]
+
+
+def test_a_month_without_a_year() -> None:
+    """A month without a year is that of every year of the last ten."""
+    found = spans("what did we do last May?")
+    assert {start.month for start, _ in found} == {5}
+    assert {start.year for start, _ in found} == set(range(2014, 2025))
+
+
+@pytest.mark.parametrize("query", ["may I have tea?", "mars bars", "room 1234", "31 June 2023 was", "", "12345-05"])
+def test_no_times(query: str) -> None:
+    """Words and numbers that only look like times name none, and days that do not exist are months."""
+    assert all((end - start).days > 27 for start, end in spans(query)), query
+
+
+@given(st.text())
+def test_any_query(query: str) -> None:
+    """Any text can be read, and every time begins before it ends."""
+    for window in windows(query, NOW):
+        assert window.start < window.end

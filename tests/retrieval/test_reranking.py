@@ -1,0 +1,71 @@
+"""Rerankers: any callable that a configuration names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstack import MemoryGateway
+from memstack.errors import ConfigError, ProviderError
+
+Open = Callable[..., MemoryGateway]
+TEXTS = ("green tea", "tea", "a cup of green tea in the morning", "tea with sugar")
+
+
+def by_length(query: str, texts: Sequence[str]) -> list[float]:
+    """The longest text first."""
+    assert query == "tea"
+    return [1 - 1 / (1 + len(text)) for text in texts]
+
+
+def failing(query: str, texts: Sequence[str]) -> list[float]:
+    """It cannot."""
+    raise RuntimeError(query)
+
+
+def too_few(_query: str, texts: Sequence[str]) -> list[float]:
+    """One score is missing."""
+    return [0.5 for _ in texts][1:]
+
+
+def no_numbers(_query: str, texts: Sequence[str]) -> list[float]:
+    """Nothing that can be sorted."""
+    return [math.nan for _ in texts]
+
+
+def named(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """The section that names a function of this module."""
+    return {"reranker": f"{__name__}.{function.__name__}", **options}
+
+
+def test_a_reranker_orders_the_best(open_here: Open, tmp_path: Path) -> None:
+    """The best hits come in the reranker's order with its scores, the others after them, never scoring more."""
+    plain = open_here(tmp_path).for_user("alex")
+    plain.add_many(TEXTS)
+    before = [hit.text for hit in plain.search("tea")]
+    reranked = open_here(tmp_path, retrieval=named(by_length)).for_user("alex").search("tea", explain=True)
+    assert [hit.text for hit in reranked] == sorted(TEXTS, key=len, reverse=True)
+    assert all(hit.explain is not None and "before" in hit.explain for hit in reranked)
+    two = open_here(tmp_path, retrieval=named(by_length, rerank=2)).for_user("alex").search("tea")
+    assert [hit.text for hit in two] == sorted(before[:2], key=len, reverse=True) + before[2:]
+    assert [hit.score for hit in two] == sorted((hit.score for hit in two), reverse=True)
+
+
+@pytest.mark.parametrize("function", [failing, too_few, no_numbers])
+def test_a_reranker_that_fails(open_here: Open, tmp_path: Path, function: Callable[..., Any]) -> None:
+    """A reranker that fails, or gives no usable scores, is an error that names it; there is no silent fallback."""
+    memory = open_here(tmp_path, retrieval=named(function)).for_user("alex")
+    memory.add("tea")
+    with pytest.raises(ProviderError, match=function.__name__):
+        memory.search("tea")
+
+
+@pytest.mark.parametrize("path", ["no.such.module", "memstack.nothing", "memstack.__version__", "justaname", ""])
+def test_a_path_to_nothing(open_here: Open, tmp_path: Path, path: str) -> None:
+    """A path that leads to nothing that can be called is refused when the memory is opened."""
+    with pytest.raises(ConfigError, match="reranker"):
+        open_here(tmp_path, retrieval={"reranker": path})
