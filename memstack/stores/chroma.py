@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -344,10 +345,20 @@ class ChromaServerStore(ChromaStore):
                 database=config.database,
             )
         try:
-            return cls(client, label, config.collection, dimensions, client.close)
+            return cls(client, label, config.collection, dimensions, partial(_hang_up, client))
         except BaseException:
-            client.close()
+            _hang_up(client)
             raise
+
+
+def _hang_up(client: Any) -> None:
+    """Close a client of a server, and its connections: of chromadb's own `close` they survive until collected."""
+    servers = [getattr(part, "_server", None) for part in (client, getattr(client, "_admin_client", None))]
+    client.close()
+    for server in servers:
+        session = getattr(server, "_session", None)
+        if session is not None:
+            session.close()
 
 
 class ChromaEmbeddedStore(ChromaStore):

@@ -1,0 +1,32 @@
+"""What holds of a Chroma server's client alone."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from pathlib import Path
+
+import pytest
+
+from memstack import open_memory
+
+pytest.importorskip("chromadb")
+
+
+def test_closing_closes_its_connections(tmp_path: Path) -> None:
+    """No connection outlives `close`, with several memories open at once."""
+    from memstack.testing.servers import chroma_server
+
+    with chroma_server(tmp_path) as server:
+        config = {"vector_store": {"provider": "chroma", **server}, "history": {"path": ":memory:"}}
+        memories = [open_memory(config) for _ in range(3)]
+        for memory in memories:
+            memory.add("I drink tea", user_id="alex")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for memory in memories:
+                memory.close()
+            del memory
+            memories.clear()
+            gc.collect()
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
