@@ -144,7 +144,7 @@ _PLATFORM: Final = {
 }
 _WAYS_OUT: Final = {
     "memory_type": "Leave it out, or use `memory.gateway.mem0`, which is Mem0's own class on the same data.",
-    "prompt": "Set `custom_instructions` in the configuration, or use `memory.gateway.mem0`.",
+    "prompt": "Set `extraction_prompt` or `custom_instructions` in the configuration, or use `memory.gateway.mem0`.",
     "rerank": "Leave it out: there is no reranker.",
     "show_expired": "Leave it out; get() returns a memory whether it has expired or not.",
 }
