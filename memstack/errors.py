@@ -281,10 +281,11 @@ class NotSupported(MemstackError):
 
 
 class GatewayClosed(MemstackError):
-    """A verb was called after ``close()``."""
+    """A verb was called after ``close()``, or in a process that was forked after the memory was opened."""
 
-    def __init__(self, what: str = "memory") -> None:
-        super().__init__(f"this {what} is closed. Open it again with open_memory().")
+    def __init__(self, what: str = "memory", *, forked: bool = False) -> None:
+        state = "was opened before this process was forked, and is its parent's" if forked else "is closed"
+        super().__init__(f"this {what} {state}. Open it {'here' if forked else 'again'} with open_memory().")
 
 
 class OfflineViolation(MemstackError):
@@ -352,14 +353,22 @@ class StoreFull(StoreError):
 
 
 class StoreCorrupted(StoreError):
-    """The files of a store cannot be read. They were left as they are."""
+    """The files of a store cannot be read, or not all that was stored is there. They were left as they are.
 
-    def __init__(self, store: str, path: str, problem: str) -> None:
+    Args:
+        store: which store.
+        path: where its files lie.
+        problem: what is wrong.
+        hint: a way out besides a backup and an empty store.
+    """
+
+    def __init__(self, store: str, path: str, problem: str, hint: str = "") -> None:
         self.path = path
         super().__init__(
             store,
-            f"the files under {path} cannot be read ({problem})",
-            "Restore the folder from a backup, or move it away to start with an empty store.",
+            f"the files under {path} are damaged ({problem})",
+            "Restore the folder and its history from a backup, or move both away to start with an empty store."
+            f"{' ' + hint if hint else ''}",
         )
 
 

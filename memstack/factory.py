@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
 
@@ -16,6 +17,7 @@ from memstack.config import Settings
 from memstack.errors import ConfigError
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
+from memstack.gateway.together import check_not_lost, settle
 from memstack.history import MEMORY, SqliteHistory
 from memstack.offline import Guard
 from memstack.payload import scope_of
@@ -71,9 +73,13 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
             opened.callback(llm.close)
         store = _open_store(settings, embedder)
         opened.callback(store.close)
-        store.bind(Fingerprint(embedder.provider, embedder.model, embedder.dimensions))
         history_path = settings.history_path
         history = SqliteHistory(history_path or MEMORY, store.collection, lambda key: _scope_in(store, key))
+        opened.callback(history.close)
+        folder: Path | None = getattr(settings.vector_store, "path", None)
+        check_not_lost(store, history, folder)
+        store.bind(Fingerprint(embedder.provider, embedder.model, embedder.dimensions))
+        settle(store, history)
         opened.pop_all()
     options = Options(
         remember_roles=settings.remember_roles,

@@ -52,7 +52,7 @@ def test_there_are_no_verbs_beside() -> None:
 def test_what_is_awaited() -> None:
     """All verbs that do something are coroutines (`iter_all` an async iterator); those that make handles are not."""
     for name, member in public(AsyncMemoryGateway).items():
-        plain = name in {"for_user", "scoped", "mem0", "closed"}
+        plain = name in {"for_user", "scoped", "mem0", "closed", "forked"}
         assert (inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)) != plain, name
 
 

@@ -52,8 +52,8 @@ class AsyncMemoryGateway:
         return repr(self._gateway).replace("MemoryGateway", "AsyncMemoryGateway", 1)
 
     async def _run(self, verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        if self._gateway.closed:
-            raise GatewayClosed
+        if self._gateway.closed or self._gateway.forked:
+            raise GatewayClosed(forked=self._gateway.forked)
         context = contextvars.copy_context()
         call: Callable[[], T] = partial(context.run, partial(verb, *args, **kwargs))
         try:
@@ -463,9 +463,15 @@ class AsyncMemoryGateway:
         """Whether `close` was called."""
         return self._gateway.closed
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened the memory: no verb works in it."""
+        return self._gateway.forked
+
     async def close(self) -> None:
         """Release locks, pools and clients, once the verbs under way are done; for all handles."""
-        await asyncio.to_thread(self._pool.shutdown)
+        if not self._gateway.forked:  # else the threads are the parent's
+            await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(self._gateway.close)
 
     async def __aenter__(self) -> Self:

@@ -57,11 +57,11 @@ class Timeline:
         ended: what was replaced: (the old memory, the new one's id, why).
     """
 
-    def __init__(self, parts: Parts, replacement: Replacement, before: list[Row]) -> None:
+    def __init__(self, parts: Parts, replacement: Replacement) -> None:
         self._parts = parts
         self._replacement = replacement
         self._new: dict[str, Row] = {}
-        self.before = before
+        self.before: list[Row] = []
         self.changed: dict[str, Row] = {}
         self.ended: list[tuple[Memory, str, str | None]] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from types import TracebackType
@@ -59,6 +60,12 @@ class _Core:
         self.parts = parts
         self.closed = False
         self.mem0: ComposedMemory | None = None
+        self.pid = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened the memory, and its locks and files are not ours."""
+        return self.pid != os.getpid()
 
 
 class MemoryGateway:
@@ -751,20 +758,20 @@ class MemoryGateway:
             id: the memory's.
             user_id, agent_id, run_id: where given, only a memory of this scope.
 
+        Returns:
+            The entries of the log; none for a memory that is there while its log is lost, or is kept nowhere.
+
         Raises:
             MemoryNotFound: no memory of this scope ever had this id.
         """
         scope = self._scope(user_id, agent_id, run_id)
         key = canonical_id(id)
-        changes = self._parts().history.chain(key) or self._first_change(key)
-        if not any(change.memory_id == key and scope.covers(change.scope) for change in changes):
+        changes = self._parts().history.chain(key)
+        if not changes:
+            self.get(key, user_id=user_id, agent_id=agent_id, run_id=run_id)  # a memory of which nothing is logged
+        elif not any(change.memory_id == key and scope.covers(change.scope) for change in changes):
             raise MemoryNotFound(key, str(scope))
         return [change for change in changes if scope.covers(change.scope)]
-
-    def _first_change(self, key: str) -> list[Change]:
-        """The entry that is missing where the process died after the store's write and before the history's."""
-        rows = self._parts().store.fetch([key])
-        return [writing.addition(memory_from(row.id, row.payload)) for row in rows]
 
     # -- the whole -------------------------------------------------------------------------------
 
@@ -816,12 +823,19 @@ class MemoryGateway:
         """Whether `close` was called."""
         return self._core.closed
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened the memory: no verb works in it."""
+        return self._core.forked
+
     def close(self) -> None:
         """Release locks, pools and clients; for all handles. A second call does nothing."""
         core = self._core
         if core.closed:
             return
         core.closed = True
+        if core.forked:
+            return  # it is the parent's
         composed, core.mem0 = core.mem0, None
         if composed is not None:
             composed.close()
@@ -850,6 +864,8 @@ class MemoryGateway:
     def _parts(self) -> Parts:
         if self._core.closed:
             raise GatewayClosed
+        if self._core.forked:
+            raise GatewayClosed(forked=True)
         return self._core.parts
 
     def _unbound(self, what: str) -> Parts:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.errors import IdempotencyMismatch, MemoryNotFound, MemstackError
+from memstack.errors import IdempotencyMismatch, MemoryNotFound
 from memstack.filters.ast import FINGERPRINT, In, Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.gateway.replacing import Replacement, Timeline, ended
+from memstack.gateway.together import Write, together
 from memstack.history.sqlite import Transaction, UsedKey
 from memstack.ids import new_id
 from memstack.instants import iso
@@ -58,7 +57,6 @@ class Unset:
 
 
 UNSET: Final = Unset()
-_log: Final = logging.getLogger(__name__)
 _BATCH: Final = 1000
 
 
@@ -181,10 +179,9 @@ def _write(
     skipped: list[Skipped] = []
     stored: list[Memory] = []
     rows: list[Row] = []
-    before: list[Row] = []
-    with _together(parts, undo_ids=rows, undo_rows=before) as transaction:
+    with together(parts) as write:
         if first is not None:
-            first(transaction)
+            first(write.log)
         if key is not None and (used := repeated(parts, messages, key)) is not None:
             return used
         known.update(_duplicates(parts, [draft for draft in wanted if draft.fingerprint not in known]))
@@ -196,8 +193,8 @@ def _write(
             else:
                 known[draft.fingerprint] = draft.id or new_id()
                 new.append(draft)
-        places = _positions(transaction, new)
-        timeline = Timeline(parts, replacement or Replacement(slots=False), before)
+        places = _positions(write.log, new)
+        timeline = Timeline(parts, replacement or Replacement(slots=False))
         for draft in new:
             row = Row(known[draft.fingerprint], _payload(draft, tick(), places), vectors[draft.fingerprint])
             timeline.place(draft, row)
@@ -205,10 +202,10 @@ def _write(
         stored.extend(memory_from(row.id, row.payload) for row in rows)
         changes = [addition(memory) for memory in stored]
         changes += [_superseding(*ended, at=stored[0].created_at) for ended in timeline.ended]
-        transaction.append(changes, roles={memory.id: memory.source[0].role for memory in stored})
+        write.log.append(changes, roles={memory.id: memory.source[0].role for memory in stored})
         if key is not None:
-            transaction.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
-        parts.store.upsert([*rows, *timeline.changed.values()])
+            write.log.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
+        write.upsert([*rows, *timeline.changed.values()], timeline.before)
     return AddResult(tuple(stored), tuple(skipped))
 
 
@@ -241,11 +238,8 @@ def supersede(
     """
     (vector,) = parts.embedder.vectors([text])
     rows: list[Row] = []
-    before: list[Row] = []
-    with _together(parts, undo_ids=rows, undo_rows=before) as transaction:
-        timeline = Timeline(
-            parts, Replacement({0: (memory_id,)}, reasons={} if reason is None else {0: reason}), before
-        )
+    with together(parts) as write:
+        timeline = Timeline(parts, Replacement({0: (memory_id,)}, reasons={} if reason is None else {0: reason}))
         old = memory_from(memory_id, _find(parts, memory_id, scope).payload)
         current = timeline.current(memory_id)
         if current is not None:
@@ -255,27 +249,25 @@ def supersede(
         draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from)
         if draft.fingerprint == draft_of(old).fingerprint:
             return old
-        row = Row(new_id(), _payload(draft, tick(), _positions(transaction, [draft])), vector)
+        row = Row(new_id(), _payload(draft, tick(), _positions(write.log, [draft])), vector)
         timeline.place(draft, row)
         rows.extend(timeline.rows)
         new = memory_from(row.id, rows[0].payload)
         changes = [addition(new), *(_superseding(*ended, at=new.created_at) for ended in timeline.ended)]
-        transaction.append(changes, roles=_roles(new))
-        parts.store.upsert([*rows, *timeline.changed.values()])
+        write.log.append(changes, roles=_roles(new))
+        write.upsert([*rows, *timeline.changed.values()], timeline.before)
     return new
 
 
 def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
     """Let a stored memory take the place of others."""
-    before: list[Row] = []
-    with _together(parts, undo_rows=before) as transaction:
+    with together(parts) as write:
         found = [row for row in parts.store.fetch(list(ids), vectors=True) if "superseded_by" not in row.payload]
-        before.extend(found)
         at = new.valid_from or new.occurred_at
         changed = [Row(row.id, ended(row, at, new.id), row.vector) for row in found]
         memories = [memory_from(row.id, row.payload) for row in changed]
-        transaction.append([_superseding(memory, new.id, reason, at=tick()) for memory in memories])
-        parts.store.upsert(changed)
+        write.log.append([_superseding(memory, new.id, reason, at=tick()) for memory in memories])
+        write.upsert(changed, found)
 
 
 def draft_of(memory: Memory) -> Draft:
@@ -390,10 +382,8 @@ def update(
         MemoryNotFound: there is none with this id in the scope.
     """
     vector = None if text is None else parts.embedder.vectors([text])[0]
-    before: list[Row] = []
-    with _together(parts, undo_rows=before) as transaction:
+    with together(parts) as write:
         row = _find(parts, memory_id, scope)
-        before.append(row)
         payload = _changed(row.payload, text, metadata, expires_at)
         if metadata is not None:
             options = parts.options
@@ -406,8 +396,8 @@ def update(
             return memory_from(row.id, row.payload)
         payload["updated_at"] = iso(tick())
         old, new = memory_from(row.id, row.payload), memory_from(row.id, payload)
-        transaction.append([_change("UPDATE", new, old=old, new=new)], roles=_roles(new))
-        parts.store.upsert([Row(row.id, payload, row.vector if vector is None else vector)])
+        write.log.append([_change("UPDATE", new, old=old, new=new)], roles=_roles(new))
+        write.upsert([Row(row.id, payload, row.vector if vector is None else vector)], [row])
     return new
 
 
@@ -417,35 +407,30 @@ def delete(parts: Parts, memory_id: str, scope: Scope) -> None:
     Raises:
         MemoryNotFound: there is none with this id in the scope.
     """
-    before: list[Row] = []
-    with _together(parts, undo_rows=before) as transaction:
-        row = _find(parts, memory_id, scope)
-        before.append(row)
-        _delete(parts, transaction, [row])
+    with together(parts) as write:
+        _delete(write, [_find(parts, memory_id, scope)])
 
 
 def delete_rows(parts: Parts, where: Node) -> int:
     """Delete all memories for which a filter holds, in batches; their history stays. Returns how many."""
     deleted = 0
     while True:
-        before: list[Row] = []
-        with _together(parts, undo_rows=before) as transaction:
+        with together(parts) as write:
             found = parts.store.scan(where=where, limit=_BATCH)
-            before.extend(parts.store.fetch([row.id for row in found], vectors=True) if found else [])
-            _delete(parts, transaction, before)
-        deleted += len(before)
+            rows = parts.store.fetch([row.id for row in found], vectors=True) if found else []
+            _delete(write, rows)
+        deleted += len(rows)
         if len(found) < _BATCH:
             return deleted
 
 
-def _delete(parts: Parts, transaction: Transaction, rows: Sequence[Row]) -> None:
+def _delete(write: Write, rows: Sequence[Row]) -> None:
     memories = [memory_from(row.id, row.payload) for row in rows]
-    transaction.append(
+    write.log.append(
         [_change("DELETE", memory, old=memory) for memory in memories],
         roles={key: role for memory in memories for key, role in _roles(memory).items()},
     )
-    if rows:
-        parts.store.remove([row.id for row in rows])
+    write.remove(rows)
 
 
 def _find(parts: Parts, memory_id: str, scope: Scope) -> Row:
@@ -505,27 +490,3 @@ def _change(event: Event, memory: Memory, *, old: Memory | None = None, new: Mem
         new_metadata=None if new is None else new.metadata,
         actor=None if source is None else source.name or source.role,
     )
-
-
-# -- store and history together ----------------------------------------------------------------------
-
-
-@contextmanager
-def _together(parts: Parts, *, undo_ids: Sequence[Row] = (), undo_rows: Sequence[Row] = ()) -> Iterator[Transaction]:
-    """A write to the store inside a write transaction of the history.
-
-    Where the block or the commit fails, the store is brought back: rows of `undo_ids` (filled by the block) are
-    removed, rows of `undo_rows` (as they were before) are written again.
-    """
-    try:
-        with parts.history.transaction() as transaction:
-            yield transaction
-    except BaseException:
-        try:
-            if undo_ids:
-                parts.store.remove([row.id for row in undo_ids])
-            if undo_rows:
-                parts.store.upsert(undo_rows)
-        except MemstackError as error:  # the engine is gone: what the caller hears is the failure that came first
-            _log.error("a failed write could not be taken back in the store: %s", error)
-        raise

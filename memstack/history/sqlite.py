@@ -6,18 +6,24 @@ A write transaction stands around the write to the store: where that fails, noth
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from memstack import metadata as codec
 from memstack.errors import GatewayClosed, HistoryError, MemstackError
 from memstack.history import waiting
+from memstack.history.journal import Journal
 from memstack.history.waiting import Waiting, WaitingTable
 from memstack.ids import new_id
 from memstack.instants import as_instant, from_micros, iso, to_micros, utcnow
@@ -26,9 +32,16 @@ from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["MEMORY", "SqliteHistory", "Transaction"]
 
+_log: Final = logging.getLogger(__name__)
+
 MEMORY: Final = ":memory:"  # a history that is kept nowhere
 _VERSION: Final = 2
+_APPLICATION: Final = 0x6D73746B  # "mstk", in the header of the file: a database without it is somebody else's
+_MAGIC: Final = b"SQLite format 3\0"
+_APPLICATION_AT: Final = slice(68, 72)
 _BUSY_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.01
+_MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
 _TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
 _SCHEMA: Final = """
@@ -76,6 +89,10 @@ _STEPS: Final = (
 ALTER TABLE changes ADD COLUMN superseded_by TEXT;
 CREATE INDEX changes_of_successor ON changes (collection, superseded_by) WHERE superseded_by IS NOT NULL;
 {waiting.TABLE}
+CREATE TABLE writes (
+    collection TEXT NOT NULL PRIMARY KEY,
+    number INTEGER NOT NULL
+) WITHOUT ROWID;
 """,
 )
 _COLUMNS: Final = (
@@ -105,9 +122,12 @@ class UsedKey:
 class Transaction:
     """What can be written while the transaction is open. See `SqliteHistory.transaction`."""
 
-    def __init__(self, connection: sqlite3.Connection, collection: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, collection: str, journal: Journal, path: str) -> None:
+        self.number: int | None = None
         self._connection = connection
         self._collection = collection
+        self._journal = journal
+        self._path = path
         self.waiting = WaitingTable(connection, collection)
 
     def append(self, changes: Iterable[Change], *, roles: Mapping[str, str] | None = None) -> None:
@@ -160,6 +180,60 @@ class Transaction:
         ).fetchone()
         return int(following) - count
 
+    def last(self, memory_id: str) -> Change | None:
+        """The newest entry of a memory."""
+        found = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM changes WHERE collection = ? AND memory_id = ? "  # noqa: S608
+            "ORDER BY seq DESC LIMIT 1",
+            (self._collection, memory_id),
+        ).fetchone()
+        return None if found is None else _change(found)
+
+    # -- what is done to the store ---------------------------------------------------------------
+
+    def announce(self, undo: str) -> Callable[[], None]:
+        """Note how to take back what is about to be done to the store, for whoever comes after this process.
+
+        Args:
+            undo: one line, which `unfinished` hands out.
+
+        Returns:
+            Takes the note back, for what was refused before it was done.
+
+        Raises:
+            HistoryError: it cannot be noted.
+        """
+        if self.number is None:
+            self.number = self._committed + 1
+            self._connection.execute(
+                "INSERT INTO writes (collection, number) VALUES (?, ?) "
+                "ON CONFLICT DO UPDATE SET number = excluded.number",
+                (self._collection, self.number),
+            )
+        try:
+            begin = self._journal.append(self.number, undo)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            problem = f"cannot note what is being done ({error.strerror})"
+            raise HistoryError(self._path, problem, _MAKE_ROOM if full else "", retryable=full) from error
+        return lambda: self._journal.cut(begin)
+
+    def unfinished(self) -> list[str]:
+        """What was announced and not committed, newest first: by this transaction, or by a process that died."""
+        if self._journal.empty:
+            return []
+        return [undo for number, undo in reversed(self._journal.read()) if number > self._committed]
+
+    def forget(self) -> None:
+        """Forget what was announced: it was taken back, or committed."""
+        if not self._journal.empty:
+            self._journal.cut()
+
+    @cached_property
+    def _committed(self) -> int:
+        """The number of the last transaction that was committed before this one and wrote to the store."""
+        return _last_write(self._connection, self._collection)
+
 
 class SqliteHistory:
     """The history of one collection, and Mem0's message log.
@@ -183,10 +257,13 @@ class SqliteHistory:
         self.collection = collection
         self._scope_of = scope_of or (lambda _: None)
         self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._journal = Journal(None if self.path == MEMORY else Path(f"{self.path}.{collection}.undo"))
         self._connection: sqlite3.Connection | None = None
         try:
             if self.path != MEMORY:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                self._check_owner()
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -200,29 +277,50 @@ class SqliteHistory:
             self.close()
             raise
 
+    def _check_owner(self) -> None:
+        """Refuse a file of something else by its first bytes, before SQLite does anything to it."""
+        try:
+            with Path(self.path).open("rb") as file:
+                head = file.read(_APPLICATION_AT.stop)
+        except FileNotFoundError:
+            return
+        if head and not head.startswith(_MAGIC):
+            raise HistoryError(
+                self.path, "is no SQLite database", "Name another file with `history.path`, or restore it."
+            )
+        if head and int.from_bytes(head[_APPLICATION_AT], "big") != _APPLICATION:
+            raise HistoryError(self.path, "is a database of something else", "Name another file with `history.path`.")
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if tables - {*_TABLES, "sqlite_sequence"}:
-                raise HistoryError(
-                    self.path, "is a database of something else", "Name another file with `history.path`."
-                )
-        elif not 0 < version <= _VERSION:
+        if not 0 <= version <= _VERSION:
             raise HistoryError(
                 self.path, f"has version {version}, and this release reads up to {_VERSION}", "Upgrade memstack."
             )
-        if version < _VERSION:
-            steps = "\n".join(_STEPS[version:])
-            connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
+        if version < _VERSION:  # before the write-ahead log, so that the header of a new file says whose it is
+            self._make(connection)
+        _use_log(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, or those that are missing; one opener of a new file does, and the others wait for it."""
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for statement in "".join(_STEPS[version:]).split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
 
     # -- the gateway's side ----------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self, undo: Callable[[Transaction], object] | None = None) -> Iterator[Transaction]:
         """A write transaction: committed when the block ends, taken back when it raises.
+
+        Args:
+            undo: takes back what the block announced (`Transaction.announce`) where it or the commit fails. Nobody
+                else can write meanwhile.
 
         Raises:
             HistoryError: it cannot be begun or committed.
@@ -230,13 +328,80 @@ class SqliteHistory:
         """
         with self._locked() as connection:
             connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection, self.collection, self._journal, self.path)
             try:
-                yield Transaction(connection, self.collection)
+                yield transaction
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # some failures of SQLite have rolled back already
-                    connection.execute("ROLLBACK")
+                self._take_back(connection, transaction, undo)
                 raise
+            if transaction.number is not None:
+                self._forget(connection)
+
+    def _take_back(
+        self, connection: sqlite3.Connection, transaction: Transaction, undo: Callable[[Transaction], object] | None
+    ) -> None:
+        """End a transaction that failed, the store first: nobody may see its rows once others can write."""
+        try:
+            if undo is None or transaction.number is None or self._is_committed(connection, transaction.number):
+                return
+            if not connection.in_transaction:  # some failures of SQLite have rolled back already
+                with suppress(sqlite3.Error):
+                    connection.execute("BEGIN IMMEDIATE")
+            undo(transaction)
+        except MemstackError as error:  # the engine is gone: what the caller hears is the failure that came first
+            _log.error("a failed write is taken back in the store before the next one: %s", error)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _is_committed(self, connection: sqlite3.Connection, number: int) -> bool:
+        """Whether what raised came after the commit, as Ctrl-C may."""
+        if connection.in_transaction:
+            return False
+        try:
+            return _last_write(connection, self.collection) >= number
+        except sqlite3.Error:  # a file that cannot be read was not committed to
+            return False
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Let the journal forget what is committed: it holds texts. Whoever has the lock now has done so already."""
+        (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection, self.collection, self._journal, self.path)
+            if not transaction.unfinished():
+                transaction.forget()
+        except (sqlite3.Error, OSError):  # the write is done; the next one comes back to this
+            pass
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something may be left of a write that was interrupted, or one is under way."""
+        return not self._journal.empty
+
+    def known(self) -> bool:
+        """Whether there is any entry."""
+        with self._locked() as connection:
+            found = connection.execute(
+                "SELECT 1 FROM changes WHERE collection = ? LIMIT 1", (self.collection,)
+            ).fetchone()
+        return found is not None
+
+    def living(self) -> int:
+        """How many memories there are, by what the log says. It reads all of it."""
+        with self._locked() as connection:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM changes WHERE event != 'DELETE' AND seq IN "
+                "(SELECT max(seq) FROM changes WHERE collection = ? GROUP BY memory_id)",
+                (self.collection,),
+            ).fetchone()
+        return int(count)
 
     def changes(self, memory_id: str) -> list[Change]:
         """The entries of a memory, oldest first."""
@@ -279,12 +444,15 @@ class SqliteHistory:
         """Forget everything of this collection."""
         with self._locked() as connection:
             connection.execute("BEGIN IMMEDIATE")
+            self._journal.cut()
             for table in _TABLES:
                 connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self.collection,))  # noqa: S608
             connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file. A second call does nothing."""
+        """Close the file. A second call does nothing; nor does one in a forked process, where it is the parent's."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -292,6 +460,12 @@ class SqliteHistory:
 
     @contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
+        if self._pid != os.getpid():  # whoever held the lock may not live here
+            raise HistoryError(
+                self.path,
+                "was opened before this process was forked",
+                "Open the memory in the process that uses it.",
+            )
         with self._lock:
             if self._connection is None:
                 raise GatewayClosed("history")
@@ -303,7 +477,8 @@ class SqliteHistory:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-                raise HistoryError(self.path, str(error), retryable=busy) from error
+                full = "full" in str(error)
+                raise HistoryError(self.path, str(error), _MAKE_ROOM if full else "", retryable=busy or full) from error
 
     # -- Mem0's side (its SQLiteManager) ---------------------------------------------------------
 
@@ -420,6 +595,26 @@ class SqliteHistory:
         if known:
             return known[-1].scope
         return self._scope_of(memory_id) or Scope()
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite does not wait by itself while others open the same new file."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _last_write(connection: sqlite3.Connection, collection: str) -> int:
+    """The number of the last transaction that wrote to the store."""
+    found = connection.execute("SELECT number FROM writes WHERE collection = ?", (collection,)).fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def _key(scope: Scope) -> str:

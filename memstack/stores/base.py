@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memstack import payload as payloads
 from memstack.clues import Clue, read_clue, write_clue
-from memstack.errors import EmbedderMismatch
+from memstack.errors import EmbedderMismatch, StoreError
 from memstack.filters.ast import ALL, Node
 from memstack.filters.evaluate import evaluate
 from memstack.filters.visit import FilterCompiler, Plan
@@ -313,9 +313,16 @@ class Store(Mem0VectorStore, ABC):
 
         Raises:
             EmbedderMismatch: another embedder filled it.
+            StoreError: it has rows, and nobody knows whose vectors they are.
         """
         stored = self.read_fingerprint()
         if stored is None:
+            if self.native_count(None) > 0:
+                raise StoreError(
+                    self.label,
+                    "it has rows, and the note of the embedder that filled it is lost",
+                    "Restore the store from a backup, or choose another collection with `vector_store.collection`.",
+                )
             self.write_fingerprint(fingerprint)
         elif stored != fingerprint:
             raise EmbedderMismatch(self.label, str(stored), str(fingerprint))

@@ -7,10 +7,13 @@ HNSW graphs per tenant only (``m=0, payload_m=16``), and full comparison of ever
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,11 +36,21 @@ from memstack.stores.qdrant_common import (
     to_row,
 )
 from memstack.stores.shared import Shared
+from memstack.stores.tally import Tally, digest_of, sync_folder, write_durably
 
 __all__ = ["QdrantEdgeStore"]
 
+_log: Final = logging.getLogger(__name__)
 _FORMAT: Final = 1
+_MANIFEST: Final = "memstack.json"
+_TALLY: Final = "rows"
+_SHARD: Final = "shard"
+_CONFIG: Final = "edge_config.json"
+_DRAFT: Final = "shard.new-"  # a shard that is being made
 _FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
+_UNDO_BYTES: Final = 32 * 2**20  # what must be left when a deletion is to be taken back
+_COPIES: Final = 3  # a write takes its room in the log, in the segment and in the indexes
+_ROW_BYTES: Final = 2048  # of ids, terms and numbers
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
 
 
@@ -68,36 +81,39 @@ class _Words:
 
 
 class _Shard:
-    """An open shard, and how many rows were written to it since it was last reorganised."""
+    """An open shard, with the note of what it must hold, and how many rows were written since it was reorganised.
+
+    Writes take turns: the note is right between two of them, and so when it is closed under threads that write.
+    """
 
     def __init__(self, engine: edge.EdgeShard, folder: Path, label: str) -> None:
         self.engine = engine
         self.written = 0
         self.clues = KeptClues()
-        self._note = folder / "rows"
-        self._check(folder, label)
+        self.lock = threading.RLock()
+        self.tally = Tally(folder / _TALLY, label)
+        self._folder = folder
+        self._label = label
+        try:
+            with _translated(label, folder, "open"):
+                self.tally.check(self)
+        except BaseException:
+            engine.close()
+            raise
+
+    def rows(self) -> int:
+        return self.engine.info().points_count
+
+    def digest(self, row_id: str) -> str | None:
+        found = self.engine.retrieve([row_id], with_payload=True, with_vector=False)
+        return _digest(found[0].payload or {}) if found else None
 
     def close(self) -> None:
-        rows = self.engine.count(edge.CountRequest(exact=True))
-        self.engine.close()
-        self._note.write_text(str(rows), encoding="ascii")
-
-    def _check(self, folder: Path, label: str) -> None:
-        """Compare with how many rows there were when it was closed: the engine passes over files that it cannot read.
-
-        Where the process died instead, there is no note, and the engine's log is the judge.
-        """
-        if not self._note.exists():
-            return
-        try:
-            noted = int(self._note.read_text(encoding="ascii"))
-        except ValueError:
-            noted = -1
-        rows = self.engine.count(edge.CountRequest(exact=True))
-        if rows != noted:
+        with self.lock, _translated(self._label, self._folder, "close"):
+            rows = self.rows()
             self.engine.close()
-            raise StoreCorrupted(label, str(folder), f"{rows} rows are left of {noted}")
-        self._note.unlink()
+            if self.tally.in_use:
+                self.tally.close(rows)
 
 
 class QdrantEdgeStore(QdrantStore):
@@ -142,13 +158,18 @@ class QdrantEdgeStore(QdrantStore):
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
-        points = [edge.Point(row.id, self._checked_vector(row), to_point(row.payload)) for row in rows]
+        payloads = [to_point(row.payload) for row in rows]
+        points = [
+            edge.Point(row.id, self._checked_vector(row), payload) for row, payload in zip(rows, payloads, strict=True)
+        ]
         if not points:
             return
-        self._check_room()
-        with self._call("write") as engine, self._forgetting([row.id for row in rows]):
-            engine.update(edge.UpdateOperation.upsert_points(points))
-        self._shared.engine.written += len(points)
+        self._check_room(sum(_bytes_of(payload, self.dimensions) for payload in payloads))
+        with self._writing("write") as shard, self._forgetting([row.id for row in rows]):
+            shard.tally.before(shard.rows(), added=len(points))
+            shard.engine.update(edge.UpdateOperation.upsert_points(points))
+            shard.tally.after(shard.rows(), rows[-1].id, _digest(payloads[-1]))
+            shard.written += len(points)
         if self._shared.engine.written >= _TIDY_EVERY:
             self.tidy()
 
@@ -158,9 +179,13 @@ class QdrantEdgeStore(QdrantStore):
         return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def remove(self, ids: Sequence[str]) -> None:
-        self._check_room()  # a deletion is a write too
-        with self._call("delete") as engine, self._forgetting(ids):
-            engine.update(edge.UpdateOperation.delete_points(list(ids)))
+        if not ids:
+            return
+        self._check_room(_UNDO_BYTES)  # a deletion is a write too
+        with self._writing("delete") as shard, self._forgetting(ids):
+            shard.tally.before(shard.rows(), removed=len(ids))
+            shard.engine.update(edge.UpdateOperation.delete_points(list(ids)))
+            shard.tally.after(shard.rows(), ids[-1])
 
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
         request = edge.QueryRequest(
@@ -205,20 +230,30 @@ class QdrantEdgeStore(QdrantStore):
 
     def clear(self) -> None:
         self._check_room()
-        with self._call("clear") as engine, self._forgetting(None):
-            engine.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=[])))
+        with self._writing("clear") as shard, self._forgetting(None):
+            rows = shard.rows()
+            shard.tally.before(rows, removed=rows)
+            shard.engine.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=[])))
+            shard.tally.after(shard.rows())
         self.tidy()
 
     def tidy(self) -> None:
         self._shared.engine.written = 0
-        with self._call("optimize") as engine:
-            engine.optimize()
-            engine.flush()
+        needed = _FREE_BYTES + _size_of(self.folder)  # in the worst case every segment is written anew
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            _log.warning(
+                "%s is not reorganised: that needs %d MiB, and %d are free", self.label, needed // 2**20, free // 2**20
+            )
+            return
+        with self._writing("optimize") as shard:
+            shard.engine.optimize()
+            shard.engine.flush()
 
     # -- the collection --------------------------------------------------------------------------
 
     def read_fingerprint(self) -> Fingerprint | None:
-        manifest = self.folder / "memstack.json"
+        manifest = self.folder / _MANIFEST
         if not manifest.exists():
             return None
         try:
@@ -226,7 +261,7 @@ class QdrantEdgeStore(QdrantStore):
             version, stored = content["format"], content["embedder"]
             fingerprint = Fingerprint(stored["provider"], stored["model"], stored["dimensions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in memstack.json") from error
+            raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in {_MANIFEST}") from error
         if version != _FORMAT:
             raise StoreError(
                 self.label, f"its format is {version}, and this release reads {_FORMAT}", "Upgrade memstack."
@@ -234,18 +269,30 @@ class QdrantEdgeStore(QdrantStore):
         return fingerprint
 
     def write_fingerprint(self, fingerprint: Fingerprint) -> None:
-        manifest = self.folder / "memstack.json"
-        draft = manifest.with_suffix(".json.new")
+        manifest = self.folder / _MANIFEST
         embedder = {
             "provider": fingerprint.provider,
             "model": fingerprint.model,
             "dimensions": fingerprint.dimensions,
         }
+        content = json.dumps({"format": _FORMAT, "embedder": embedder}, indent=1) + "\n"
         try:
-            draft.write_text(json.dumps({"format": _FORMAT, "embedder": embedder}, indent=1) + "\n", encoding="utf-8")
-            draft.replace(manifest)
+            write_durably(manifest, content.encode())
         except OSError as error:
             raise StoreError(self.label, f"cannot write {manifest} ({error.strerror})") from error
+
+    def bind(self, fingerprint: Fingerprint) -> None:
+        with self._shared.engine.lock:  # several threads may open a new folder at once
+            if self.read_fingerprint() in (None, fingerprint):
+                length = _length_of_vectors(self.folder, self.label)
+                if length != fingerprint.dimensions:
+                    raise StoreError(
+                        self.label,
+                        f"its vectors have {length} dimensions, and those of {fingerprint} do not",
+                        "Configure the embedder that filled it, or choose another collection with "
+                        "`vector_store.collection`.",
+                    )
+            super().bind(fingerprint)
 
     def sibling(self, suffix: str) -> QdrantEdgeStore:
         return QdrantEdgeStore(self.root, f"{self.collection}_{suffix}", self.dimensions)
@@ -281,10 +328,13 @@ class QdrantEdgeStore(QdrantStore):
             found, _ = engine.scroll(request)
         return [to_row(point.id, point.payload, None) for point in found]
 
-    def _check_room(self) -> None:
-        free = shutil.disk_usage(self.root).free
-        if free < _FREE_BYTES:
-            raise StoreFull(self.label, str(self.root), free, _FREE_BYTES)
+    def _check_room(self, more: int = 0) -> None:
+        _check_room(self.label, self.root, _FREE_BYTES + more)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[_Shard]:
+        with self._call(what), self._shared.engine.lock:
+            yield self._shared.engine
 
     @contextmanager
     def _forgetting(self, ids: Sequence[str] | None) -> Iterator[None]:
@@ -298,7 +348,7 @@ class QdrantEdgeStore(QdrantStore):
     def _call(self, what: str) -> Iterator[edge.EdgeShard]:
         if self._closed:
             raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
-        if self._shared.pid != os.getpid():
+        if self._shared.forked:
             raise StoreError(
                 self.label,
                 f"cannot {what}: it was opened before this process was forked",
@@ -308,39 +358,93 @@ class QdrantEdgeStore(QdrantStore):
             yield self._shared.engine.engine
 
 
+# -- the folder ----------------------------------------------------------------------------------
+
+
 def _prepare(root: Path, folder: Path, label: str) -> None:
-    for place in (root, folder):
-        if place.exists() and not place.is_dir():
-            raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder", "Name another path.")
     try:
+        for place in (root, folder):
+            if place.exists() and not place.is_dir():
+                raise ConfigError(
+                    "vector_store.path", f"{place} is a file, and a store is a folder", "Name another path."
+                )
+        _check_room(label, next(place for place in (root, *root.parents) if place.exists()), _FREE_BYTES)
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
+            pass
     except OSError as error:
         raise StoreError(
             label, f"the folder cannot be written ({error.strerror})", "Give it to this user, or name another path."
         ) from error
-    free = shutil.disk_usage(root).free
-    if free < _FREE_BYTES:
-        raise StoreFull(label, str(root), free, _FREE_BYTES)
+
+
+def _check_room(label: str, place: Path, needed: int) -> None:
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise StoreFull(label, str(place), free, needed)
 
 
 def _load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
-    place = folder / "shard"
-    exists = (place / "edge_config.json").exists()
+    place = folder / _SHARD
     with _translated(label, folder, "open"):
-        if exists:
-            shard = edge.EdgeShard.load(str(place))
-        else:
-            place.mkdir(exist_ok=True)
-            shard = edge.EdgeShard.create(str(place), _edge_config(dimensions))
-    with _translated(label, folder, "index"):
-        indexed = shard.info().payload_schema
-        for name, params in _indexes().items():
-            if name not in indexed:
-                shard.update(edge.UpdateOperation.create_field_index(name, params))
+        if not (place / _CONFIG).exists():
+            for known in (_MANIFEST, _TALLY):  # both come after the shard
+                if (folder / known).exists():
+                    raise StoreCorrupted(label, str(folder), f"{known} is there, and {_SHARD}/{_CONFIG} is not")
+            _create(folder, dimensions)
+        shard = edge.EdgeShard.load(str(place))
+    try:
+        with _translated(label, folder, "index"):
+            indexed = shard.info().payload_schema
+            for name, params in _indexes().items():
+                if name not in indexed:
+                    shard.update(edge.UpdateOperation.create_field_index(name, params))
+    except BaseException:
+        shard.close()
+        raise
     return shard
+
+
+def _create(folder: Path, dimensions: int) -> None:
+    """Make the shard beside its place and move it there as a whole: there is never half of one."""
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=folder))
+    try:
+        edge.EdgeShard.create(str(draft), _edge_config(dimensions)).close()
+        with suppress(OSError):  # another process was faster: its shard is the one
+            draft.replace(folder / _SHARD)
+            sync_folder(folder)
+    finally:
+        for left in folder.glob(f"{_DRAFT}*"):  # of processes that died here, too
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _length_of_vectors(folder: Path, label: str) -> int:
+    """How many dimensions the shard was made for."""
+    config = folder / _SHARD / _CONFIG
+    try:
+        return int(json.loads(config.read_text(encoding="utf-8"))["vectors"][""]["size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreCorrupted(label, str(config), f"{type(error).__name__} in {_CONFIG}") from error
+
+
+def _size_of(folder: Path) -> int:
+    """How many bytes of the disk its files take: most of them have holes."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # the engine has removed it
+            found = file.stat()
+            total += getattr(found, "st_blocks", found.st_size // 512) * 512
+    return total
+
+
+def _bytes_of(payload: Mapping[str, Any], dimensions: int) -> int:
+    """How much room a point may take, generously."""
+    characters = sum(len(text) * (1 if text.isascii() else 4) for text in (payload["body"], payload["data"]))
+    return _COPIES * (characters + _ROW_BYTES + 5 * dimensions)
+
+
+def _digest(payload: Mapping[str, Any]) -> str:
+    return digest_of(str(payload.get("body")), str(payload.get("data")))
 
 
 def _edge_config(dimensions: int) -> edge.EdgeConfig:

@@ -44,16 +44,35 @@ class Shared(Generic[T]):
         with cls._lock:
             key = (owner, folder.resolve())
             shared: Shared[T] | None = cls._open.get(key)
-            if shared is None or shared.pid != os.getpid():
+            if shared is None or shared.forked:
                 shared = cls(key, make(), close)
                 cls._open[key] = shared
             shared._users += 1
             return shared
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened it."""
+        return self.pid != os.getpid()
+
     def release(self) -> None:
-        """Give it back."""
+        """Give it back. In a forked process nothing is closed: it is the parent's."""
+        if self.forked:
+            return
         with self._lock:
             self._users -= 1
             if self._users == 0 and self._open.get(self._key) is self:
                 del self._open[self._key]
                 self._close(self.engine)
+
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked process: what is open is the parent's, and who held the lock does not live here."""
+        cls._lock = threading.RLock()
+        _parents.append(cls._open)
+        cls._open = {}
+
+
+_parents: list[object] = []  # an engine that is collected would write, or release the parent's lock
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Shared.forget)

@@ -191,10 +191,6 @@ BETWEEN: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="dying between the store's write and the history's commit leaves a write that nobody was told of",
-)
 @pytest.mark.parametrize("verb", BETWEEN)
 def test_killed_between_store_and_history(nursery: Nursery, tmp_path: Path, verb: str) -> None:
     """A process that dies when the engine has written and the history has not leaves the two in agreement.

@@ -38,10 +38,6 @@ from memstack.stores.base import Fingerprint
 from memstack.stores.qdrant_edge import QdrantEdgeStore
 from memstack.testing.contract.state import assert_agreement
 
-# Some of what this module asks for is not so yet (folders that lose files, full disks, other applications' databases,
-# forks): each test says what ought to be, and those that fail are the list of what is to be done.
-pytestmark = pytest.mark.xfail(strict=False, reason="the embedded folder's last corners are not mended yet")
-
 USERS: Final = 3
 COLOURS: Final = ("red", "green", "blue", "white", "black", "yellow")
 ANIMALS: Final = ("horse", "spider", "eagle", "salmon", "tiger")
@@ -120,8 +116,8 @@ def _ended(status: int, printed: str, errors: str) -> Ended:
     return Ended(status, [json.loads(line) for line in printed.splitlines(keepends=True) if line[-1] == "\n"], errors)
 
 
-def python(code: str, *arguments: object, user: int | None = None) -> Ended:
-    """Run a program in a Python of its own, as another user where one is named."""
+def python(code: str, *arguments: object) -> Ended:
+    """Run a program in a Python of its own."""
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + code, *map(str, arguments)],
         capture_output=True,
@@ -129,9 +125,6 @@ def python(code: str, *arguments: object, user: int | None = None) -> Ended:
         timeout=100,
         check=False,
         cwd="/",
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
         env=environment(),
     )
     return _ended(done.returncode, done.stdout, done.stderr)
@@ -334,7 +327,7 @@ say({name: outcome(lambda: repr(open_at(f"{place}/{name}"))) for name in ("store
         assert memory.stats()["vector_store"]["rows"] == ROWS
 
 
-def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+def test_a_folder_of_somebody_else(nursery: Nursery) -> None:
     """A folder that this user may not write, or not even enter, is refused with its name and the way out."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         Path(place).chmod(0o755)
@@ -342,22 +335,21 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
             (Path(place) / name / "store").mkdir(parents=True)
             (Path(place) / name / "store").chmod(mode)
             (Path(place) / name).chmod(mode)
-        nobody = 65534 if os.geteuid() == 0 else None
-        ended = python(
+        report = nursery.run(
             """
-say("alive")
+if os.geteuid() == 0:  # whom no mode keeps out; a new Python might not be somebody else's to run
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
 paths = [f"{sys.argv[1]}/{name}/store" for name in ("readable", "closed")]
 say({path: outcome(lambda: repr(open_at(path))) for path in paths})
 """,
             place,
-            user=nobody,
-        )
+        ).report
         for name in ("readable", "closed"):
             (Path(place) / name).chmod(0o755)
-    if nobody is not None and not ended.printed:
-        pytest.skip(f"another user cannot run this Python: {ended.errors.strip().splitlines()[-1]}")
-    assert len(ended.report) == 2
-    for path, (kind, message) in ended.report.items():
+    assert len(report) == 2
+    for path, (kind, message) in report.items():
         assert kind == "StoreError", message
         assert path in message
         assert "Permission denied" in message
@@ -411,7 +403,8 @@ say(report)
     ).report
     for verb in ("add", "update", "open"):
         kind, message = report[verb]
-        assert kind == "StoreFull", report[verb]
+        full = {"StoreFull"} if verb == "open" or left else {"StoreFull", "HistoryError"}  # both are on this disk
+        assert kind in full, report[verb]
         assert str(tmp_path) in message
         assert "Free some space" in message
     (failed,) = report["add_many"][1]["failed"]
@@ -607,7 +600,7 @@ say(report)
 RIGHT: Final = {str(n): text for n, text in enumerate(TEXTS)}
 
 
-def assert_right_or_refused(ended: Ended) -> None:
+def assert_right_or_refused(ended: Ended, **expected_otherwise: object) -> None:
     """The process lived, and each answer is the right one or an error of ours."""
     answer: dict[str, Any] = ended.report
     foreign = {what: found for what, found in answer.items() if found[0].startswith("foreign")}
@@ -626,6 +619,7 @@ def assert_right_or_refused(ended: Ended) -> None:
         "add": 1,
         "texts again": RIGHT,
         "close": None,
+        **expected_otherwise,
     }
     for what, (came, found) in answer.items():
         if came == "done":
@@ -636,6 +630,7 @@ _SEGMENT: Final = "memories/shard/segments/*"
 FILES: Final = (
     "history.db",
     "memories/memstack.json",
+    "memories/rows",
     "memories/shard/edge_config.json",
     f"{_SEGMENT}/segment.json",
     f"{_SEGMENT}/version.info",
@@ -705,7 +700,12 @@ def test_a_damaged_file(whole: Path, nursery: Nursery, place: Path, file: str, d
     path = copied(whole, place)
     for found in path.glob(file):
         DAMAGES[damage](found)
-    assert_right_or_refused(nursery.run(_PROBE, path))
+    ended = nursery.run(_PROBE, path)
+    if (file, damage) == ("history.db", "missing"):  # nothing is logged, and the log says so
+        assert_right_or_refused(ended, events=[])
+        assert "knows nothing of the memories" in ended.errors
+    else:
+        assert_right_or_refused(ended)
 
 
 @pytest.mark.parametrize("folder", ["memories", "memories/shard", "memories/shard/segments", "memories/shard/wal"])
@@ -791,20 +791,23 @@ def test_a_history_that_is_a_folder(tmp_path: Path) -> None:
     assert str(tmp_path / "history") in str(caught.value)
 
 
-def test_a_history_that_is_gone_hides_no_memory(whole: Path, tmp_path: Path) -> None:
-    """Without its history file a memory is still there, and asking for its changes does not say that it is not."""
+def test_a_history_that_is_gone_hides_no_memory(whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without its history file a memory is still there; its changes are an empty list, never made up, and one is told.
+
+    What happens to it from then on is logged.
+    """
     path = copied(whole, tmp_path / "store")
     for file in path.glob("history.db*"):
         file.unlink()
     with open_at(path) as memory:
+        assert "knows nothing of the memories" in caplog.text
         stored = memory.get_all(user_id="u1").memories
         assert len(stored) == ROWS // USERS
-        try:
-            assert memory.history(stored[0].id) == []
-        except MemoryNotFound:
-            pytest.fail("the memory is there, and its history says that it is not found")
-        except HistoryError:
-            pass
+        assert memory.history(stored[0].id) == memory.history(stored[0].id, user_id="u1") == []
+        with pytest.raises(MemoryNotFound):
+            memory.history(stored[0].id, user_id="u2")
+        memory.update(stored[0].id, metadata={"n": -1})
+        assert [change.event for change in memory.history(stored[0].id)] == ["UPDATE"]
 
 
 # -- whose vectors they are ------------------------------------------------------------------

@@ -1,0 +1,139 @@
+"""Store and history together, or not at all; also where the process dies between the two.
+
+The history's write transaction stands around the write to the store. Before the store is written, the way back is
+announced in the history's journal. Where the block or the commit fails, the store is brought back at once; where the
+process dies, the next one that opens the memory or writes to it does so. Nobody was told that such a write was done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from memstack.errors import StoreCorrupted, StoreFull
+from memstack.gateway.parts import Parts
+from memstack.history.sqlite import MEMORY, SqliteHistory, Transaction
+from memstack.metadata import decode, encode
+from memstack.stores.base import Row, Store
+
+__all__ = ["Write", "check_not_lost", "settle", "together"]
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Write:
+    """A write to the store and its entries in the log.
+
+    Attributes:
+        log: the transaction of the history.
+    """
+
+    def __init__(self, store: Store, log: Transaction) -> None:
+        self.log = log
+        self._store = store
+
+    def upsert(self, rows: Sequence[Row], before: Sequence[Row] = ()) -> None:
+        """Write rows, new ones and changed ones; `before` are the changed ones as they were, with their vectors."""
+        if rows:
+            there = {row.id for row in before}
+            added = [row.id for row in rows if row.id not in there]
+            self._do(lambda: self._store.upsert(rows), _undo(added, before))
+
+    def remove(self, rows: Sequence[Row]) -> None:
+        """Delete rows, given with their vectors."""
+        if rows:
+            self._do(lambda: self._store.remove([row.id for row in rows]), _undo([], rows))
+
+    def _do(self, call: Callable[[], None], undo: str) -> None:
+        withdraw = self.log.announce(undo)
+        try:
+            call()
+        except StoreFull:  # it was refused before anything was done, and there may be no room to undo it
+            withdraw()
+            raise
+
+
+@contextmanager
+def together(parts: Parts) -> Iterator[Write]:
+    """A write to the store and the history: what the block does to both is there in the end, or none of it.
+
+    Raises:
+        StoreError, HistoryError: nothing was done.
+    """
+    with parts.history.transaction(lambda log: _take_back(parts.store, log)) as log:
+        _take_back(parts.store, log)
+        yield Write(parts.store, log)
+
+
+def settle(store: Store, history: SqliteHistory) -> None:
+    """Take back what a process that died has left in the store.
+
+    Raises:
+        StoreError, HistoryError: that failed; it is tried again when the memory is next opened.
+    """
+    if history.unfinished:
+        with history.transaction() as log:
+            _take_back(store, log)
+
+
+def check_not_lost(store: Store, history: SqliteHistory, path: Path | None) -> None:
+    """Refuse a store whose folder is gone; tell of a history that is.
+
+    Call it before the store is bound to an embedder: that is what tells a new collection from one that is there.
+
+    Args:
+        store: just opened.
+        history: its history.
+        path: the folder of the store's data; None where it lies on a server or nowhere.
+
+    Raises:
+        StoreCorrupted: the history knows of memories, and the store was made just now.
+    """
+    if path is not None and store.read_fingerprint() is None:
+        living = history.living()
+        if living and store.read_fingerprint() is None:  # nobody else has opened and filled it in between
+            raise StoreCorrupted(
+                store.label,
+                str(path),
+                f"the collection is not there, and the history at {history.path} has {living} memories of it",
+            )
+    if not history.known() and history.path != MEMORY and store.count():
+        _log.warning(
+            "%s: the history at %s knows nothing of the memories that are there: what became of them before is in "
+            "another file, or lost",
+            store.label,
+            history.path,
+        )
+
+
+def _take_back(store: Store, log: Transaction) -> None:
+    """Undo what was announced and not committed."""
+    for undo in log.unfinished():
+        step: dict[str, Any] = json.loads(undo)
+        if step["remove"]:
+            store.remove(step["remove"])
+        if step["restore"]:
+            store.upsert([Row(key, decode(payload), _floats(vector)) for key, payload, vector in step["restore"]])
+    log.forget()
+
+
+def _undo(added: Sequence[str], before: Sequence[Row]) -> str:
+    restore = [[row.id, encode(row.payload), _text(row.vector or ())] for row in before]
+    return json.dumps({"remove": added, "restore": restore})
+
+
+def _text(vector: Sequence[float]) -> str:
+    """A vector in the precision that engines keep."""
+    return b64encode(array("f", vector).tobytes()).decode("ascii")
+
+
+def _floats(text: str) -> list[float]:
+    vector = array("f")
+    vector.frombytes(b64decode(text))
+    return vector.tolist()

@@ -1,0 +1,69 @@
+"""How to take back what is being done to the store: noted in a file beside the history, for whoever finds it.
+
+The store and the history are two things, and a process can die between the write of the one and the commit of the
+other. So before the store is written, the way back is noted here, with the number that the commit will have. Whoever
+has the history's write lock and finds a number that was never committed knows that its writer is dead.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The notes of one collection. Only who has the write lock of the history may call.
+
+    Args:
+        file: where they are kept; None keeps them in this process, as the history is.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._kept = b""
+
+    def append(self, number: int, content: str) -> int:
+        """Add a note, which must be one line; returns where it begins.
+
+        Raises:
+            OSError: there is no room for it. What is there of it is no note.
+        """
+        line = f"{number} {content}\n".encode()
+        if self._file is None:
+            self._kept += line
+            return len(self._kept) - len(line)
+        with self._file.open("ab") as file:
+            begin = file.tell()
+            file.write(line)
+        return begin
+
+    def read(self) -> list[tuple[int, str]]:
+        """The notes, oldest first. One that its writer did not finish was not acted on, and is left out."""
+        content = self._kept
+        if self._file is not None:
+            try:
+                content = self._file.read_bytes()
+            except FileNotFoundError:
+                return []
+        *lines, _ = content.split(b"\n")
+        split = [line.decode().partition(" ") for line in lines]
+        return [(int(number), text) for number, _, text in split]
+
+    def cut(self, length: int = 0) -> None:
+        """Forget the notes from a place on."""
+        if self._file is None:
+            self._kept = self._kept[:length]
+        elif self._file.exists():
+            os.truncate(self._file, length)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to be read."""
+        if self._file is None:
+            return not self._kept
+        try:
+            return self._file.stat().st_size == 0
+        except FileNotFoundError:
+            return True
