@@ -89,9 +89,10 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         try:  # Mem0's public add refuses ids that hold a space
             memory._add_to_vector_store([dict(message) for message in messages], {}, dict(scope), infer=True)  # noqa: SLF001
         except Exception as error:
-            found = strict.failure or error.__cause__
-            if isinstance(found, MemstackError):
-                raise found from found.__cause__
+            # Mem0 wraps what the model raised, and replaces what storing raised.
+            for found in (strict.failure, error, error.__cause__):
+                if isinstance(found, MemstackError):
+                    raise found from found.__cause__
             problem = f"extraction failed ({type(error).__name__})"
             raise ProviderError(parts.llm.provider, parts.llm.model, problem) from error
         if strict.failure is not None:
