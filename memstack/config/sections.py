@@ -589,7 +589,8 @@ class RetrievalConfig(FrozenOptions, frozen=True):
     time: Weight = 0.35
     """Bonus for what was said when the query says, as in "last May". Default: 0.35."""
     candidates: Annotated[int, Field(ge=16, le=10_000)] = 128
-    """How many memories are looked at for their vectors, and four times as many for their words. Default: 128."""
+    """How many memories are looked at for their vectors at least, and four times as many for their words; an engine to
+    which more are no trouble tells more. Default: 128."""
     reranker: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = None
     """What orders the best anew: the dotted path of a callable, as `my_app.ranking.score`. Called with the query and a
     list of texts, it gives a score from 0 to 1 for each. Default: nothing."""

@@ -113,14 +113,15 @@ class Store(Mem0VectorStore, ABC):
 
     Attributes:
         capabilities: what the engine does.
-        leads_at_once: so many leads are told at little cost: a search looks at that many memories at least.
+        leads_at_once: so many leads cost less than asking for fewer several times: a search looks at that many
+            memories at least.
         label: how errors name this store: engine, mode and place, never a secret.
         collection: name of the collection.
         dimensions: length of its vectors.
     """
 
     capabilities: ClassVar[Capabilities]
-    leads_at_once: ClassVar[int] = 0
+    leads_at_once: ClassVar[int] = 512
     label: str
     collection: str
     dimensions: int

@@ -395,8 +395,12 @@ class PgvectorStore(Store):
                 ),
                 (self.collection, _VERSION),
             )
-        else:  # a table of a release that kept no clues: those of its rows are made when they are asked for
-            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS clue text").format(self._table))
+        elif not connection.execute(
+            "SELECT 1 FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = %s AND column_name = 'clue'",
+            (self._schema, self.collection),
+        ).fetchone():  # a table of a release that kept no clues: those of its rows are made when they are asked for
+            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN clue text").format(self._table))
         if self._hnsw:
             connection.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding vector_cosine_ops)").format(

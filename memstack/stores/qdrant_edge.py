@@ -121,7 +121,6 @@ class QdrantEdgeStore(QdrantStore):
 
     config_model = QdrantEmbedded
     words = _Words()
-    leads_at_once = 512
     capabilities = Capabilities(
         pushdown=PUSHDOWN,
         shared_by_processes=False,

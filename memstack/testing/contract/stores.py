@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from memstack.clues import read_clue, write_clue
 from memstack.errors import EmbedderMismatch, StoreError
 from memstack.filters import F, Node
-from memstack.filters.ast import ALL, Contains, IContains, all_of
+from memstack.filters.ast import ALL, WORD, Contains, IContains, In, all_of
 from memstack.filters.visit import NODES
 from memstack.gateway import MemoryGateway
 from memstack.ids import new_id
@@ -159,6 +160,28 @@ class StoreContract(Contract):
                 hits = store.nearest(query, where=where, limit=20)
                 assert [hit.row.id for hit in hits] == [rows[i].id for i in best]
                 assert [hit.similarity for hit in hits] == pytest.approx([similar[i] for i in best], abs=1e-4)
+
+    def test_leads_are_the_nearest_in_short(self, store: Store) -> None:
+        """What a store tells in short for ranking is what the rows say, also of those that changed since."""
+        rows = [a_row(store, i, category="work" if i % 3 else "home", note=f"word{i % 7}") for i in range(60)]
+        store.upsert(rows)
+        query = a_vector(store, 2000)
+        for change in range(3):
+            for where, limit in ((ALL, 100), (ALL, 7), (F.category == "home", 30), (In(WORD, ("word3", "word5")), 30)):
+                hits = store.nearest(query, where=where, limit=limit)
+                leads = {lead.clue.id: lead for lead in store.leads(query, where=where, limit=limit)}
+                assert leads.keys() >= {hit.row.id for hit in hits}
+                assert len(leads) == len(hits) or len(leads) > limit
+                for hit in hits:
+                    lead = leads[hit.row.id]
+                    assert lead.similarity == pytest.approx(hit.similarity, abs=1e-4)
+                    assert lead.clue == read_clue(hit.row.id, write_clue(hit.row.payload))
+            if change == 0:
+                store.remove([row.id for row in rows[:5]])
+                store.upsert([Row(row.id, a_row(store, 3 + i).payload, row.vector) for i, row in enumerate(rows[5:9])])
+            else:
+                store.clear()
+        assert store.leads(query, limit=5) == []
 
     def test_vectors_without_a_direction(self, store: Store) -> None:
         """A row, or a query, whose vector is zero is similar to nothing: 0, and no error."""
