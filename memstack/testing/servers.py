@@ -26,11 +26,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def chroma_server(folder: Path) -> Iterator[dict[str, Any]]:
+def chroma_server(folder: Path, *, port: int | None = None) -> Iterator[dict[str, Any]]:
     """A real Chroma server (``chroma run``).
 
     Args:
         folder: where it keeps its data.
+        port: where it listens. Default: a free port.
 
     Yields:
         The options of a ``vector_store`` section that reach it: mode, host and port.
@@ -39,7 +40,7 @@ def chroma_server(folder: Path) -> Iterator[dict[str, Any]]:
         RuntimeError: it does not answer within a minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = free_port() if port is None else port
     code = "from chromadb.cli.cli import app; app()"
     command = [sys.executable, "-c", code, "run", "--path", str(folder), "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:

@@ -73,6 +73,16 @@ def in_order(rows: Sequence[Row], field: SortField, *, descending: bool) -> list
     return [row.id for row in ascending]
 
 
+def ranked(rows: Sequence[Row], similar: Any) -> list[str]:
+    """The ids by score, which counts opposite directions as 0, ties by creation and id."""
+
+    def key(place: int) -> tuple[float, datetime, str]:
+        row = rows[place]
+        return (-round(max(0.0, float(similar[place])), 6), instant_of(row.payload, "created_at") or START, row.id)
+
+    return [rows[place].id for place in sorted(range(len(rows)), key=key)]
+
+
 class StoreContract(Contract):
     """What `memstack.stores.base.Store` promises, asked of the store itself."""
 
@@ -182,6 +192,36 @@ class StoreContract(Contract):
             else:
                 store.clear()
         assert store.leads(query, limit=5) == []
+
+    @pytest.mark.exhaustive
+    @pytest.mark.timeout(900)
+    def test_two_hundred_queries_over_two_thousand(self, store: Store) -> None:
+        """The first ten of 200 queries over 2 000 rows are numpy's, in its order, with its similarity."""
+        rows = [a_row(store, i) for i in range(2000)]
+        store.upsert(rows)
+        matrix = np.asarray([row.vector for row in rows])
+        for seed in range(10_000, 10_200):
+            query = a_vector(store, seed)
+            similar = matrix @ np.asarray(query)
+            best = np.argsort(-similar, kind="stable")[:10]
+            hits = store.nearest(query, where=F.user_id == "alex", limit=10)
+            assert [hit.row.id for hit in hits] == [rows[i].id for i in best]
+            assert [hit.similarity for hit in hits] == pytest.approx([similar[i] for i in best], abs=1e-3)
+
+    @pytest.mark.exhaustive
+    @pytest.mark.timeout(1800)
+    def test_a_small_tenant_among_fifty_thousand(self, store: Store) -> None:
+        """A tenant with 30 rows among 50 000 of others gets all of the 20 nearest, in every one of 20 searches."""
+        small = [a_row(store, i, user="small") for i in range(30)]
+        for start in range(0, 50_000, 5000):
+            store.upsert([a_row(store, 100 + i, user=f"user {i % 50}") for i in range(start, start + 5000)])
+        store.upsert(small)
+        store.tidy()
+        matrix = np.asarray([row.vector for row in small])
+        for seed in range(200_000, 200_020):
+            query = a_vector(store, seed)
+            hits = store.nearest(query, where=F.user_id == "small", limit=20)
+            assert [hit.row.id for hit in hits] == ranked(small, matrix @ np.asarray(query))[:20]
 
     def test_vectors_without_a_direction(self, store: Store) -> None:
         """A row, or a query, whose vector is zero is similar to nothing: 0, and no error."""
