@@ -450,7 +450,7 @@ class PgvectorStore(Store):
         )
 
     def _few(self, where: sql.Composable, params: tuple[Any, ...]) -> bool:
-        query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS some").format(
+        query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS few").format(
             self._table, where, sql.Literal(_EXACT_UP_TO + 1)
         )
         ((count,),) = self._select("count", query, params)
