@@ -36,7 +36,7 @@ from memstack.cli.locomo import turns
 PARTS: Final = ("words", "neighbours", "session", "speaker", "answers", "time")
 CATEGORIES: Final = {1: "multi-hop", 2: "temporal", 3: "open", 4: "single-hop", 5: "adversarial"}
 CUTS: Final = (5, 10, 20)
-DEPTH: Final = 100  # hits that are asked for: sessions are ranked by the best of them
+DEPTH: Final = 50  # hits that are asked for: sessions are ranked by the best of them
 Search = Callable[[str, str], Sequence[str]]  # user and question to the turns' ids, best first
 
 

@@ -58,13 +58,11 @@ def search(
     (vector,) = embedder.vectors([query])
     wanted = limit if reranker is None else max(limit, reranker.candidates)
     find = _by_similarity if weights.similarity_alone else _by_parts
-    hits = find(store, vector, query, scope=scope, where=where, limit=wanted, weights=weights, now=now)
+    hits = find(store, vector, query, scope=scope, where=where, limit=wanted, explain=explain, weights=weights, now=now)
     if reranker is not None:
         hits = reranked(reranker, query, hits)
     hits = [hit for hit in hits[:limit] if threshold is None or hit.score >= threshold]
-    if explain:
-        return _explained(hits, store, where)
-    return [dataclasses.replace(hit, explain=None) for hit in hits]
+    return _explained(hits, store, where) if explain else hits
 
 
 def _by_similarity(
@@ -75,10 +73,11 @@ def _by_similarity(
     scope: Scope,
     where: Node,
     limit: int,
+    explain: bool,
     **_: Any,
 ) -> list[Hit]:
     return [
-        _hit(memory_of(store, found.row, scope), found.score, {"similarity": found.similarity})
+        _hit(memory_of(store, found.row, scope), found.score, {"similarity": found.similarity} if explain else None)
         for found in store.nearest(vector, where=where, limit=limit)
     ]
 
@@ -91,6 +90,7 @@ def _by_parts(
     scope: Scope,
     where: Node,
     limit: int,
+    explain: bool,
     weights: Weights,
     now: datetime,
 ) -> list[Hit]:
@@ -104,7 +104,7 @@ def _by_parts(
         _hit(
             memory_of(store, row, scope),
             float(scores.total[place]),
-            {"similarity": leads[place].similarity, "parts": scores.explain(place)},
+            {"similarity": leads[place].similarity, "parts": scores.explain(place)} if explain else None,
         )
         for place in best
         if (row := rows.get(leads[place].clue.id)) is not None  # it can be deleted in between

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from memstack.errors import ProviderError
 from memstack.records import Hit
@@ -44,9 +45,11 @@ def reranked(reranker: Reranker, query: str, hits: Sequence[Hit]) -> list[Hit]:
     if len(given) != len(best) or not all(math.isfinite(value) and 0 <= value <= 1 for value in given):
         raise ProviderError("rerank", reranker.name, f"did not give {len(best)} scores from 0 to 1")
     order = sorted(range(len(best)), key=lambda place: -given[place])
-    first = [
-        dataclasses.replace(best[i], score=given[i], explain={**(best[i].explain or {}), "before": best[i].score})
-        for i in order
-    ]
+    first = [dataclasses.replace(best[i], score=given[i], explain=_told(best[i])) for i in order]
     lowest = min(given)
     return first + [dataclasses.replace(hit, score=min(hit.score, lowest)) for hit in rest]
+
+
+def _told(hit: Hit) -> dict[str, Any] | None:
+    """Where a hit tells how it was found, its score before too."""
+    return None if hit.explain is None else {**hit.explain, "before": hit.score}

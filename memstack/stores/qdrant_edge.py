@@ -51,6 +51,7 @@ _FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full dis
 _UNDO_BYTES: Final = 32 * 2**20  # what must be left when a deletion is to be taken back
 _COPIES: Final = 3  # a write takes its room in the log, in the segment and in the indexes
 _ROW_BYTES: Final = 2048  # of ids, terms and numbers
+_PAYLOAD: Final = edge.PayloadSelector.Include(["data", "body"])  # all that a row is; the rest is index
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
 
 
@@ -105,7 +106,7 @@ class _Shard:
         return self.engine.info().points_count
 
     def digest(self, row_id: str) -> str | None:
-        found = self.engine.retrieve([row_id], with_payload=True, with_vector=False)
+        found = self.engine.retrieve([row_id], with_payload=_PAYLOAD, with_vector=False)
         return _digest(found[0].payload or {}) if found else None
 
     def close(self) -> None:
@@ -174,7 +175,7 @@ class QdrantEdgeStore(QdrantStore):
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         with self._call("read") as engine:
-            found = engine.retrieve(list(ids), with_payload=True, with_vector=vectors)
+            found = engine.retrieve(list(ids), with_payload=_PAYLOAD, with_vector=vectors)
         return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -191,7 +192,7 @@ class QdrantEdgeStore(QdrantStore):
             limit=limit,
             query=edge.Query.Nearest(list(vector)),
             filter=_filter(condition),
-            with_payload=True,
+            with_payload=_PAYLOAD,
         )
         with self._call("search") as engine:
             found = engine.query(request)
@@ -321,7 +322,7 @@ class QdrantEdgeStore(QdrantStore):
             key, descending, start = order
             directed = edge.OrderBy(key, edge.Direction.Desc if descending else edge.Direction.Asc, start)
         request = edge.ScrollRequest(
-            limit=limit, offset=offset, order_by=directed, filter=_filter(*conditions), with_payload=True
+            limit=limit, offset=offset, order_by=directed, filter=_filter(*conditions), with_payload=_PAYLOAD
         )
         with self._call("scan") as engine:
             found, _ = engine.scroll(request)

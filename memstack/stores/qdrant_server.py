@@ -36,6 +36,7 @@ __all__ = ["QdrantMemoryStore", "QdrantServerStore"]
 
 T = TypeVar("T")
 _MANIFESTS: Final = "memstack_manifests"  # one point for each collection: what filled it
+_PAYLOAD: Final = ["data", "body"]  # all that a row is; the rest is index
 _BATCH: Final = 500  # points in one request: well below the server's limit of 32 MiB
 _UNAUTHORISED: Final = (401, 403)
 
@@ -150,7 +151,7 @@ class QdrantServerStore(QdrantStore):
             found = self._call(
                 "read",
                 lambda some=some: self.client.retrieve(  # type: ignore[misc]
-                    self.collection, some, with_payload=True, with_vectors=vectors
+                    self.collection, some, with_payload=_PAYLOAD, with_vectors=vectors
                 ),
             )
             rows += [to_row(point.id, point.payload, point.vector) for point in found]
@@ -168,7 +169,7 @@ class QdrantServerStore(QdrantStore):
         found = self._call(
             "search",
             lambda: self.client.query_points(
-                self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=True
+                self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=_PAYLOAD
             ),
         )
         return [Scored(to_row(point.id, point.payload, None), point.score) for point in found.points]
@@ -297,7 +298,7 @@ class QdrantServerStore(QdrantStore):
                 limit=limit,
                 offset=offset,
                 order_by=directed,
-                with_payload=True,
+                with_payload=_PAYLOAD,
             ),
         )
         return [to_row(point.id, point.payload, None) for point in found]

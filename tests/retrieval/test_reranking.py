@@ -44,15 +44,20 @@ def named(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
 
 def test_a_reranker_orders_the_best(open_here: Open, tmp_path: Path) -> None:
     """The best hits come in the reranker's order with its scores, the others after them, never scoring more."""
-    plain = open_here(tmp_path).for_user("alex")
-    plain.add_many(TEXTS)
-    before = [hit.text for hit in plain.search("tea")]
-    reranked = open_here(tmp_path, retrieval=named(by_length)).for_user("alex").search("tea", explain=True)
-    assert [hit.text for hit in reranked] == sorted(TEXTS, key=len, reverse=True)
-    assert all(hit.explain is not None and "before" in hit.explain for hit in reranked)
-    two = open_here(tmp_path, retrieval=named(by_length, rerank=2)).for_user("alex").search("tea")
+    before = [hit.text for hit in _opened(open_here, tmp_path / "plain").search("tea")]
+    every = _opened(open_here, tmp_path / "every", retrieval=named(by_length)).search("tea", explain=True)
+    assert [hit.text for hit in every] == sorted(TEXTS, key=len, reverse=True)
+    assert all(hit.explain is not None and "before" in hit.explain for hit in every)
+    two = _opened(open_here, tmp_path / "two", retrieval=named(by_length, rerank=2)).search("tea")
     assert [hit.text for hit in two] == sorted(before[:2], key=len, reverse=True) + before[2:]
     assert [hit.score for hit in two] == sorted((hit.score for hit in two), reverse=True)
+
+
+def _opened(open_here: Open, folder: Path, **overrides: Any) -> MemoryGateway:
+    folder.mkdir()
+    handle = open_here(folder, **overrides).for_user("alex")
+    handle.add_many(TEXTS)
+    return handle
 
 
 @pytest.mark.parametrize("function", [failing, too_few, no_numbers])
