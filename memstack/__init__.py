@@ -11,7 +11,7 @@ from memstack.config import Settings
 from memstack.factory import open_async_memory, open_memory
 from memstack.filters import F
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
-from memstack.records import AddResult, Change, Conflict, Hit, Memory, Message, Page, PendingChange
+from memstack.records import AddResult, Change, Conflict, ErasureReceipt, Hit, Memory, Message, Page, PendingChange
 from memstack.schemas import Interaction, MemorySchema, Preference, Project, TaskPattern
 from memstack.scope import Scope
 
@@ -22,6 +22,7 @@ __all__ = [
     "AsyncMemoryGateway",
     "Change",
     "Conflict",
+    "ErasureReceipt",
     "F",
     "Hit",
     "Interaction",

@@ -19,10 +19,13 @@ __all__ = [
     "Change",
     "Conflict",
     "ConflictKind",
+    "ErasureReceipt",
     "Event",
+    "ExportReport",
     "Failed",
     "Hit",
     "Hits",
+    "ImportReport",
     "Memory",
     "Message",
     "Order",
@@ -340,6 +343,98 @@ class Change:
             if (value := getattr(self, name)) is not None:
                 out[name] = _plain(value)
         return {**out, **self.scope.as_dict()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureReceipt:
+    """What was erased of a scope: figures, and no content.
+
+    Attributes:
+        scope: whose it was.
+        at: when.
+        memories: how many, superseded and expired ones among them.
+        superseded: how many of them were superseded.
+        entities: rows that Mem0 kept of names in them.
+        changes: entries of the history.
+        pending: changes that waited for an answer.
+        messages: of Mem0's message log.
+        keys: idempotency keys, and positions of runs.
+        compacted: whether every file that this machine holds was rewritten.
+        to_do: what is left to the operator, in words: what cannot be done from here, and how to do it.
+        residue: the files in which something of it was still found; empty is none.
+    """
+
+    scope: Scope
+    at: datetime
+    memories: int
+    superseded: int
+    entities: int
+    changes: int
+    pending: int
+    messages: int
+    keys: int
+    compacted: bool
+    to_do: tuple[str, ...] = ()
+    residue: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left, and nothing is left to do."""
+        return not self.to_do and not self.residue
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        out = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        lists = {"to_do": list(self.to_do), "residue": list(self.residue)}
+        return {**out, "scope": self.scope.as_dict(), "at": iso(self.at), **lists, "complete": self.complete}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    Attributes:
+        memories: how many.
+        changes: entries of their history, and of memories that were deleted.
+        checksum: over all of it, whatever the engine and the order.
+    """
+
+    memories: int
+    changes: int
+    checksum: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        memories: how many the export has.
+        stored: how many of them are new here.
+        present: how many were here already, equal.
+        embedded: how many were embedded here: those that came without a vector of the same embedder.
+        changes: entries of the history that the export has.
+        failed: lines that could not be stored, by their place, with the reason.
+        checksum: over what was read.
+        complete: whether the export has its end, with these counts and this checksum.
+    """
+
+    memories: int
+    stored: int
+    present: int
+    embedded: int
+    changes: int
+    failed: tuple[Failed, ...]
+    checksum: str
+    complete: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return {**dataclasses.asdict(self), "failed": [dataclasses.asdict(item) for item in self.failed]}
 
 
 def _plain(value: Any) -> Any:

@@ -83,6 +83,7 @@ def results(memory: MemoryGateway) -> Iterator[Any]:
     (current,) = alex.search("", schema=Preference)
     yield alex.supersede(current.id, "water", metadata={"value": "water"})
     yield alex.delete_all(filters={"kind": "habit"})
+    yield memory.for_user("bo").erase(compact=False).memories
     yield memory.stats()["vector_store"]["rows"]
     memory.reset()
     yield list(memory.iter_all(user_id="bo"))
@@ -115,6 +116,7 @@ async def awaited_results(memory: AsyncMemoryGateway) -> AsyncIterator[Any]:
     (current,) = await alex.search("", schema=Preference)
     yield await alex.supersede(current.id, "water", metadata={"value": "water"})
     yield await alex.delete_all(filters={"kind": "habit"})
+    yield (await memory.for_user("bo").erase(compact=False)).memories
     yield (await memory.stats())["vector_store"]["rows"]
     await memory.reset()
     yield [stored async for stored in memory.iter_all(user_id="bo")]
@@ -148,7 +150,7 @@ async def test_equal_results(open_here: OpenHere, tmp_path: Path) -> None:
     async with AsyncMemoryGateway(open_here(tmp_path / "async")) as memory:
         found = [comparable(result) async for result in awaited_results(memory)]
     assert found == expected
-    assert len(found) == 20
+    assert len(found) == 21
 
 
 async def test_opening(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -31,7 +30,6 @@ __all__ = ["demo"]
 _MARK: Final = ".memstack-demo"
 _CONFIG: Final = "memstack.yaml"
 _STORE: Final = "memory"
-_COLLECTION: Final = "memstack_demo"  # where there is no folder to be alone in
 _USER: Final = "alex"
 _QUESTION: Final = "Who is Alex?"
 _SECONDS: Final = 120
@@ -80,93 +78,25 @@ def demo(
     Everything happens in a folder of its own, with the embedded default: no key, no server, no download. The folder is
     made here, and emptied when the demo runs again; a folder that the demo did not make is refused. The restart is a
     real one: a second process opens the folder and searches.
-
-    With --config or --set, the same happens on the engine that is configured there: in the demo's folder, or, on a
-    server, in a collection of its own (memstack_demo).
     """
+    if session.given.config is not None or session.given.assignments:
+        raise InvalidInput("demo", "runs the embedded default in a folder of its own", "Leave --config and --set out.")
     folder = path.expanduser().absolute()
-    stage = _Stage.of(session, folder)
     again = _prepare(folder)
     story = _Story(session)
     try:
-        with stage.opened() as memory:
-            if again or stage.given:
+        with _opened(folder) as memory:
+            if again:
                 memory.reset()
             changed = _tell(story, memory)
-        _restart(story, stage)
-        with stage.opened() as memory:
+        _restart(story, folder)
+        with _opened(folder) as memory:
             _end(story, memory, changed)
     finally:
         if session.output.json and story.data:
             session.output.result({"folder": str(folder), **story.data}, lambda _: None)
     if not session.output.json:
         session.output.console.print(literal(f"\nIt is all in {folder}; delete the folder when you have seen enough."))
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Where the demo plays.
-
-    Attributes:
-        folder: the demo's own.
-        given: the configuration and the assignments of the command line; empty for the embedded default.
-        vector_store: the options that keep it away from everything else.
-    """
-
-    folder: Path
-    given: tuple[str, ...]
-    vector_store: dict[str, Any]
-
-    @classmethod
-    def of(cls, session: Session, folder: Path) -> _Stage:
-        """The default, or what is configured.
-
-        Raises:
-            ConfigError: the configuration cannot be used.
-            InvalidInput: what is stored there does not outlive its process.
-        """
-        given = session.given
-        if given.config is None and not given.assignments:
-            store = {"provider": "qdrant", "mode": "embedded", "path": str(folder / _STORE), "collection": "memories"}
-            return cls(folder, (), store)
-        section = session.settings().vector_store
-        if not section.persistent:
-            raise InvalidInput("demo", "shows a restart, and this store ends with its process", "Configure another.")
-        own = {"collection": _COLLECTION}
-        if section.folder is not None:
-            own["path"] = str(folder / _STORE)
-        named = () if given.config is None else ("--config", given.config)
-        return cls(folder, (*named, *(part for one in given.assignments for part in ("--set", one))), own)
-
-    def opened(self) -> MemoryGateway:
-        """The demo's memory. What decides where it lies is given here: no variable of the environment can move it."""
-        from memstack.cli.session import read_assignments
-        from memstack.factory import open_memory
-
-        assignments = tuple(one for flag, one in pairwise(self.given) if flag == "--set")
-        config = next((one for flag, one in pairwise(self.given) if flag == "--config"), None)
-        chosen = read_assignments(assignments)
-        store: dict[str, Any] = {**chosen.pop("vector_store", {}), **self.vector_store}
-        return open_memory(
-            config if self.given else {},
-            **{
-                **chosen,
-                "vector_store": store,
-                "embedder": {"provider": "builtin"},
-                "llm": {"provider": "none"},
-                "history": {"path": str(self.folder / _STORE / "history.db")},
-                "remember_roles": ["user"],
-            },
-        )
-
-    def arguments(self) -> list[str]:
-        """What tells another process the same."""
-        if not self.given:
-            return ["--config", str(self.folder / _CONFIG)]
-        own = {f"vector_store.{name}": value for name, value in self.vector_store.items()}
-        own |= {"embedder.provider": "builtin", "llm.provider": "none"}
-        own["history.path"] = str(self.folder / _STORE / "history.db")
-        return [*self.given, *(part for name, value in own.items() for part in ("--set", f"{name}={value}"))]
 
 
 @dataclass
@@ -219,11 +149,29 @@ def _prepare(folder: Path) -> bool:
         mark.write_text(
             "This folder was made by `memstack demo`, which empties it when it runs again.\n", encoding="utf-8"
         )
-        (folder / _STORE).mkdir(exist_ok=True)
         (folder / _CONFIG).write_text(_CONFIG_TEXT, encoding="utf-8")
     except OSError as error:
         raise InvalidInput("--path", f"{folder} cannot be used ({error.strerror})", "Name another folder.") from None
     return again
+
+
+def _opened(folder: Path) -> MemoryGateway:
+    """The demo's memory. All that decides where it lies is given here: no variable of the environment can move it."""
+    from memstack.factory import open_memory
+
+    return open_memory(
+        {},
+        vector_store={
+            "provider": "qdrant",
+            "mode": "embedded",
+            "path": str(folder / _STORE),
+            "collection": "memories",
+        },
+        embedder={"provider": "builtin"},
+        llm={"provider": "none"},
+        history={"path": str(folder / _STORE / "history.db")},
+        remember_roles=["user"],
+    )
 
 
 def _tell(story: _Story, memory: MemoryGateway) -> Memory:
@@ -261,9 +209,10 @@ def _tell(story: _Story, memory: MemoryGateway) -> Memory:
     return now
 
 
-def _restart(story: _Story, stage: _Stage) -> None:
+def _restart(story: _Story, folder: Path) -> None:
     story.step(f"5. Restart: this process ({os.getpid()}) has closed the memory, and another one opens it.")
-    arguments = ["--json", *stage.arguments(), "search", _QUESTION, "--user", _USER, "--limit", "2"]
+    config = str(folder / _CONFIG)
+    arguments = ["--json", "--config", config, "search", _QUESTION, "--user", _USER, "--limit", "2"]
     story.call(f"memstack search {_QUESTION!r} --user {_USER} --limit 2")
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("MEMSTACK_")}
     with subprocess.Popen(  # noqa: S603  # this very program

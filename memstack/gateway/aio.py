@@ -20,10 +20,23 @@ from memstack.filters.parse import parse
 from memstack.gateway.conflicts import SIMILAR, OnConflict
 from memstack.gateway.inputs import Messages
 from memstack.gateway.items import Item
+from memstack.gateway.portability import Target
 from memstack.gateway.sync import Filters, MemoryGateway
 from memstack.gateway.typed import Metadata, check_schema
 from memstack.gateway.writing import UNSET, Unset
-from memstack.records import AddResult, Change, Conflict, Hit, Hits, Memory, Order, Page
+from memstack.records import (
+    AddResult,
+    Change,
+    Conflict,
+    ErasureReceipt,
+    ExportReport,
+    Hit,
+    Hits,
+    ImportReport,
+    Memory,
+    Order,
+    Page,
+)
 from memstack.schemas import MemorySchema, fit
 
 if TYPE_CHECKING:
@@ -238,6 +251,52 @@ class AsyncMemoryGateway:
         """Delete the memories of a scope; their history stays."""
         return await self._run(
             self._gateway.delete_all, user_id=user_id, agent_id=agent_id, run_id=run_id, filters=filters
+        )
+
+    async def erase(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        compact: bool = True,
+    ) -> ErasureReceipt:
+        """Erase everything of a scope, and look whether anything is left."""
+        return await self._run(self._gateway.erase, user_id=user_id, agent_id=agent_id, run_id=run_id, compact=compact)
+
+    async def export(
+        self,
+        target: Target,
+        *,
+        vectors: bool = False,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> ExportReport:
+        """Write memories with their history to a file."""
+        return await self._run(
+            self._gateway.export, target, vectors=vectors, user_id=user_id, agent_id=agent_id, run_id=run_id
+        )
+
+    async def import_(
+        self,
+        source: Target,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int], object] | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> ImportReport:
+        """Restore what `export` wrote; `progress` is called in a thread."""
+        return await self._run(
+            self._gateway.import_,
+            source,
+            dry_run=dry_run,
+            progress=progress,
+            user_id=user_id,
+            agent_id=agent_id,
+            run_id=run_id,
         )
 
     async def purge_expired(

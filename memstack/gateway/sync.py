@@ -13,7 +13,7 @@ from memstack.errors import GatewayClosed, InvalidInput, LLMNotConfigured, Memor
 from memstack.filters.ast import Compare, Node, all_of
 from memstack.filters.parse import parse
 from memstack.filters.scoping import scope_filter, split_scope
-from memstack.gateway import conflicts, inference, pending, writing
+from memstack.gateway import conflicts, erasing, inference, pending, portability, writing
 from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.inputs import (
@@ -28,13 +28,28 @@ from memstack.gateway.inputs import (
 )
 from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, held, visible
+from memstack.gateway.portability import Target
 from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, search_fitting
 from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
 from memstack.metadata import check_text, merge
 from memstack.payload import memory_from
-from memstack.records import AddResult, Change, Conflict, Failed, Hit, Hits, Memory, Message, Order, Page
+from memstack.records import (
+    AddResult,
+    Change,
+    Conflict,
+    ErasureReceipt,
+    ExportReport,
+    Failed,
+    Hit,
+    Hits,
+    ImportReport,
+    Memory,
+    Message,
+    Order,
+    Page,
+)
 from memstack.schemas import MemorySchema, fit
 from memstack.scope import Scope
 from memstack.stores.base import SortField, sort_value
@@ -457,6 +472,88 @@ class MemoryGateway:
         parts = self._parts()
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         return writing.delete_rows(parts, all_of(scope_filter(scope.require()), rest))
+
+    def erase(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        compact: bool = True,
+    ) -> ErasureReceipt:
+        """Erase everything of a scope, and look whether anything is left.
+
+        Memories, superseded and expired ones too, what waits, history, idempotency keys, Mem0's messages and entities
+        are deleted. Then the files that keep deleted bytes are rewritten, and searched for what was erased.
+
+        This cannot be undone, and no history tells of it. `delete_all` is the soft one.
+
+        Args:
+            user_id, agent_id, run_id: whose; at least one.
+            compact: rewrite the files. It takes as long as copying them, and locks a table of PostgreSQL meanwhile.
+                False leaves that to another call (after erasing several scopes, say).
+
+        Returns:
+            A receipt without content. `ErasureReceipt.complete` tells whether nothing is left and nothing is to do.
+
+        Raises:
+            ScopeError: nobody is named.
+        """
+        scope = self._scope(user_id, agent_id, run_id).require()
+        return erasing.erase(self._parts(), scope, compact=compact)
+
+    def export(
+        self,
+        target: Target,
+        *,
+        vectors: bool = False,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> ExportReport:
+        """Write memories with their history to a file, as lines of JSON, from which `import_` restores them.
+
+        Everything is kept: ids, times, metadata and its types, what superseded what, and the history of what was
+        deleted. What waits for an answer and idempotency keys are not part of it.
+
+        Args:
+            target: a path (written whole or not at all), or a text stream.
+            vectors: write the vectors, too: an import into the same embedder then embeds nothing.
+            user_id, agent_id, run_id: whose; everybody's, where none is given and this is no handle.
+        """
+        return portability.export(self._parts(), self._scope(user_id, agent_id, run_id), target, vectors=vectors)
+
+    def import_(
+        self,
+        source: Target,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int], object] | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> ImportReport:
+        """Restore what `export` wrote, here or from another engine.
+
+        Memories that are here already are left alone, so an import that was interrupted goes on when it is called
+        again. Memories whose vectors are of another embedder, or were not written, are embedded.
+
+        Args:
+            source: a path, or a text stream.
+            dry_run: read and check all of it, store nothing.
+            progress: called after every batch with the number of memories done so far.
+            user_id, agent_id, run_id: refuse memories of another scope.
+
+        Returns:
+            What was done; `ImportReport.complete` tells whether the file was whole.
+
+        Raises:
+            InvalidInput: the file is no export.
+        """
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id)
+        with portability.opened(source, "r") as lines:
+            return portability.import_lines(parts, lines, scope, progress=progress, dry_run=dry_run)
 
     def purge_expired(
         self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None

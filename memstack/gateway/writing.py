@@ -44,6 +44,7 @@ __all__ = [
     "draft_of",
     "repeated",
     "replace",
+    "restore",
     "supersede",
     "update",
 ]
@@ -201,7 +202,7 @@ def _write(
         rows.extend(timeline.rows)
         stored.extend(memory_from(row.id, row.payload) for row in rows)
         changes = [addition(memory) for memory in stored]
-        changes += [_superseding(*ended, at=stored[0].created_at) for ended in timeline.ended]
+        changes += _supersedings(timeline, stored)
         write.log.append(changes, roles={memory.id: memory.source[0].role for memory in stored})
         if key is not None:
             write.log.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
@@ -253,7 +254,7 @@ def supersede(
         timeline.place(draft, row)
         rows.extend(timeline.rows)
         new = memory_from(row.id, rows[0].payload)
-        changes = [addition(new), *(_superseding(*ended, at=new.created_at) for ended in timeline.ended)]
+        changes = [addition(new), *_supersedings(timeline, [new])]
         write.log.append(changes, roles=_roles(new))
         write.upsert([*rows, *timeline.changed.values()], timeline.before)
     return new
@@ -268,6 +269,24 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
         memories = [memory_from(row.id, row.payload) for row in changed]
         write.log.append([_superseding(memory, new.id, reason, at=tick()) for memory in memories])
         write.upsert(changed, found)
+
+
+def restore(parts: Parts, rows: Sequence[Row], entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write rows as they are, with their history as it is, and that of memories that are gone.
+
+    Args:
+        parts: where.
+        rows: none of which is there yet.
+        entries: of the history, by memory id.
+    """
+    with together(parts) as write:
+        for memory_id, history in entries.items():
+            write.log.restore(memory_id, history)
+        for row in rows:
+            for source in payloads.source_of(row.payload):
+                if source.position is not None:
+                    write.log.reach(payloads.scope_of(row.payload), source.position)
+        write.upsert(rows)
 
 
 def draft_of(memory: Memory) -> Draft:
@@ -469,6 +488,15 @@ def addition(memory: Memory) -> Change:
 
 def _roles(memory: Memory) -> dict[str, str]:
     return {memory.id: memory.source[0].role} if memory.source else {}
+
+
+def _supersedings(timeline: Timeline, new: Sequence[Memory]) -> list[Change]:
+    """The entries for what was superseded when new memories took their places, dated by the later of each two."""
+    stored = {memory.id: memory.created_at for memory in new}
+    return [
+        _superseding(memory, successor, reason, at=stored.get(successor) or stored[memory.id])
+        for memory, successor, reason in timeline.ended
+    ]
 
 
 def _superseding(memory: Memory, successor: str, reason: str | None, *, at: datetime) -> Change:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from memstack import metadata as codec
 from memstack.errors import GatewayClosed, HistoryError, MemstackError
-from memstack.history import waiting
+from memstack.history import erasure, waiting
+from memstack.history.erasure import ErasedHistory
 from memstack.history.journal import Journal
 from memstack.history.waiting import Waiting, WaitingTable
 from memstack.ids import new_id
@@ -99,6 +100,10 @@ _COLUMNS: Final = (
     "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason, "
     "superseded_by"
 )
+_ENTRY: Final = (
+    "id", "event", "at", "user_id", "agent_id", "run_id", "old_text", "new_text", "old_metadata", "new_metadata",
+    "actor", "role", "reason", "superseded_by",
+)  # fmt: skip
 _CHAIN: Final = f"""
 WITH RECURSIVE chain (id) AS (
     VALUES (:id)
@@ -162,6 +167,32 @@ class Transaction:
                 )
                 for change in changes
             ],
+        )
+
+    def erase(self, scope: Scope, memory_ids: Sequence[str]) -> ErasedHistory:
+        """Delete everything of a scope, and the entries of these memories."""
+        return erasure.erase(self._connection, self._collection, scope, memory_ids)
+
+    def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
+        names = ", ".join(_ENTRY)
+        marks = ", ".join("?" * len(_ENTRY))
+        for entry in entries:
+            self._connection.execute(
+                f"INSERT INTO changes (collection, memory_id, {names}) SELECT ?, ?, {marks} "  # noqa: S608
+                "WHERE NOT EXISTS (SELECT 1 FROM changes WHERE collection = ? AND memory_id = ? AND id = ?)",
+                (
+                    *(self._collection, memory_id, *(entry.get(name) for name in _ENTRY)),
+                    *(self._collection, memory_id, entry.get("id")),
+                ),
+            )
+
+    def reach(self, scope: Scope, position: int) -> None:
+        """Note that a run has got so far."""
+        self._connection.execute(
+            "INSERT INTO runs (collection, scope, next_position) VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET next_position = max(next_position, excluded.next_position)",
+            (self._collection, _key(scope), position + 1),
         )
 
     def use_key(self, scope: Scope, key: str, used: UsedKey) -> None:
@@ -413,15 +444,62 @@ class SqliteHistory:
         return [_change(row) for row in found]
 
     def chain(self, memory_id: str) -> list[Change]:
-        """The entries of a memory, and of those that it replaced or that replaced it, in the order of writing."""
+        """The entries of a memory, and of those that it replaced or that replaced it, in the order of time."""
         with self._locked() as connection:
             found = connection.execute(_CHAIN, {"id": memory_id, "collection": self.collection}).fetchall()
-        return [_change(row) for row in found]
+        changes = [_change(row) for row in found]
+        if len({change.memory_id for change in changes}) > 1:  # also where they were imported memory by memory
+            changes.sort(key=lambda change: (change.at, change.event == "SUPERSEDE", change.memory_id))
+        return changes
+
+    def entries(self, memory_id: str) -> list[dict[str, Any]]:
+        """The entries of a memory as they are kept, oldest first; what is null is left out."""
+        with self._locked() as connection:
+            found = connection.execute(
+                f"SELECT {', '.join(_ENTRY)} FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq",  # noqa: S608
+                (self.collection, memory_id),
+            ).fetchall()
+        return [{name: value for name, value in zip(_ENTRY, row, strict=True) if value is not None} for row in found]
+
+    def departed(self, scope: Scope, living: Collection[str]) -> list[str]:
+        """The memories of a scope that have a history and are not among the living, the oldest first."""
+        where = "".join(f" AND {name} = ?" for name in scope.as_dict())
+        with self._locked() as connection:
+            found = connection.execute(
+                f"SELECT memory_id FROM changes WHERE collection = ?{where} GROUP BY memory_id ORDER BY min(seq)",  # noqa: S608
+                (self.collection, *scope.as_dict().values()),
+            ).fetchall()
+        return [memory_id for (memory_id,) in found if memory_id not in living]
 
     def waiting(self, token: str) -> Waiting | None:
         """The change that waits under a token."""
         with self._locked() as connection:
             return WaitingTable(connection, self.collection).get(token)
+
+    def texts(self, scope: Scope) -> list[str]:
+        """The texts of a scope in the log."""
+        with self._locked() as connection:
+            return erasure.texts(connection, self.collection, scope)
+
+    def holds(self, part: str) -> bool:
+        """Whether words are in the log, of any collection, or in what waits."""
+        with self._locked() as connection:
+            return erasure.holds(connection, part)
+
+    def compact(self) -> list[str]:
+        """Rewrite the file, so that nothing that was deleted is left in it.
+
+        Returns:
+            What is left to do, in words.
+        """
+        with self._locked() as connection:
+            if erasure.compact(connection):
+                return []
+        return [f"history at {self.path}: another process reads it just now: call erase() once more."]
+
+    def files(self) -> list[Path]:
+        """The files of the history."""
+        return [path for path in Path(self.path).parent.glob(f"{Path(self.path).name}*") if path.is_file()]
 
     def used_key(self, scope: Scope, key: str) -> UsedKey | None:
         """What an idempotency key stands for; None where it was not used yet."""

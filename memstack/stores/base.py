@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memstack import payload as payloads
@@ -201,6 +202,18 @@ class Store(Mem0VectorStore, ABC):
 
     def tidy(self) -> None:  # optional: nothing to do is a fine answer
         """Let the engine reorganise what was written in bulk."""
+
+    def scrub(self) -> str:
+        """Rewrite what the engine keeps of deleted rows, so that none of their bytes is left.
+
+        Returns:
+            What the operator is to do instead, where that cannot be done from here; empty is nothing.
+        """
+        return f"{self.label}: this store declares no way to rewrite what the engine keeps of deleted rows."
+
+    def files(self) -> Sequence[Path]:
+        """The files that hold the rows, as far as they are on this machine."""
+        return ()
 
     # -- what it gets ----------------------------------------------------------------------------
 

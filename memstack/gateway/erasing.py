@@ -1,0 +1,102 @@
+"""Erasing: nothing of a scope remains, in no store and no file; and a look whether that is so.
+
+Deleting leaves texts behind: in the history by intent, and in the files of engines, which mark rows as deleted and keep
+their bytes until they rewrite them. Erasing deletes both, lets every engine rewrite what it keeps, and searches the
+files for what was erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Final
+
+from memstack.filters.ast import Contains, Node
+from memstack.filters.scoping import scope_filter
+from memstack.gateway.parts import Parts, tick
+from memstack.gateway.residue import needles, search
+from memstack.gateway.together import together
+from memstack.payload import text_of
+from memstack.records import ErasureReceipt
+from memstack.scope import Scope
+from memstack.stores.base import Row, Store
+
+__all__ = ["erase"]
+
+_BATCH: Final = 1000
+
+
+def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
+    """Erase everything of a scope.
+
+    Args:
+        parts: where.
+        scope: whose.
+        compact: rewrite the files, too, so that no deleted byte is left in them.
+
+    Returns:
+        What was done, without content.
+
+    Raises:
+        StoreError, HistoryError: it was interrupted. Erasing again goes on where this ended.
+    """
+    where = scope_filter(scope)
+    with closing(parts.store.sibling("entities")) as entities:
+        erased: list[Row] = []
+        texts = parts.history.texts(scope)
+        with together(parts) as write:  # nobody else writes meanwhile; there is no way back
+            for row in _removed(parts.store, where):
+                erased.append(row)
+                texts.append(text_of(row.payload))
+            linked = 0
+            for row in _removed(entities, where):
+                linked += 1
+                texts.append(text_of(row.payload))
+            log = write.log.erase(scope, [row.id for row in erased])
+        todo: list[str] = []
+        if compact:
+            todo += [note for note in (parts.store.scrub(), entities.scrub()) if note]
+            todo += parts.history.compact()
+        residue = _residue(parts, entities, where, texts) if compact else ()
+    return ErasureReceipt(
+        scope=scope,
+        at=tick(),
+        memories=len(erased),
+        superseded=sum(1 for row in erased if row.payload.get("superseded_by") is not None),
+        entities=linked,
+        changes=log.changes,
+        pending=log.pending,
+        messages=log.messages,
+        keys=log.keys,
+        compacted=compact and not todo,
+        to_do=tuple(dict.fromkeys(todo)) if compact else ("The files were not rewritten: call erase() once more.",),
+        residue=tuple(residue),
+    )
+
+
+def _removed(store: Store, where: Node) -> Iterator[Row]:
+    """The rows for which a filter holds, removed batch by batch."""
+    while True:
+        found = store.scan(where=where, limit=_BATCH)
+        if found:
+            store.remove([row.id for row in found])
+        yield from found
+        if len(found) < _BATCH:
+            return
+
+
+def _residue(parts: Parts, entities: Store, where: Node, texts: list[str]) -> list[str]:
+    """Where something is left: rows, or bytes in files."""
+    left = [store.label for store in (parts.store, entities) if store.count(where)]
+    files = sorted({*parts.store.files(), *entities.files(), *parts.history.files()})
+    return [*left, *search(files, needles(texts), _is_elsewhere(parts, entities))]
+
+
+def _is_elsewhere(parts: Parts, entities: Store) -> Callable[[str], bool]:
+    """Whether somebody else's memory, or its history, has these words."""
+
+    def found(part: str) -> bool:
+        stores = (parts.store, entities)
+        return any(store.scan(where=Contains("data", part), limit=1) for store in stores) or parts.history.holds(part)
+
+    return found
