@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,9 @@ def results(memory: MemoryGateway) -> Iterator[Any]:
     (current,) = alex.search("", schema=Preference)
     yield alex.supersede(current.id, "water", metadata={"value": "water"})
     yield alex.delete_all(filters={"kind": "habit"})
+    exported = io.StringIO()
+    yield memory.export(exported, user_id="bo").memories
+    yield memory.import_(io.StringIO(exported.getvalue())).present
     yield memory.for_user("bo").erase(compact=False).memories
     yield memory.stats()["vector_store"]["rows"]
     memory.reset()
@@ -116,6 +120,9 @@ async def awaited_results(memory: AsyncMemoryGateway) -> AsyncIterator[Any]:
     (current,) = await alex.search("", schema=Preference)
     yield await alex.supersede(current.id, "water", metadata={"value": "water"})
     yield await alex.delete_all(filters={"kind": "habit"})
+    exported = io.StringIO()
+    yield (await memory.export(exported, user_id="bo")).memories
+    yield (await memory.import_(io.StringIO(exported.getvalue()))).present
     yield (await memory.for_user("bo").erase(compact=False)).memories
     yield (await memory.stats())["vector_store"]["rows"]
     await memory.reset()
@@ -150,7 +157,7 @@ async def test_equal_results(open_here: OpenHere, tmp_path: Path) -> None:
     async with AsyncMemoryGateway(open_here(tmp_path / "async")) as memory:
         found = [comparable(result) async for result in awaited_results(memory)]
     assert found == expected
-    assert len(found) == 21
+    assert len(found) == 23
 
 
 async def test_opening(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
-from memstack.cli import configuring, demo, doctor, exits, importing, memories
+from memstack.cli import changing, configuring, demo, doctor, exits, importing, memories, moving
 from memstack.cli.output import Output, close_streams, prepare_streams
 from memstack.cli.session import ConfigOption, DebugOption, Globals, JsonOption, SetOption, with_session
 
@@ -80,7 +80,12 @@ _COMMANDS: list[tuple[str, Callable[..., None], str]] = [
     ("update", memories.update, _MEMORIES),
     ("delete", memories.delete, _MEMORIES),
     ("history", memories.history, _MEMORIES),
+    ("conflicts", changing.conflicts, _MEMORIES),
+    ("supersede", changing.supersede, _MEMORIES),
     ("import", importing.import_, _CARE),
+    ("export", moving.export, _CARE),
+    ("migrate", moving.migrate, _CARE),
+    ("erase", changing.erase, _CARE),
     ("stats", memories.stats, _CARE),
 ]
 for _name, _function, _panel in _COMMANDS:

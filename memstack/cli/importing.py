@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 from rich.console import Console
 
-from memstack.cli import exits
+from memstack.cli import exits, moving
 from memstack.cli.importer import Failure, Importer
 from memstack.cli.options import AgentOption, RunOption, ScopeIds, UserOption, scope_of
 from memstack.cli.output import literal
@@ -55,6 +55,8 @@ def import_(
     user), `name`, `occurred_at`, `metadata`, `expires_at`. They are read one by one: the file may be of any size. A
     line that cannot be stored is reported and stops no other. --user, --agent and --run hold for lines that do not say.
 
+    What `memstack export` wrote is known by its first line, and restored as it was, with ids, times and history.
+
     LoCoMo's JSON is known by its content. Each conversation is a user, each session a run, and every turn is stored.
 
     To resume an import, run it again: what is in the store already is skipped as a duplicate. There is no second record
@@ -65,7 +67,11 @@ def import_(
     scope = scope_of(user, agent, run, needed=False)
     began = time.monotonic()
     with ExitStack() as stack:
-        source = open_source(stack.enter_context(_opened(file)), file)
+        stream = stack.enter_context(_opened(file))
+        if moving.is_export(stream):
+            moving.restore(session, stream, file, scope)
+            return
+        source = open_source(stream, file)
         overrides = _overrides(source, role, scope)
         failed = stack.enter_context(_written(failures, file))
         memory = stack.enter_context(session.memory(**overrides))

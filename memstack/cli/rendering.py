@@ -15,9 +15,19 @@ from rich.text import Text
 from memstack.cli.output import literal
 
 if TYPE_CHECKING:
-    from memstack.records import AddResult, Change, Hit, Memory
+    from memstack.records import AddResult, Change, Conflict, Hit, Memory
 
-__all__ = ["fields_of", "moment", "pairs", "show_added", "show_changes", "show_fields", "show_hits", "show_memories"]
+__all__ = [
+    "fields_of",
+    "moment",
+    "pairs",
+    "show_added",
+    "show_changes",
+    "show_conflicts",
+    "show_fields",
+    "show_hits",
+    "show_memories",
+]
 
 _LONGEST: Final = 500
 
@@ -62,11 +72,25 @@ def show_added(console: Console, result: AddResult) -> None:
     console.print(grid)
 
 
+def show_conflicts(console: Console, conflicts: Sequence[Conflict]) -> None:
+    """Print what a statement contradicts: how sure that is and why, and the memory."""
+    if not conflicts:
+        console.print("It contradicts nothing.")
+        return
+    grid = _grid(2)
+    for conflict in conflicts:
+        sure = "possible" if conflict.kind == "meaning" else "certain" if conflict.kind == "slot" else "judged"
+        grid.add_row(Text(sure, style="yellow"), Group(literal(conflict.reason), _described(conflict.memory)))
+    console.print(grid)
+
+
 def show_changes(console: Console, changes: Sequence[Change]) -> None:
     """Print the history of a memory, oldest first: what went and what came."""
     for change in changes:
         who = f" by {change.actor}" if change.actor else ""
         why = f": {change.reason}" if change.reason else ""
+        successor = f" by {change.superseded_by}" if change.superseded_by else ""
+        who = successor or who
         console.print(literal(f"{moment(change.at)}  {change.event}{who}{why}", style="bold"))
         for old, new in ((change.old_text, change.new_text), (pairs(change.old_metadata), pairs(change.new_metadata))):
             if old and old != new:

@@ -72,7 +72,7 @@ def files_of(memory: MemoryGateway, folder: Path) -> list[Path]:
 
 
 def holding(files: Iterable[Path], texts: Iterable[str]) -> set[tuple[str, str]]:
-    found = set()
+    found: set[tuple[str, str]] = set()
     for path in files:
         content = _bytes(path)
         found.update((str(path), text) for text in texts if text.encode() in content)

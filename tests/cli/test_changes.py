@@ -1,0 +1,119 @@
+"""`conflicts`, `supersede`, `erase`, `export`, `import` of an export, and `migrate`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from memstack import open_memory
+
+from .conftest import Runner
+
+MORNING = '{"category": "preferences", "key": "time of day", "value": "morning"}'
+EVENING = '{"category": "preferences", "key": "time of day", "value": "evening"}'
+
+
+def test_from_contradiction_to_history(run: Runner, alex: str) -> None:
+    """What contradicts is shown, superseded by hand, and told by the history."""
+    run("add", "I prefer mornings", "--user", alex, "--metadata", MORNING)
+    found = run("conflicts", "evenings now", "--user", alex, "--metadata", EVENING, "--json").data["conflicts"]
+    assert [(item["kind"], item["memory"]["text"]) for item in found] == [("slot", "I prefer mornings")]
+    shown = run("conflicts", "evenings now", "--user", alex, "--metadata", EVENING)
+    assert "certain" in shown.out
+    assert "contradicts nothing" in run("conflicts", "tea", "--user", alex, "--metadata", MORNING).out
+    old = found[0]["memory"]["id"]
+    arguments = ("supersede", old, "evenings now", "--user", alex, "--metadata", '{"value": "evening"}')
+    new = run(*arguments, "--reason", "changed my mind", "--json").data
+    assert new["metadata"]["value"] == "evening"
+    told = run("history", old, "--user", alex)
+    assert f"SUPERSEDE by {new['id']}: changed my mind" in " ".join(told.out.split())
+
+
+def test_erase_asks_first(run: Runner, store: Path) -> None:
+    """Without a yes nothing is erased; with it, the receipt tells what was."""
+    run("add", "a secret of the quokka", "--user", "al")
+    refused = run("erase", "--user", "al", stdin="n\n")
+    assert (refused.code, "Nothing was erased" in refused.err) == (1, True)
+    assert run("erase", "--user", "al", "--json").code == 1
+    assert run("erase", "--yes").code != 0
+    receipt = run("erase", "--user", "al", "--yes", "--json")
+    assert (receipt.code, receipt.data["memories"], receipt.data["complete"]) == (0, 1, True)
+    assert "quokka" not in receipt.out
+    assert run("list", "--user", "al", "--json").data["memories"] == []
+
+
+def test_export_and_import(run: Runner, store: Path, tmp_path: Path) -> None:
+    """What is exported is imported as it was, ids included; a second time it is all there."""
+    run("add", "tea", "walks", "--user", "al")
+    before = run("list", "--user", "al", "--json").data
+    assert run("export", "all.jsonl", "--json").data["memories"] == 2
+    run("erase", "--user", "al", "--yes")
+    restored = run("import", "all.jsonl", "--json")
+    assert (restored.code, restored.data["stored"], restored.data["complete"]) == (0, 2, True)
+    assert run("list", "--user", "al", "--json").data == before
+    assert run("import", "all.jsonl", "--json").data["present"] == 2
+    lines = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "cut.jsonl").write_text("\n".join(lines[:-1]), encoding="utf-8")
+    assert run("import", "cut.jsonl").code == 3
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """The configurations of two memories, the first of which is filled."""
+    paths = []
+    for name in ("old", "new"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"vector_store: {{path: {json.dumps(str(tmp_path / name))}}}\n", encoding="utf-8")
+        paths.append(path)
+    with open_memory(paths[0]) as memory:
+        items = [{"user_id": f"u{i % 3}", "content": f"memory number {i}", "metadata": {"n": i}} for i in range(900)]
+        memory.add_many(items)
+    return paths[0], paths[1]
+
+
+def everything(path: Path) -> str:
+    with open_memory(path) as memory:
+        return str(memory.export(path.with_suffix(".jsonl")).checksum)
+
+
+def test_migrate(run: Runner, two: tuple[Path, Path]) -> None:
+    """A dry run stores nothing; the migration ends equal, counts and checksums compared; again it changes nothing."""
+    old, new = map(str, two)
+    dry = run("migrate", "--from", old, "--to", new, "--dry-run", "--json").data
+    assert (dry["memories"], dry["stored"], dry["complete"]) == (900, 0, True)
+    done = run("migrate", "--from", old, "--to", new, "--json")
+    assert (done.code, done.data["stored"], done.data["verified"], done.data["embedded"]) == (0, 900, True, 0)
+    assert run("migrate", "--from", old, "--to", new, "--json").data["present"] == 900
+    assert everything(two[0]) == everything(two[1])
+
+
+def test_a_migration_that_is_killed_goes_on(run: Runner, two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Killed half-way, and run again, it ends equal."""
+    old, new = map(str, two)
+    script = (
+        "import os, signal, sys\n"
+        "from memstack.gateway import portability\n"
+        "real = portability._store\n"
+        "calls = []\n"
+        "def store(*args, **kwargs):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(*args, **kwargs)\n"
+        "portability._store = store\n"
+        "from memstack.cli import main\n"
+        "main()\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, "migrate", "--from", old, "--to", new], capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    time.sleep(0.1)
+    done = run("migrate", "--from", old, "--to", new, "--json").data
+    assert (done["stored"], done["present"], done["verified"]) == (388, 512, True)
+    assert everything(two[0]) == everything(two[1])

@@ -1,0 +1,170 @@
+"""Export and import: everything is kept, from an engine into itself and into the embedded default and back."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstack import MemoryGateway, Preference, Project, open_memory
+from memstack.errors import InvalidInput
+
+OpenHere = Callable[..., MemoryGateway]
+
+
+def fill(memory: MemoryGateway) -> list[str]:
+    """Memories of every kind; returns the ids, that of a deleted one among them."""
+    alex = memory.for_user("alex")
+    said = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+    note = {"n": 2**60, "f": 0.1 + 0.2, "day": date(2026, 1, 2), "at": said, "deep": {"$x": [1, True, "é"]}, "e": []}
+    first = alex.add(
+        {"role": "user", "content": 'said "so" — ünïcode', "name": "Al", "occurred_at": said}, metadata=note
+    )
+    alex.update(first.stored[0].id, text="said otherwise", expires_at="2999-01-01")
+    for value in ("morning", "evening"):
+        preference = Preference(key="time", value=value)
+        alex.add(f"I prefer the {value}", metadata=preference, on_conflict="supersede")
+    alex.add("I lead Phoenix", metadata=Project(name="Phoenix", deadline=date(2026, 3, 1)), valid_from="2026-01-01")
+    (gone,) = alex.add("no longer here").stored
+    alex.delete(gone.id)
+    memory.add("in a run", user_id="bo", run_id="r1", agent_id="bot")
+    return [*(item.id for item in memory.iter_all(user_id="bo")), gone.id, *_ids(alex)]
+
+
+def _ids(alex: MemoryGateway) -> list[str]:
+    then = {item.id for item in alex.iter_all(as_of="2998-01-01")}
+    return sorted({*then, *(change.memory_id for key in then for change in alex.history(key))})
+
+
+def everything(memory: MemoryGateway, ids: list[str]) -> dict[str, Any]:
+    """All that can be seen of some memories."""
+    found: dict[str, Any] = {}
+    for key in ids:
+        changes = memory.history(key)
+        found[key] = (changes, None if changes[-1].event == "DELETE" else memory.get(key))
+    return found
+
+
+def copy(source: MemoryGateway, target: MemoryGateway, **options: Any) -> Any:
+    stream = io.StringIO()
+    report = source.export(stream, **options)
+    stream.seek(0)
+    imported = target.import_(stream)
+    assert imported.complete
+    assert imported.checksum == report.checksum
+    assert imported.failed == ()
+    return imported
+
+
+def test_from_one_engine_into_another_and_back(open_here: OpenHere, tmp_path: Path) -> None:
+    """Ids, times, typed metadata, what superseded what and histories are equal in the default engine, and back here."""
+    here = open_here(tmp_path / "here")
+    ids = fill(here)
+    before = everything(here, ids)
+    with open_memory({"vector_store": {"path": str(tmp_path / "default")}}) as default:
+        copy(here, default)
+        assert everything(default, ids) == before
+        back = open_here(tmp_path / "back")
+        copy(default, back, vectors=True)
+        assert everything(back, ids) == before
+        query = "when do I like to work?"
+        scores = [(hit.id, hit.score) for hit in here.search(query, user_id="alex")]
+        again = [(hit.id, hit.score) for hit in back.search(query, user_id="alex")]
+        assert [key for key, _ in scores] == [key for key, _ in again]
+        assert [score for _, score in scores] == pytest.approx([score for _, score in again], abs=1e-3)
+
+
+def test_vectors_spare_the_embedder(open_here: OpenHere, tmp_path: Path) -> None:
+    """With vectors of the same embedder nothing is embedded; without, everything."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    fill(here)
+    assert copy(here, there, vectors=True).embedded == 0
+    other = open_here(tmp_path / "other")
+    report = copy(here, other)
+    assert report.embedded == report.memories == 5
+
+
+def test_an_import_goes_on_where_it_ended(open_here: OpenHere, tmp_path: Path) -> None:
+    """A file that was cut short is imported as far as it goes, and told to be so; the whole one adds the rest."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    ids = fill(here)
+    path = tmp_path / "all.jsonl"
+    here.export(path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    cut = there.import_(io.StringIO("".join(lines[:3])))
+    assert (cut.stored, cut.complete) == (2, False)
+    whole = there.import_(path)
+    assert (whole.stored, whole.present, whole.complete) == (3, 2, True)
+    assert everything(there, ids) == everything(here, ids)
+    assert there.import_(path).present == 5
+
+
+def test_positions_go_on(open_here: OpenHere, tmp_path: Path) -> None:
+    """A message after an import has the next place of its run."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    here.add(["a", "b"], user_id="bo", run_id="r")
+    copy(here, there)
+    (stored,) = there.add("c", user_id="bo", run_id="r").stored
+    assert stored.source[0].position == 2
+
+
+def test_a_scope_is_exported_alone(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A handle exports its own, and imports nothing of others."""
+    fill(memory)
+    path = tmp_path / "bo.jsonl"
+    assert memory.for_user("bo").export(path).memories == 1
+    assert "alex" not in path.read_text(encoding="utf-8")
+    refused = memory.for_user("alex").import_(path)
+    assert (refused.stored, len(refused.failed)) == (0, 1)
+
+
+def test_a_dry_run_stores_nothing(open_here: OpenHere, tmp_path: Path) -> None:
+    """It reads and checks everything."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    fill(here)
+    here.export(tmp_path / "all.jsonl")
+    report = there.import_(tmp_path / "all.jsonl", dry_run=True)
+    assert (report.memories, report.stored, report.complete) == (5, 0, True)
+    assert there.stats()["vector_store"]["rows"] == 0
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}\n", "[1]\n", "not json\n", '{"format": "memstack-export", "version": 9}\n']
+)
+def test_what_is_no_export_is_refused(memory: MemoryGateway, content: str) -> None:
+    """Nothing is stored of a file of something else."""
+    with pytest.raises(InvalidInput, match="import"):
+        memory.import_(io.StringIO(content))
+
+
+def test_broken_lines_are_told(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A line that cannot be read is in `failed`; the others are stored, and the file counts as incomplete."""
+    fill(memory)
+    path = tmp_path / "all.jsonl"
+    memory.export(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for broken in ("{", "3", '{"id": "x"}', json.dumps({**json.loads(lines[1]), "payload": "{"})):
+        with open_memory({"vector_store": {"provider": "qdrant", "mode": "memory"}}) as there:
+            report = there.import_(io.StringIO("\n".join([lines[0], broken, *lines[2:]])))
+            assert len(report.failed) == 1
+            assert not report.complete
+            assert report.stored == 4
+
+
+def test_a_failed_export_leaves_no_file(memory: MemoryGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is written whole or not at all."""
+    fill(memory)
+    path = tmp_path / "all.jsonl"
+
+    def fail(*_: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(memory._core.parts.history, "departed", fail)
+    with pytest.raises(OSError, match="disk"):
+        memory.export(path)
+    assert list(tmp_path.glob("all*")) == []
