@@ -150,8 +150,13 @@ class MemorySchema(BaseModel):
         """Finds the memories that are about the same; None where the schema declares no slot."""
         if not self.slot:
             return None
-        fields = type(self).f
-        same = (~fields[name].exists() if value is None else fields[name] == value for name, value in self._slot())
+        same: list[Node] = []
+        for name, value in self._slot():
+            field = type(self).f[name]
+            missing = ~field.exists()
+            is_default = value == type(self).model_fields[name].default  # what a mapping may leave out
+            equal = None if value is None else field == value
+            same.append(missing if equal is None else missing | equal if is_default else equal)
         return all_of(type(self).where(), *same)
 
     def contradicted_by(self, other: MemorySchema) -> tuple[str, ...]:

@@ -161,6 +161,14 @@ def test_the_slot_filter_finds_what_is_about_the_same(one: MemorySchema, other: 
     assert evaluate(where, check_metadata(other.to_metadata())) == same
 
 
+def test_what_a_mapping_leaves_out_is_the_default() -> None:
+    """A mapping without the field that has a default is of the slot with the default."""
+    where = Preference(key="time", value="evening").slot_filter()
+    assert where is not None
+    assert evaluate(where, {"category": "preferences", "key": "time", "value": "morning"})
+    assert not evaluate(where, {"category": "preferences", "key": "time", "value": "morning", "domain": "sport"})
+
+
 def test_contradictions_name_the_fields() -> None:
     """Same slot, another state: a contradiction. Another slot, an equal state, an event: none."""
     morning = Preference(key="time", value="morning")

@@ -11,12 +11,11 @@ import base64
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
-
-import numpy as np
 
 from memstack import metadata as codec
 from memstack.errors import InvalidInput, MemstackError, describe
@@ -59,7 +58,7 @@ def lines_of(parts: Parts, scope: Scope, *, vectors: bool) -> Iterator[str]:
         changes = parts.history.entries(row.id)
         record: dict[str, Any] = {"id": row.id, "payload": codec.encode(row.payload), "history": changes}
         if vectors and row.vector is not None:
-            record["vector"] = base64.b64encode(np.asarray(row.vector, dtype="<f4").tobytes()).decode()
+            record["vector"] = _text(row.vector)
         digest.add(row.id, record["payload"], changes)
         yield _line(record)
     for memory_id in parts.history.departed(scope, digest.ids):
@@ -241,7 +240,13 @@ def _store(parts: Parts, records: Sequence[Mapping[str, Any]], *, same_embedder:
 
 
 def _vector(text: str) -> list[float]:
-    return [float(value) for value in np.frombuffer(base64.b64decode(text), dtype="<f4")]
+    content = base64.b64decode(text)
+    return list(struct.unpack(f"<{len(content) // 4}f", content))
+
+
+def _text(vector: Sequence[float]) -> str:
+    """A vector in the precision that engines keep."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _head(line: str) -> dict[str, Any]:

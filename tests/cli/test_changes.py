@@ -40,7 +40,7 @@ def test_erase_asks_first(run: Runner, store: Path) -> None:
     run("add", "a secret of the quokka", "--user", "al")
     refused = run("erase", "--user", "al", stdin="n\n")
     assert (refused.code, "Nothing was erased" in refused.err) == (1, True)
-    assert run("erase", "--user", "al", "--json").code == 1
+    assert run("erase", "--user", "al", "--json").code == 2
     assert run("erase", "--yes").code != 0
     receipt = run("erase", "--user", "al", "--yes", "--json")
     assert (receipt.code, receipt.data["memories"], receipt.data["complete"]) == (0, 1, True)
