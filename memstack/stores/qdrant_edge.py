@@ -51,7 +51,8 @@ _DRAFT: Final = "shard.new-"  # a shard that is being made
 _FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _UNDO_BYTES: Final = 32 * 2**20  # what must be left when a deletion is to be taken back
 _COPIES: Final = 3  # a write takes its room in the log, in the segment and in the indexes
-_ROW_BYTES: Final = 2048  # of ids, terms and numbers
+_ROW_BYTES: Final = 2048  # of ids and numbers
+_TERM_BYTES: Final = 16  # of a term, besides its text
 _PAYLOAD: Final = edge.PayloadSelector.Include(["data", "body"])  # all that a row is; the rest is index
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
 
@@ -464,8 +465,9 @@ def _size_of(folder: Path) -> int:
 
 def _bytes_of(payload: Mapping[str, Any], dimensions: int) -> int:
     """How much room a point may take, generously."""
-    characters = sum(len(text) * (1 if text.isascii() else 4) for text in (payload["body"], payload["data"]))
-    return _COPIES * (characters + _ROW_BYTES + 5 * dimensions)
+    texts = (payload["body"], payload["data"], str(payload.get("clue", "")), *payload["terms"])
+    characters = sum(len(text) * (1 if text.isascii() else 4) for text in texts)
+    return _COPIES * (characters + len(payload["terms"]) * _TERM_BYTES + _ROW_BYTES + 5 * dimensions)
 
 
 def _digest(payload: Mapping[str, Any]) -> str:

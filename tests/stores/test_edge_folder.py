@@ -480,11 +480,13 @@ from memstack.stores.qdrant_edge import QdrantEdgeStore
 root = sys.argv[1]
 mount(["-t", "tmpfs", "-o", "size=400m", "tmpfs", root])
 made = random.Random(1)
+letters = str.maketrans("0123456789", "ghijklmnop")  # one long word: what is tried is the room, not the index of words
+vector = [made.random() for _ in range(256)]
 store = QdrantEdgeStore(root + "/store", "memories", 256)
 written = 0
 def batch():
     when = {"user_id": "alex", "created_at": "2026-01-01T00:00:00.000000+00:00"}
-    return [Row(new_id(), {**when, "data": made.randbytes(50_000).hex()}, [made.random() for _ in range(256)])
+    return [Row(new_id(), {**when, "data": made.randbytes(50_000).hex().translate(letters)}, vector)
             for _ in range(1000)]
 def write():
     global written
