@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import count
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import pytest
 from hypothesis import given
@@ -198,6 +198,16 @@ def _ids(answer: Any) -> set[str]:
     return {item["id"] for item in answer["results"]}
 
 
+# What ends a name, a string or a condition in SQL, JSON paths, templates and query languages, and begins another.
+_BREAKING: Final = (
+    "'", '"', "`", "\\", "--", ";", ")", "(", "}", "{", "]", "[", "$", "%s", "%(x)s",
+    "{}", "{0}", "?", ":x", "/*", "*/",
+    " OR ", " AND ", "1=1", "true", "NULL", "DROP TABLE memories", "pg_sleep(9)", "UNION SELECT", "$or", "$ne", "@>",
+    "->>", "#>", "terms", "user_id", "body", "*", ".", "..", "\n", "\t", "\u2028", "\u200b", "\x1b", "é", "🙂",
+)  # fmt: skip
+hostile_texts = st.lists(st.sampled_from(_BREAKING), min_size=1, max_size=6).map("".join)
+
+
 class ScopeContract(Contract):
     """Nothing that a caller passes returns or changes the memory of another scope."""
 
@@ -295,6 +305,37 @@ class ScopeContract(Contract):
                 except InvalidInput:
                     continue
                 assert found <= mine
+
+        run()
+
+    def test_names_and_values_are_only_data(self, shared_memory: MemoryGateway) -> None:
+        """Field names, values, texts and owners that would break out of a query are stored and found as they are."""
+
+        @examples(60)
+        @given(hostile_texts, hostile_texts, hostile_texts)
+        def run(name: str, value: str, owner: str) -> None:
+            mine = shared_memory.for_user(f"o{owner}o")
+            other = shared_memory.for_user(f"p{owner}p")
+            field = f"f{name}"
+            text = f"{value} {next(_number)}"
+            (kept,) = mine.add(text, metadata={field: value, "n": 1}).stored
+            (others,) = other.add(text, metadata={field: value, "n": 1}).stored
+            assert kept.metadata == {field: value, "n": 1}
+            asked: list[Any] = [
+                {field: value},
+                {field: {"in": [value, "x"]}},
+                {field: {"contains": value}},
+                {field: "*"},
+            ]
+            asked += [{"text": {"contains": value}}, {"NOT": [{field: f"{value}!"}]}]
+            for filters in asked:
+                for found in (mine.get_all(filters=filters), mine.search(value, filters=filters, limit=100)):
+                    assert kept.id in {memory.id for memory in found}
+                    assert others.id not in {memory.id for memory in found}
+            for filters in ({field: f"{value}!"}, {f"{field}!": "*"}, {field: {"gt": 0}}, {"NOT": asked}):
+                assert kept.id not in {memory.id for memory in mine.get_all(filters=filters, limit=1000)}
+            assert mine.delete_all(filters={"AND": [{"id": kept.id}, {field: value}]}) == 1
+            assert other.get(others.id) == others
 
         run()
 

