@@ -1,0 +1,96 @@
+"""No key in anything that a run writes: logs at every level, reprs, tracebacks, config show, doctor, files."""
+
+from __future__ import annotations
+
+import io
+import logging
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from memstack import Settings, open_memory
+from memstack.cli import app, checks
+from memstack.cli.checks import Check
+from memstack.errors import MemstackError
+from memstack.testing import Fault, OpenAIServer
+
+KEY = "sk-proj-Zq7-a-key-that-nobody-may-ever-see-0123456789"
+HEADER = "header-Zq7-that-nobody-may-see-either"
+
+
+def _everything_said(action: Any) -> str:
+    """What a call says: its result or error, in every form, with the traceback and the values of its frames' errors."""
+    try:
+        result = action()
+    except MemstackError as error:
+        chain = traceback.TracebackException.from_exception(error, capture_locals=False)
+        parts = [str(error), repr(error), repr(vars(error)), "".join(chain.format())]
+        cause: BaseException | None = error.__cause__
+        while cause is not None:
+            parts += [str(cause), repr(cause)]
+            cause = cause.__cause__ or cause.__context__
+        return "\n".join(parts)
+    return f"{result!r}\n{result}"
+
+
+def test_a_run_writes_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A run with faults of every kind, at the level DEBUG, and the command line beside it: the key is nowhere."""
+    monkeypatch.setattr(checks, "_mem0", lambda _: Check("mem0", "ok", "left out"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    out, err = io.StringIO(), io.StringIO()
+    said: list[str] = []
+    with (
+        OpenAIServer(api_key=KEY) as server,
+        caplog.at_level(logging.DEBUG),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        options = {"base_url": server.base_url, "headers": {"X-Secret": HEADER}, "max_retries": 0, "read_timeout": 1}
+        config = {
+            "vector_store": {"path": str(tmp_path / "memory")},
+            "embedder": {"provider": "openai", "model": "text-embedding-3-small", **options},
+            "llm": {"provider": "openai", "model": "gpt-4.1-nano", **options},
+        }
+        settings = Settings.load(config)
+        said += [repr(settings), str(settings), repr(settings.embedder), repr(settings.llm), str(settings.model_dump())]
+        with open_memory(config) as memory:
+            said += [repr(memory), repr(memory._core.parts), repr(memory.stats())]
+            said.append(_everything_said(lambda: memory.add("I drink tea.", user_id="alex")))
+            faults = [
+                *(Fault.status(code) for code in (400, 401, 403, 404, 429, 500, 502)),
+                Fault.status(401, body={"error": {"message": f"Incorrect API key provided: {KEY}", "code": KEY}}),
+                Fault.status(400, body=f"<html>{KEY}</html>"),
+                Fault.answer(f"My key is {KEY}"),
+                Fault.cut(),
+                Fault.cut_midway(),
+                Fault.malformed_json(),
+            ]
+            for fault in faults:
+                server.fail(fault, times=None)
+                said.append(_everything_said(lambda: memory.add("I drink tea.", user_id="bo").failed and ""))
+                said.append(_everything_said(lambda: memory.search("tea", user_id="alex")))
+                server.heal()
+            said.append(repr(memory.mem0))
+        (tmp_path / "memstack.yaml").write_text(
+            f"embedder: {{provider: openai, model: text-embedding-3-small, base_url: '{server.base_url}'}}\n"
+            f"llm: {{provider: openai, model: gpt-4.1-nano, base_url: '{server.base_url}', headers: {{X: {HEADER}}}}}\n"
+            "vector_store: {path: memory}\n"
+        )
+        for words in (["config", "show"], ["--json", "config", "show"], ["doctor"], ["--json", "doctor"], ["stats"]):
+            for wrong in ([], ["--set", f"llm.api_key={KEY}x"]):
+                done = CliRunner().invoke(app, [*wrong, *words], prog_name="memstack")
+                said += [done.stdout, done.stderr, repr(done.exception)]
+    said += [caplog.text, *(str(record.__dict__) for record in caplog.records), out.getvalue(), err.getvalue()]
+    everything = "\n".join(said)
+    assert "gpt-4.1-nano" in everything
+    for secret in (KEY, HEADER):
+        lines = [line for line in everything.splitlines() if secret in line]
+        assert not lines, lines[0][:300].replace(secret, "[the secret]")
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "memstack.yaml"]
+    assert len(files) > 3
+    assert not [path for path in files if KEY.encode() in path.read_bytes() or HEADER.encode() in path.read_bytes()]
