@@ -201,7 +201,7 @@ def main() -> None:
 
 def variants(store: str, folder: Path, questions: Sequence[Question], report: Report, *, ablation: bool) -> None:
     """The same rows, ranked by the vectors alone, and without each part."""
-    wanted = {"the vectors alone": PARTS, "words and vectors alone": PARTS[1:]}
+    wanted: dict[str, tuple[str, ...]] = {"the vectors alone": PARTS, "words and vectors alone": PARTS[1:]}
     if ablation:
         wanted.update({f"without {part}": (part,) for part in PARTS})
     if store != "qdrant-embedded":  # which alone can be opened twice by one process
