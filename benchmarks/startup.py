@@ -14,12 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-CODE = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+CODE = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+BASE = "import pydantic_settings"
+STATEMENTS = (BASE, "import memstack", "from memstack import open_memory", "import mem0")
 
 
-def seconds(module: str) -> float:
+def seconds(statement: str) -> float:
     """How long the import takes in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", CODE.format(module)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", CODE.format(statement)], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -29,21 +31,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    modules = ["pydantic_settings", "memstack", "mem0"]
-    for module in modules:
-        seconds(module)  # warm the disk
-    times: dict[str, list[float]] = {module: [] for module in modules}
+    for statement in STATEMENTS:
+        seconds(statement)  # warm the disk
+    times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
     for _ in range(args.runs):
-        for module in modules:
-            times[module].append(seconds(module))
-    base = times["pydantic_settings"]
-    print(f"| import, {args.runs} runs in turn | median ms | ratio (median of pairs) |")
+        for statement in STATEMENTS:
+            times[statement].append(seconds(statement))
+    base = times[BASE]
+    print(f"| {args.runs} runs in turn | median ms | ratio (median of pairs) |")
     print("| --- | ---: | ---: |")
     figures = {}
-    for module in modules:
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(times[module], base, strict=True))
-        figures[module] = {"median_ms": statistics.median(times[module]) * 1000, "ratio": ratio}
-        print(f"| {module} | {figures[module]['median_ms']:.0f} | {ratio:.2f} |")
+    for statement in STATEMENTS:
+        ratio = statistics.median(mine / theirs for mine, theirs in zip(times[statement], base, strict=True))
+        figures[statement] = {"median_ms": statistics.median(times[statement]) * 1000, "ratio": ratio}
+        print(f"| `{statement}` | {figures[statement]['median_ms']:.0f} | {ratio:.2f} |")
     if args.json is not None:
         args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -7,13 +7,17 @@
 ...     alex.search("when to schedule tasks?", filters={"category": "preferences"})
 """
 
-from memstack.config import Settings
-from memstack.factory import open_async_memory, open_memory
-from memstack.filters import F
-from memstack.gateway import AsyncMemoryGateway, MemoryGateway
-from memstack.records import AddResult, Change, Conflict, ErasureReceipt, Hit, Memory, Message, Page, PendingChange
-from memstack.schemas import Interaction, MemorySchema, Preference, Project, TaskPattern
-from memstack.scope import Scope
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memstack.config import Settings
+    from memstack.factory import open_async_memory, open_memory
+    from memstack.filters import F
+    from memstack.gateway import AsyncMemoryGateway, MemoryGateway
+    from memstack.records import AddResult, Change, Conflict, ErasureReceipt, Hit, Memory, Message, Page, PendingChange
+    from memstack.schemas import Interaction, MemorySchema, Preference, Project, TaskPattern
+    from memstack.scope import Scope
 
 __version__ = "0.1.0"
 
@@ -41,3 +45,49 @@ __all__ = [
     "open_async_memory",
     "open_memory",
 ]
+
+# Where the names come from. Each module is imported when one of its names is first used, so that whoever needs a
+# record does not wait for the gateway.
+_MODULES = {
+    "memstack.config": ("Settings",),
+    "memstack.factory": (
+        "open_async_memory",
+        "open_memory",
+    ),
+    "memstack.filters": ("F",),
+    "memstack.gateway": (
+        "AsyncMemoryGateway",
+        "MemoryGateway",
+    ),
+    "memstack.records": (
+        "AddResult",
+        "Change",
+        "Conflict",
+        "ErasureReceipt",
+        "Hit",
+        "Memory",
+        "Message",
+        "Page",
+        "PendingChange",
+    ),
+    "memstack.schemas": (
+        "Interaction",
+        "MemorySchema",
+        "Preference",
+        "Project",
+        "TaskPattern",
+    ),
+    "memstack.scope": ("Scope",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
