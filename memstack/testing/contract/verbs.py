@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -12,7 +13,17 @@ import pytest
 
 from memstack.filters import F
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
-from memstack.records import AddResult, Change, Hit, Memory, Page
+from memstack.records import (
+    AddResult,
+    Change,
+    Conflict,
+    ErasureReceipt,
+    ExportReport,
+    Hit,
+    ImportReport,
+    Memory,
+    Page,
+)
 from memstack.testing.contract.base import Backend, Contract, opening
 
 __all__ = ["STEPS", "VerbContract"]
@@ -23,6 +34,11 @@ TALK: Final = ["tea in the morning", "a walk at noon"]
 
 def _first(seen: Seen, place: int = 0) -> str:
     return str(seen["add"].stored[place].id)
+
+
+def _prefers(value: str) -> dict[str, Any]:
+    preference = {"category": "preferences", "domain": "tasks", "key": "time of day", "value": value}
+    return {"user_id": "cleo", "metadata": preference}
 
 
 # What is done, on a memory of either kind and with what earlier steps returned; and what must come of it.
@@ -69,24 +85,56 @@ STEPS: Final[dict[str, tuple[Callable[[Any, Seen], Any], Any]]] = {
     "for_user": (lambda m, _: m.for_user("alex").search("", limit=1), ["in a run"]),
     "delete": (lambda m, seen: m.delete(_first(seen, 1), user_id="alex"), None),
     "history": (lambda m, seen: m.history(_first(seen, 1)), ["ADD", "DELETE"]),
+    "add, a preference": (lambda m, _: m.add("I like mornings", **_prefers("morning")), (["I like mornings"], [], [])),
+    "conflicts": (lambda m, _: m.conflicts("I like evenings", **_prefers("evening")), ["I like mornings"]),
+    "add, asked": (
+        lambda m, _: m.add("I like evenings", on_conflict="ask", **_prefers("evening")),
+        ([], [], []),
+    ),
+    "dismiss": (lambda m, seen: m.dismiss(seen["add, asked"].pending[0].token), None),
+    "add, asked again": (
+        lambda m, _: m.add("I like evenings", on_conflict="ask", **_prefers("evening")),
+        ([], [], []),
+    ),
+    "confirm": (
+        lambda m, seen: m.confirm(seen["add, asked again"].pending[0].token, user_id="cleo"),
+        (["I like evenings"], [], []),
+    ),
+    "supersede": (
+        lambda m, seen: m.supersede(seen["confirm"].stored[0].id, "I like nights", **_prefers("night")),
+        "I like nights",
+    ),
+    "search, what is superseded": (lambda m, _: m.search("", user_id="cleo"), ["I like nights"]),
+    "export": (lambda m, seen: m.export(seen.setdefault("file", io.StringIO()), user_id="cleo"), 3),
+    "erase": (lambda m, _: m.erase(user_id="cleo"), 3),
+    "import_": (lambda m, seen: m.import_(io.StringIO(seen["file"].getvalue())), 3),
+    "search, what was imported": (lambda m, _: m.search("", user_id="cleo"), ["I like nights"]),
+    "erase, what was imported": (lambda m, _: m.erase(user_id="cleo"), 3),
     "purge_expired": (lambda m, _: m.purge_expired(), 0),
     "delete_all": (lambda m, _: m.delete_all(user_id="alex", filters={"kind": "habit"}), 1),
     "stats": (lambda m, _: m.stats(), 2),
     "mem0": (lambda m, _: m.mem0, "Memory"),
     "reset": (lambda m, _: m.reset(), None),
     "reset, and then": (lambda m, _: m.iter_all(user_id="bo"), []),
+    "forked": (lambda m, _: m.forked, False),
     "close": (lambda m, _: m.close(), None),
     "closed": (lambda m, _: m.closed, True),
 }
 
 
-def shown(result: Any) -> Any:  # a table
+def shown(result: Any) -> Any:  # noqa: PLR0911  # a table
     """A result as the scenario states it: without ids and instants."""
     match result:
         case Memory():
             return result.text
         case Change():
             return result.event
+        case Conflict():
+            return result.memory.text
+        case ErasureReceipt() | ExportReport():
+            return result.memories
+        case ImportReport():
+            return result.stored
         case AddResult():
             skipped = [item.reason for item in result.skipped]
             return [memory.text for memory in result.stored], skipped, [item.index for item in result.failed]
