@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.resources import files
 from typing import Final
 
 __all__ = ["guess", "is_function_word"]
@@ -14,8 +15,10 @@ __all__ = ["guess", "is_function_word"]
 _ENOUGH: Final = 100  # words
 _DEFAULT: Final = "english"  # where no function word tells, and the script is Latin
 
-# The list of `stop_words` for English holds words such as "home", "work" and "interesting". These are the closed
-# classes: articles, pronouns, prepositions, conjunctions, auxiliaries, question words, and what contractions leave.
+# `function_words.txt` holds the lists of the package stop-words 2025.11.4 (its licence lies beside it), so that every
+# Python that memstack runs on splits a text alike; the package needs Python 3.11. Its list for English holds words such
+# as "home", "work" and "interesting". These are the closed classes: articles, pronouns, prepositions, conjunctions,
+# auxiliaries, question words, and what contractions leave.
 _ENGLISH: Final = frozenset(
     """
     a about above after again against all also am among an and any are as at be because been before being below
@@ -33,10 +36,9 @@ _ENGLISH: Final = frozenset(
 @lru_cache(maxsize=1)
 def _lists() -> dict[str, frozenset[str]]:
     """Function words by language, the shortest list first: of two that fit, the stricter one is right."""
-    import stop_words  # noqa: PLC0415
-
-    names = [name for name in stop_words.AVAILABLE_LANGUAGES if name != _DEFAULT]
-    lists = {name: frozenset(map(str.lower, stop_words.get_stop_words(name))) for name in names}
+    text = files("memstack.words").joinpath("function_words.txt").read_text(encoding="utf-8")
+    lines = (line.partition(":") for line in text.splitlines())
+    lists = {name: frozenset(words.split()) for name, _, words in lines}
     lists[_DEFAULT] = _ENGLISH
     return dict(sorted(lists.items(), key=lambda item: (len(item[1]), item[0])))
 
