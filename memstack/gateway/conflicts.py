@@ -6,6 +6,7 @@ in the same scope and category. Where a language model is configured, it judges 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
@@ -16,11 +17,11 @@ from memstack.filters.scoping import scope_filter
 from memstack.gateway import pending, writing
 from memstack.gateway.judging import judge
 from memstack.gateway.parts import Parts, visible
-from memstack.gateway.replacing import Replacement, schema_of
+from memstack.gateway.replacing import Replacement
 from memstack.gateway.writing import Draft
 from memstack.instants import utcnow
 from memstack.payload import memory_from
-from memstack.records import AddResult, Conflict, Memory, PendingChange, Skipped
+from memstack.records import AddResult, Conflict, Memory, PendingChange
 from memstack.schemas import CATEGORY, MemorySchema
 from memstack.scope import Scope
 
@@ -59,7 +60,7 @@ def find(parts: Parts, draft: Draft, *, threshold: float = SIMILAR, by_meaning: 
     Raises:
         ProviderError: the embedder or the model failed.
     """
-    schema = schema_of(parts, draft.metadata)
+    schema = parts.schemas.read(draft.metadata)
     if schema is not None and not schema.contradicts:
         return []
     if schema is not None and schema.slot:
@@ -118,7 +119,7 @@ def unchanged(parts: Parts, old: Memory) -> Mapping[str, Any]:
     Raises:
         InvalidInput: its schema's fields say what held: they would contradict the new text.
     """
-    schema = schema_of(parts, old.metadata)
+    schema = parts.schemas.read(old.metadata)
     if schema is not None and schema.slot:
         raise InvalidInput(
             "metadata",
@@ -138,14 +139,14 @@ def _ask(
     free = [draft for draft in drafts if draft.index not in found]
     result = writing.add(parts, free, key=key) if free else AddResult()
     conflicts = tuple(conflict for of_draft in found.values() for conflict in of_draft)
-    return AddResult(result.stored, result.skipped, result.failed, conflicts, tuple(waiting))
+    return dataclasses.replace(result, conflicts=conflicts, pending=tuple(waiting))
 
 
 def _with_conflicts(result: AddResult, conflicts: Sequence[Conflict]) -> AddResult:
     """A result with the conflicts of those messages that were not skipped."""
-    skipped = {item.index for item in result.skipped if isinstance(item, Skipped)}
+    skipped = {item.index for item in result.skipped}
     told = tuple(conflict for conflict in conflicts if conflict.index not in skipped)
-    return AddResult(result.stored, result.skipped, result.failed, (*result.conflicts, *told), result.pending)
+    return dataclasses.replace(result, conflicts=(*result.conflicts, *told))
 
 
 def _by_slot(parts: Parts, draft: Draft, schema: MemorySchema) -> list[Conflict]:
@@ -153,7 +154,7 @@ def _by_slot(parts: Parts, draft: Draft, schema: MemorySchema) -> list[Conflict]
     found: list[Conflict] = []
     for row in parts.store.iter_scan(where=where):
         memory = memory_from(row.id, row.payload)
-        stored = schema_of(parts, memory.metadata)
+        stored = parts.schemas.read(memory.metadata)
         other = () if stored is None else schema.contradicted_by(stored)
         if other:
             reason = f"another {' and '.join(other)} for the same {' and '.join(schema.slot)}"
@@ -170,7 +171,7 @@ def _by_meaning(parts: Parts, draft: Draft, threshold: float) -> list[Conflict]:
     candidates: list[tuple[Memory, float]] = []
     for hit in parts.store.nearest(vector, where=where, limit=_CANDIDATES * 2):
         memory = memory_from(hit.row.id, hit.row.payload)
-        stored = schema_of(parts, memory.metadata)
+        stored = parts.schemas.read(memory.metadata)
         never = stored is not None and not stored.contradicts
         if not never and payloads.normalised(memory.text) != payloads.normalised(text):
             candidates.append((memory, hit.score))

@@ -13,6 +13,7 @@ from memstack.metadata import check_text
 from memstack.records import ROLES, Message, Order, Role
 
 __all__ = [
+    "MAX_LIMIT",
     "MessageInput",
     "Messages",
     "check_instant",
@@ -28,7 +29,7 @@ Messages = MessageInput | Sequence[MessageInput]
 
 _FIELDS: Final = tuple(item.name for item in dataclasses.fields(Message))
 _MAX_NAME: Final = 256
-_MAX_LIMIT: Final = 10_000
+MAX_LIMIT: Final = 10_000  # results of one call
 _SHOWN: Final = 10**12  # numbers beyond are described
 
 
@@ -166,9 +167,9 @@ def check_limit(limit: object, where: str = "limit") -> int:
     Raises:
         InvalidInput: it is not such a number.
     """
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MAX_LIMIT:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
         got = f"is {limit}" if type(limit) is int and abs(limit) < _SHOWN else f"is {describe(limit)}"
-        raise InvalidInput(where, got, f"Pass an int from 1 to {_MAX_LIMIT:,}; iter_all() has no limit.")
+        raise InvalidInput(where, got, f"Pass an int from 1 to {MAX_LIMIT:,}; iter_all() has no limit.")
     return limit
 
 

@@ -23,9 +23,8 @@ from memstack.stores.base import Row, with_payload
 
 if TYPE_CHECKING:
     from memstack.gateway.writing import Draft
-    from memstack.schemas import MemorySchema
 
-__all__ = ["Replacement", "Timeline", "ended", "schema_of"]
+__all__ = ["Replacement", "Timeline", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,6 @@ class Replacement:
     ids: Mapping[int, Sequence[str]] = field(default_factory=dict)
     slots: bool = True
     reasons: Mapping[int, str] = field(default_factory=dict)
-
-
-def schema_of(parts: Parts, metadata: Mapping[str, Any]) -> MemorySchema | None:
-    """Metadata as an instance of its category's schema; None where it has none, or does not fit."""
-    return parts.schemas.read(metadata)
 
 
 class Timeline:
@@ -103,7 +97,7 @@ class Timeline:
 
     def _of_slot(self, draft: Draft, *, every: bool) -> list[Row]:
         """The rows of a draft's slot: the current ones, or every one."""
-        schema = schema_of(self._parts, draft.metadata)
+        schema = self._parts.schemas.read(draft.metadata)
         slot = None if schema is None or not schema.contradicts else schema.slot_filter()
         if slot is None:
             return []

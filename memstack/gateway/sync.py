@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from types import TracebackType
@@ -75,12 +74,6 @@ class _Core:
         self.parts = parts
         self.closed = False
         self.mem0: ComposedMemory | None = None
-        self.pid = os.getpid()
-
-    @property
-    def forked(self) -> bool:
-        """Whether this process was forked from the one that opened the memory, and its locks and files are not ours."""
-        return self.pid != os.getpid()
 
 
 class MemoryGateway:
@@ -923,7 +916,7 @@ class MemoryGateway:
     @property
     def forked(self) -> bool:
         """Whether this process was forked from the one that opened the memory: no verb works in it."""
-        return self._core.forked
+        return self._core.parts.history.forked
 
     def close(self) -> None:
         """Release locks, pools and clients; for all handles. A second call does nothing."""
@@ -931,7 +924,7 @@ class MemoryGateway:
         if core.closed:
             return
         core.closed = True
-        if core.forked:
+        if core.parts.history.forked:
             return  # it is the parent's
         composed, core.mem0 = core.mem0, None
         if composed is not None:
@@ -961,7 +954,7 @@ class MemoryGateway:
     def _parts(self) -> Parts:
         if self._core.closed:
             raise GatewayClosed
-        if self._core.forked:
+        if self._core.parts.history.forked:
             raise GatewayClosed(forked=True)
         return self._core.parts
 

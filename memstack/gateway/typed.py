@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from memstack.errors import InvalidInput
-from memstack.gateway.inputs import check_instant
+from memstack.gateway.inputs import MAX_LIMIT, check_instant
 from memstack.gateway.parts import Options
 from memstack.metadata import check_metadata
 from memstack.records import Hit, Hits, Memory, Message
@@ -19,7 +19,6 @@ __all__ = ["Metadata", "check_schema", "fit_all", "read_metadata", "read_times",
 Metadata = Mapping[str, Any] | MemorySchema
 S = TypeVar("S", bound=MemorySchema)
 _GROWTH = 8
-_MOST = 10_000
 
 
 def read_metadata(metadata: Metadata | None, options: Options, *, keep_none: bool = False) -> dict[str, Any]:
@@ -99,9 +98,9 @@ def search_fitting(find: Callable[[int], Sequence[Hit]], schema: type[S], limit:
                 misfits.append(cast("Hit", read))
             if len(fitting) == limit:
                 break
-        if len(fitting) == limit or len(found) < size or size == _MOST:
+        if len(fitting) == limit or len(found) < size or size == MAX_LIMIT:
             return Hits(fitting, misfits)
-        size = min(size * _GROWTH, _MOST)
+        size = min(size * _GROWTH, MAX_LIMIT)
 
 
 def fit_all(memories: Sequence[Memory], schema: type[S]) -> tuple[tuple[Memory[S], ...], tuple[Memory, ...]]:

@@ -203,7 +203,7 @@ def _write(
         stored.extend(memory_from(row.id, row.payload) for row in rows)
         changes = [addition(memory) for memory in stored]
         changes += _supersedings(timeline, stored)
-        write.log.append(changes, roles={memory.id: memory.source[0].role for memory in stored})
+        write.log.append(changes, roles=_roles(stored))
         if key is not None:
             write.log.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
         write.upsert([*rows, *timeline.changed.values()], timeline.before)
@@ -255,7 +255,7 @@ def supersede(
         rows.extend(timeline.rows)
         new = memory_from(row.id, rows[0].payload)
         changes = [addition(new), *_supersedings(timeline, [new])]
-        write.log.append(changes, roles=_roles(new))
+        write.log.append(changes, roles=_roles([new]))
         write.upsert([*rows, *timeline.changed.values()], timeline.before)
     return new
 
@@ -415,7 +415,7 @@ def update(
             return memory_from(row.id, row.payload)
         payload["updated_at"] = iso(tick())
         old, new = memory_from(row.id, row.payload), memory_from(row.id, payload)
-        write.log.append([_change("UPDATE", new, old=old, new=new)], roles=_roles(new))
+        write.log.append([_change("UPDATE", new, old=old, new=new)], roles=_roles([new]))
         write.upsert([Row(row.id, payload, row.vector if vector is None else vector)], [row])
     return new
 
@@ -447,7 +447,7 @@ def _delete(write: Write, rows: Sequence[Row]) -> None:
     memories = [memory_from(row.id, row.payload) for row in rows]
     write.log.append(
         [_change("DELETE", memory, old=memory) for memory in memories],
-        roles={key: role for memory in memories for key, role in _roles(memory).items()},
+        roles=_roles(memories),
     )
     write.remove(rows)
 
@@ -486,8 +486,9 @@ def addition(memory: Memory) -> Change:
     return dataclasses.replace(_change("ADD", memory, new=memory), at=memory.created_at)
 
 
-def _roles(memory: Memory) -> dict[str, str]:
-    return {memory.id: memory.source[0].role} if memory.source else {}
+def _roles(memories: Sequence[Memory]) -> dict[str, str]:
+    """The role of the message of each memory, where it is known."""
+    return {memory.id: memory.source[0].role for memory in memories if memory.source}
 
 
 def _supersedings(timeline: Timeline, new: Sequence[Memory]) -> list[Change]:

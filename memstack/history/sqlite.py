@@ -527,9 +527,14 @@ class SqliteHistory:
                 connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self.collection,))  # noqa: S608
             connection.execute("COMMIT")
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened it, and its locks and files are not ours."""
+        return self._pid != os.getpid()
+
     def close(self) -> None:
         """Close the file. A second call does nothing; nor does one in a forked process, where it is the parent's."""
-        if self._pid != os.getpid():
+        if self.forked:
             return
         with self._lock:
             if self._connection is not None:
@@ -538,7 +543,7 @@ class SqliteHistory:
 
     @contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
-        if self._pid != os.getpid():  # whoever held the lock may not live here
+        if self.forked:  # whoever held the lock may not live here
             raise HistoryError(
                 self.path,
                 "was opened before this process was forked",

@@ -178,7 +178,10 @@ class Store(Mem0VectorStore, ABC):
 
     @abstractmethod
     def sibling(self, suffix: str) -> Store:
-        """The collection ``<collection>_<suffix>`` of the same engine, made when missing (Mem0's entities)."""
+        """The collection ``<collection>_<suffix>`` of the same engine, made when missing (Mem0's entities).
+
+        It is a handle of its own: closing it closes neither this store nor what another call returned.
+        """
 
     @abstractmethod
     def clear(self) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "EXACT_UP_TO",
     "NOTES",
     "PUSHDOWN",
+    "ROW_FIELDS",
     "TIMES",
     "QdrantCompiler",
     "QdrantStore",
@@ -38,6 +39,7 @@ __all__ = [
 
 EXACT_UP_TO: Final = 20_000
 _PAGE: Final = 1_000
+ROW_FIELDS: Final = ("data", "body")  # all that a row is; the rest of a point is index
 TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 NOTES: Final = ("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",)
 PUSHDOWN: Final = frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"})

@@ -30,6 +30,7 @@ from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
     PUSHDOWN,
+    ROW_FIELDS,
     TIMES,
     QdrantStore,
     full_scan_kibibytes,
@@ -47,18 +48,17 @@ _MANIFEST: Final = "memstack.json"
 _TALLY: Final = "rows"
 _SHARD: Final = "shard"
 _CONFIG: Final = "edge_config.json"
-_DRAFT: Final = "shard.new-"  # a shard that is being made
+_DRAFT: Final = "shard.new-"  # an empty shard that is being made
+_NEW: Final = "shard.new"  # a copy that takes the place of the shard ...
+_OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as that lasts
 _FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _UNDO_BYTES: Final = 32 * 2**20  # what must be left when a deletion is to be taken back
 _COPIES: Final = 3  # a write takes its room in the log, in the segment and in the indexes
 _ROW_BYTES: Final = 2048  # of ids and numbers
 _TERM_BYTES: Final = 16  # of a term, besides its text
-_PAYLOAD: Final = edge.PayloadSelector.Include(["data", "body"])  # all that a row is; the rest is index
+_PAYLOAD: Final = edge.PayloadSelector.Include(list(ROW_FIELDS))
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
-
-
-_NEW, _OLD = "shard.new", "shard.old"
-_COPY: Final = 1_000  # rows at a time
+_COPY: Final = 1_000  # rows copied at a time
 
 
 class _Words:

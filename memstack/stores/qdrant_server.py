@@ -24,6 +24,7 @@ from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
     PUSHDOWN,
+    ROW_FIELDS,
     TIMES,
     QdrantStore,
     full_scan_kibibytes,
@@ -36,7 +37,7 @@ __all__ = ["QdrantMemoryStore", "QdrantServerStore"]
 
 T = TypeVar("T")
 _MANIFESTS: Final = "memstack_manifests"  # one point for each collection: what filled it
-_PAYLOAD: Final = ["data", "body"]  # all that a row is; the rest is index
+_PAYLOAD: Final[list[str]] = list(ROW_FIELDS)
 _BATCH: Final = 500  # points in one request: well below the server's limit of 32 MiB
 _UNAUTHORISED: Final = (401, 403)
 

@@ -331,13 +331,16 @@ def test_a_folder_of_somebody_else(nursery: Nursery) -> None:
     """A folder that this user may not write, or not even enter, is refused with its name and the way out."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         Path(place).chmod(0o755)
+        (Path(place) / "mine").mkdir()
         for name, mode in (("readable", 0o555), ("closed", 0o000)):
             (Path(place) / name / "store").mkdir(parents=True)
             (Path(place) / name / "store").chmod(mode)
             (Path(place) / name).chmod(mode)
         report = nursery.run(
             """
-if os.geteuid() == 0:  # whom no mode keeps out; a new Python might not be somebody else's to run
+with open_at(f"{sys.argv[1]}/mine/store") as memory:  # all modules are loaded: they might not be somebody else's to read
+    memory.add("mine", user_id="ann")
+if os.geteuid() == 0:  # whom no mode keeps out
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)

@@ -259,14 +259,17 @@ class StoreContract(Contract):
         assert store.read_fingerprint() == mine
 
     def test_a_sibling_is_apart(self, store: Store) -> None:
-        """A sibling has rows of its own, and is the same one when it is asked for again."""
+        """A sibling has rows of its own, has them when it is asked for again, and is closed alone."""
         row, other = a_row(store, 1), a_row(store, 2)
         store.upsert([row])
         sibling = store.sibling("other")
         assert sibling.count() == 0
         sibling.upsert([other])
         assert [found.id for found in store.scan()] == [row.id]
-        assert [found.id for found in store.sibling("other").scan()] == [other.id]
+        sibling.close()
+        assert store.count() == 1
+        sibling = store.sibling("other")
+        assert [found.id for found in sibling.scan()] == [other.id]
         sibling.clear()
         assert store.count() == 1
 

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
@@ -162,7 +163,8 @@ class ShelfStore(Store):
         self._fingerprint = fingerprint
 
     def sibling(self, suffix: str) -> ShelfStore:
-        return self._siblings.setdefault(suffix, ShelfStore(f"{self.collection}_{suffix}", self.dimensions))
+        first = self._siblings.setdefault(suffix, ShelfStore(f"{self.collection}_{suffix}", self.dimensions))
+        return copy(first)  # a handle of its own, on the same rows behind the same lock
 
     def clear(self) -> None:
         with self._open():
