@@ -53,7 +53,7 @@ with OllamaServer() as server:
     os.environ["OLLAMA_HOST"] = server.host
     fixed = ["--rootdir", ".", "-c", os.devnull, "--basetemp", "tests", "-p", "no:cacheprovider", "-q"]
     quiet = ["-W", "ignore::pytest.PytestUnknownMarkWarning"]
-    code = pytest.main(["-p", "pytest_memstack", "--memstack-config", sys.argv[1], *fixed, *quiet, *sys.argv[2:]])
+    code = pytest.main(["--memstack-config", sys.argv[1], *fixed, *quiet, *sys.argv[2:]])
     report(code=int(code), embedded=len(server.requests))
 """
 SCENARIO = """
@@ -91,7 +91,7 @@ def _run(work: Path, home: Path, script: str, *arguments: str) -> dict[str, Any]
     reports = [line.removeprefix("REPORT") for line in done.stdout.splitlines() if line.startswith("REPORT")]
     assert reports, done.stdout[-3000:] + done.stderr[-3000:]
     report: dict[str, Any] = json.loads(reports[-1])
-    assert report["code"] == 0, done.stdout.partition("REPORT")[0][-3000:]
+    assert report["code"] == 0, done.stdout.partition("REPORT")[0][-3000:] + done.stderr[-3000:]
     return report
 
 

@@ -338,7 +338,7 @@ def test_a_folder_of_somebody_else(nursery: Nursery) -> None:
             (Path(place) / name).chmod(mode)
         report = nursery.run(
             """
-with open_at(f"{sys.argv[1]}/mine/store") as memory:  # all modules are loaded: they might not be somebody else's to read
+with open_at(f"{sys.argv[1]}/mine/store") as memory:  # loads all modules: they might not be somebody else's
     memory.add("mine", user_id="ann")
 if os.geteuid() == 0:  # whom no mode keeps out
     os.setgroups([])

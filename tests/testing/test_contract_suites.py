@@ -19,8 +19,6 @@ ENTRY_POINTS = """[memstack.stores]
 shelf = memstack_example_plugin.store:ShelfStore
 [memstack.providers]
 letters = memstack_example_plugin.provider:LettersProvider
-[pytest11]
-memstack = pytest_memstack
 """
 
 
