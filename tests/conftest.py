@@ -3,8 +3,9 @@
 A test that asks for `memory`, `shared_memory`, `open_here` or `backend` runs once for each backend that is chosen. What
 such a test shows holds on every backend: it never asks which one it runs on. Without a choice, the contract runs on all
 backends but for its `exhaustive` tests, and these and all other tests run on the embedded default.
-``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` chooses, for all tests; ``all`` is each of `BACKENDS`. A real Qdrant
-server is one of them when ``MEMSTACK_TEST_QDRANT_URL`` names it.
+``MEMSTACK_TEST_STORE=qdrant-embedded,pgvector`` chooses, for all tests; ``all`` is each of `BACKENDS`;
+``pgvector+ollama`` is one with another embedder, see `EMBEDDERS`. A real Qdrant server is one of them when
+``MEMSTACK_TEST_QDRANT_URL`` names it.
 """
 
 from __future__ import annotations
@@ -147,6 +148,10 @@ def _is_core(test: Callable[..., object]) -> bool:
     return any(vars(suite).get(test.__name__) is test for suite in (StoreContract, VerbContract))
 
 
+def _is_known(store: str, plus: str, embedder: str) -> bool:
+    return store in BACKENDS and (embedder in EMBEDDERS if plus else True)
+
+
 def _is_installed(name: str) -> bool:
     needed = next((module for start, module in _NEEDS.items() if name.startswith(start)), None)
     return needed is None or importlib.util.find_spec(needed) is not None
@@ -170,9 +175,13 @@ def _chosen(metafunc: pytest.Metafunc) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Stop before collection when a store is named that does not exist."""
-    unknown = {name.strip() for name in _ASKED.split(",") if _ASKED not in ("", "all")} - BACKENDS.keys()
+    asked = {name.strip() for name in _ASKED.split(",") if _ASKED not in ("", "all")}
+    unknown = {name for name in asked if not _is_known(*name.partition("+"))}
     if unknown:
-        told = f"there is no {', '.join(sorted(unknown))}. Known: all, {', '.join(BACKENDS)}."
+        told = (
+            f"there is no {', '.join(sorted(unknown))}. Known: all, {', '.join(BACKENDS)}; "
+            f"each alone or with +{', +'.join(EMBEDDERS)}."
+        )
         raise pytest.UsageError(f"MEMSTACK_TEST_STORE: {told}")
 
 
@@ -181,7 +190,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_name" in metafunc.fixturenames:
         embedders: tuple[str, ...] = getattr(metafunc.cls, "embedders", ("builtin",))
         endings = ["" if name == "builtin" else f"+{name}" for name in embedders]
-        names = [f"{store}{ending}" for store in _chosen(metafunc) for ending in endings]
+        chosen = _chosen(metafunc)
+        names = [f"{store}{ending}" for store in chosen if "+" not in store for ending in endings]
+        names += [store for store in chosen if "+" in store]
         metafunc.parametrize("store_name", names, indirect=True, scope="session")
 
 
