@@ -15,10 +15,10 @@ from memstack.errors import ConflictFound, InvalidInput, named
 from memstack.filters.ast import Eq, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import pending, writing
+from memstack.gateway.drafts import Draft, draft_of
 from memstack.gateway.judging import judge
 from memstack.gateway.parts import Parts, visible
 from memstack.gateway.replacing import Replacement
-from memstack.gateway.writing import Draft
 from memstack.instants import utcnow
 from memstack.payload import memory_from
 from memstack.records import AddResult, Conflict, Memory, PendingChange
@@ -103,7 +103,7 @@ def after_inference(parts: Parts, result: AddResult, policy: OnConflict) -> AddR
     """Deal with what facts contradict that a model drew out of messages, once they are stored."""
     conflicts: list[Conflict] = []
     for memory in result.stored:
-        draft = writing.draft_of(memory)
+        draft = draft_of(memory)
         found = find(parts, draft, by_meaning=policy != "keep")
         found = [conflict for conflict in found if conflict.memory.created_at < memory.created_at]
         conflicts += found

@@ -10,8 +10,9 @@ from memstack.extraction import Extraction, Fact
 from memstack.filters.ast import all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import writing
+from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts, visible
-from memstack.gateway.writing import Draft, repeated
+from memstack.gateway.writing import repeated
 from memstack.history.sqlite import UsedKey
 from memstack.instants import utcnow
 from memstack.records import AddResult, Failed, Message, Skipped

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from memstack.errors import InvalidInput
+from memstack.gateway.drafts import Draft
 from memstack.gateway.inputs import MessageInput, read_messages
 from memstack.gateway.parts import Options
 from memstack.gateway.typed import read_metadata, read_times
-from memstack.gateway.writing import Draft
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["Item", "read_item"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from memstack.errors import PendingNotFound
 from memstack.gateway import writing
+from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts
 from memstack.gateway.replacing import Replacement
-from memstack.gateway.writing import Draft
 from memstack.history.sqlite import Transaction
 from memstack.history.waiting import Waiting
 from memstack.instants import utcnow

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memstack import payload as payloads
 from memstack.filters.ast import Node, all_of
 from memstack.filters.evaluate import evaluate
 from memstack.filters.scoping import scope_filter
+from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts
 from memstack.instants import EPOCH, as_instant, iso
 from memstack.payload import memory_from
 from memstack.records import Memory
 from memstack.stores.base import Row, with_payload
-
-if TYPE_CHECKING:
-    from memstack.gateway.writing import Draft
 
 __all__ = ["Replacement", "Timeline", "ended"]
 

@@ -15,6 +15,7 @@ from memstack.filters.scoping import scope_filter, split_scope
 from memstack.gateway import conflicts, erasing, inference, pending, portability, writing
 from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.cursors import read_cursor, write_cursor
+from memstack.gateway.drafts import Draft, digest_of
 from memstack.gateway.inputs import (
     Messages,
     check_instant,
@@ -29,7 +30,7 @@ from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, held, visible
 from memstack.gateway.portability import Target
 from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, search_fitting
-from memstack.gateway.writing import UNSET, Draft, Unset, digest_of
+from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
 from memstack.metadata import check_text, merge

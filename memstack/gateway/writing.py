@@ -7,18 +7,15 @@ concurrent writers cannot store the same memory twice, and a write that fails le
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Final
 
 from memstack import payload as payloads
 from memstack.errors import IdempotencyMismatch, MemoryNotFound
 from memstack.filters.ast import FINGERPRINT, In, Node, all_of
 from memstack.filters.scoping import scope_filter
+from memstack.gateway.drafts import Draft, draft_of, payload_of
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.gateway.replacing import Replacement, Timeline, ended
 from memstack.gateway.together import Write, together
@@ -27,21 +24,18 @@ from memstack.ids import new_id
 from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
-from memstack.records import ROLES, AddResult, Change, Event, Memory, Message, Skipped, Source
+from memstack.records import AddResult, Change, Event, Memory, Message, Skipped
 from memstack.scope import Scope
 from memstack.stores.base import Row
 
 __all__ = [
     "UNSET",
-    "Draft",
     "Unset",
     "add",
     "add_facts",
     "addition",
     "delete",
     "delete_rows",
-    "digest_of",
-    "draft_of",
     "repeated",
     "replace",
     "restore",
@@ -59,45 +53,6 @@ class Unset:
 
 UNSET: Final = Unset()
 _BATCH: Final = 1000
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A message on its way to become a memory.
-
-    Attributes:
-        index: its place in the call.
-        message: what was said.
-        scope: who it belongs to.
-        metadata: checked.
-        expires_at: from when on it is hidden.
-        valid_from: since when it holds; None is since it was said.
-        said: for a fact, the messages that it was drawn from.
-        id: of the memory; None is a new one.
-        attributed_to: for a fact, whose it is, in Mem0's words.
-    """
-
-    index: int
-    message: Message
-    scope: Scope
-    metadata: Mapping[str, Any]
-    expires_at: datetime | None
-    valid_from: datetime | None = None
-    said: tuple[Draft, ...] = ()
-    id: str | None = None
-    attributed_to: str | None = None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """What a duplicate of it has too."""
-        return payloads.fingerprint_of(
-            {
-                **self.metadata,
-                **self.scope.as_dict(),
-                "data": self.message.content,
-                "actor_id": self.message.name,
-            }
-        )
 
 
 # -- add -----------------------------------------------------------------------------------------
@@ -197,7 +152,7 @@ def _write(
         places = _positions(write.log, new)
         timeline = Timeline(parts, replacement or Replacement(slots=False))
         for draft in new:
-            row = Row(known[draft.fingerprint], _payload(draft, tick(), places), vectors[draft.fingerprint])
+            row = Row(known[draft.fingerprint], payload_of(draft, tick(), places), vectors[draft.fingerprint])
             timeline.place(draft, row)
         rows.extend(timeline.rows)
         stored.extend(memory_from(row.id, row.payload) for row in rows)
@@ -250,7 +205,7 @@ def supersede(
         draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from)
         if draft.fingerprint == draft_of(old).fingerprint:
             return old
-        row = Row(new_id(), _payload(draft, tick(), _positions(write.log, [draft])), vector)
+        row = Row(new_id(), payload_of(draft, tick(), _positions(write.log, [draft])), vector)
         timeline.place(draft, row)
         rows.extend(timeline.rows)
         new = memory_from(row.id, rows[0].payload)
@@ -287,31 +242,6 @@ def restore(parts: Parts, rows: Sequence[Row], entries: Mapping[str, Sequence[Ma
                 if source.position is not None:
                     write.log.reach(payloads.scope_of(row.payload), source.position)
         write.upsert(rows)
-
-
-def draft_of(memory: Memory) -> Draft:
-    """A stored memory as it was before it was stored."""
-    source = memory.source[0] if memory.source else Source("user")
-    role = source.role if source.role in ROLES else "user"
-    message = Message(role, memory.text, source.name, memory.occurred_at)
-    return Draft(0, message, memory.scope, memory.metadata, memory.expires_at, memory.valid_from)
-
-
-def digest_of(drafts: Sequence[Draft]) -> str:
-    """What tells the content of two calls apart."""
-    content = [
-        [
-            draft.message.role,
-            draft.message.content,
-            draft.message.name,
-            None if draft.message.occurred_at is None else iso(draft.message.occurred_at),
-            encode(draft.metadata),
-            None if draft.expires_at is None else iso(draft.expires_at),
-            *([] if draft.valid_from is None else [iso(draft.valid_from)]),
-        ]
-        for draft in drafts
-    ]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
 def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str]) -> AddResult | None:
@@ -363,24 +293,6 @@ def _positions(transaction: Transaction, drafts: Sequence[Draft]) -> dict[int, i
         first = transaction.advance(scope, len(indexes))
         places.update({index: first + offset for offset, index in enumerate(sorted(indexes))})
     return places
-
-
-def _payload(draft: Draft, now: datetime, places: Mapping[int, int]) -> Payload:
-    message = draft.message
-    payload = payloads.build(
-        text=message.content,
-        scope=draft.scope,
-        metadata=draft.metadata,
-        created_at=now,
-        updated_at=now,
-        occurred_at=message.occurred_at or now,
-        expires_at=draft.expires_at,
-        valid_from=draft.valid_from,
-        source=tuple(
-            Source(said.message.role, said.message.name, places[said.index]) for said in draft.said or (draft,)
-        ),
-    )
-    return payload if draft.attributed_to is None else {**payload, "attributed_to": draft.attributed_to}
 
 
 # -- update and delete -----------------------------------------------------------------------------
