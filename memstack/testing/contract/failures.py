@@ -70,12 +70,12 @@ def check_after(seeded: Seeded, before: State, call: Call) -> None:
 
 
 FULL: Final[dict[str, Call]] = {
-    "add": lambda memory, _: memory.add(f"cake {_LONG}", user_id="alex"),
-    "update": lambda memory, seeded: memory.update(seeded.ids[0], text=f"tea {_LONG}"),
+    "add": lambda memory, _: memory.add("cake", user_id="alex", metadata={"long": _LONG}),
+    "update": lambda memory, seeded: memory.update(seeded.ids[0], text="green tea", metadata={"long": _LONG}),
     "delete": lambda memory, seeded: memory.delete(seeded.ids[0]),
     "delete_all": lambda memory, _: memory.delete_all(user_id="alex"),
 }
-_LONG: Final = "x" * 60_000
+_LONG: Final = "x" * 60_000  # no text of a memory: that may be too long for an embedder
 
 
 # -- in bulk ---------------------------------------------------------------------------------

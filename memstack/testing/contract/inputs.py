@@ -24,6 +24,7 @@ from memstack.errors import (
     MemoryNotFound,
     MemstackError,
     MetadataError,
+    ProviderError,
     ScopeError,
 )
 from memstack.filters import F
@@ -593,9 +594,19 @@ class InputContract(Contract):
         refused(shared_memory, known_id, case)
 
     def test_a_long_text_fits_where_the_limit_is_raised(self, open_here: OpenHere, tmp_path: Path) -> None:
-        """The way out of too long a text works: with `limits.max_text` raised, a megabyte is stored and found."""
+        """The way out of too long a text works: with `limits.max_text` raised, a megabyte is stored and found.
+
+        An embedder whose context is shorter refuses it, and says so; nothing is cut off, and nothing stored.
+        """
         memory = open_here(tmp_path, limits={"max_text": 2**21})
-        (stored,) = memory.add(MEGABYTE, user_id="alex").stored
+        try:
+            (stored,) = memory.add(MEGABYTE, user_id="alex").stored
+        except ProviderError as error:
+            assert not error.retryable
+            assert "context" in str(error)
+            assert SECRET not in str(error)
+            assert memory.search("", user_id="alex") == []
+            return
         assert memory.get(stored.id).text == MEGABYTE
         assert [hit.id for hit in memory.search("xyzzy", user_id="alex")] == [stored.id]
         assert memory.history(stored.id)[0].new_text == MEGABYTE
