@@ -82,6 +82,8 @@ _COMMANDS: list[tuple[str, Callable[..., None], str]] = [
     ("history", memories.history, _MEMORIES),
     ("conflicts", changing.conflicts, _MEMORIES),
     ("supersede", changing.supersede, _MEMORIES),
+    ("confirm", changing.confirm, _MEMORIES),
+    ("dismiss", changing.dismiss, _MEMORIES),
     ("import", importing.import_, _CARE),
     ("export", moving.export, _CARE),
     ("migrate", moving.migrate, _CARE),

@@ -1,4 +1,4 @@
-"""``conflicts``, ``supersede`` and ``erase``."""
+"""``conflicts``, ``supersede``, ``confirm``, ``dismiss`` and ``erase``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from memstack.cli.options import (
     scope_of,
 )
 from memstack.cli.output import literal
-from memstack.cli.rendering import show_conflicts, show_fields, show_memories
+from memstack.cli.rendering import show_added, show_conflicts, show_fields, show_memories
 from memstack.cli.session import Session
 from memstack.errors import InvalidInput
 
-__all__ = ["conflicts", "erase", "supersede"]
+__all__ = ["confirm", "conflicts", "dismiss", "erase", "supersede"]
+
+TokenArgument = Annotated[
+    str, typer.Argument(metavar="TOKEN", help="The token that `add --on-conflict ask` told.", show_default=False)
+]
 
 
 def conflicts(
@@ -80,6 +84,24 @@ def supersede(
             **scope_of(user, agent, run, needed=False),
         )
     session.output.result(new.to_dict(), lambda console: show_memories(console, [new]))
+
+
+def confirm(
+    session: Session, token: TokenArgument, user: UserOption = None, agent: AgentOption = None, run: RunOption = None
+) -> None:
+    """Store what waited for an answer, in the place of what it contradicts. Exit code 4 where nothing waits."""
+    with session.memory() as memory:
+        result = memory.confirm(token, **scope_of(user, agent, run, needed=False))
+    session.output.result(result.to_dict(), lambda console: show_added(console, result))
+
+
+def dismiss(
+    session: Session, token: TokenArgument, user: UserOption = None, agent: AgentOption = None, run: RunOption = None
+) -> None:
+    """Forget what waited for an answer; nothing is stored. Exit code 4 where nothing waits."""
+    with session.memory() as memory:
+        memory.dismiss(token, **scope_of(user, agent, run, needed=False))
+    session.output.result({"dismissed": 1}, lambda console: console.print("Dismissed 1 change."))
 
 
 def erase(

@@ -10,6 +10,7 @@ from rich.console import Console
 from memstack.cli import exits
 from memstack.cli.options import (
     AgentOption,
+    AsOfOption,
     CategoryOption,
     ExpiresOption,
     FilterOption,
@@ -26,6 +27,7 @@ from memstack.cli.output import literal
 from memstack.cli.rendering import fields_of, show_added, show_changes, show_fields, show_hits, show_memories
 from memstack.cli.session import Session
 from memstack.errors import InvalidInput
+from memstack.gateway.conflicts import OnConflict
 from memstack.records import Order
 
 __all__ = ["add", "delete", "history", "list_", "search", "show", "stats", "update"]
@@ -55,6 +57,14 @@ def add(
             help="Let the language model draw facts out of it, or store it as said. Default: if one is configured.",
         ),
     ] = None,
+    on_conflict: Annotated[
+        str,
+        typer.Option(
+            "--on-conflict",
+            help="What becomes of memories that it contradicts: keep, supersede, raise (store nothing), or ask "
+            "(wait for `memstack confirm` or `memstack dismiss`).",
+        ),
+    ] = "keep",
 ) -> None:
     """Remember what was said; each TEXT is a message.
 
@@ -67,8 +77,9 @@ def add(
         {"role": role, "content": part, "name": name, "occurred_at": occurred_at} for part in text
     ]
     expiry = None if expires_at is None else read_expiry(expires_at)
+    policy: OnConflict = on_conflict  # type: ignore[assignment]  # checked by the gateway
     with session.memory() as memory:
-        result = memory.add(messages, **scope, metadata=fields, infer=infer, expires_at=expiry)
+        result = memory.add(messages, **scope, metadata=fields, infer=infer, expires_at=expiry, on_conflict=policy)
     session.output.result(result.to_dict(), lambda console: show_added(console, result))
     if result.failed:
         raise typer.Exit(exits.PARTLY)
@@ -85,13 +96,16 @@ def search(
     category: CategoryOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many at most.")] = 10,
     threshold: Annotated[float | None, typer.Option("--threshold", help="Least score, 0 to 1.")] = None,
+    as_of: AsOfOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Tell how each was found.")] = False,
 ) -> None:
     """Find the memories that fit a query best, with their scores from 0 to 1."""
     scope = scope_of(user, agent, run, needed=filters is None)
     where = read_filters(filters, category)
     with session.memory() as memory:
-        hits = memory.search(query, **scope, filters=where, limit=limit, threshold=threshold, explain=explain)
+        hits = memory.search(
+            query, **scope, filters=where, limit=limit, threshold=threshold, as_of=as_of, explain=explain
+        )
     session.output.result({"hits": [hit.to_dict() for hit in hits]}, lambda console: show_hits(console, hits))
 
 
@@ -109,6 +123,7 @@ def list_(
         str,
         typer.Option("--order", help="created_at, updated_at or occurred_at; with a leading '-' the newest first."),
     ] = "-created_at",
+    as_of: AsOfOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them, in place of a page.")] = False,
 ) -> None:
     """List memories, page by page."""
@@ -119,15 +134,16 @@ def list_(
     by: Order = order  # type: ignore[assignment]  # checked by the gateway
     with session.memory() as memory:
         if not everything:
-            page = memory.get_all(**scope, filters=where, limit=limit, cursor=cursor, order=by)
+            page = memory.get_all(**scope, filters=where, limit=limit, cursor=cursor, as_of=as_of, order=by)
             session.output.result(page.to_dict(), lambda console: show_memories(console, page))
             if page.next_cursor is not None:
                 session.output.note(f"There are more: --cursor {page.next_cursor}")
         elif session.output.json:
-            found = [item.to_dict() for item in memory.iter_all(**scope, filters=where, order=by)]
+            found = [item.to_dict() for item in memory.iter_all(**scope, filters=where, as_of=as_of, order=by)]
             session.output.result({"memories": found, "next_cursor": None}, lambda _: None)
         else:
-            show_memories(session.output.console, memory.iter_all(**scope, filters=where, order=by))
+            listed = memory.iter_all(**scope, filters=where, as_of=as_of, order=by)
+            show_memories(session.output.console, listed)
 
 
 def show(

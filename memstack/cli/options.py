@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentOption",
+    "AsOfOption",
     "CategoryOption",
     "ExpiresOption",
     "FilterOption",
@@ -36,6 +37,10 @@ UserOption = Annotated[
 ]
 AgentOption = Annotated[
     str | None, typer.Option("--agent", metavar="ID", help="Of this agent.", rich_help_panel=_WHOSE)
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="TIME", help="What held then, superseded memories too: ISO 8601. Default: now."),
 ]
 RunOption = Annotated[
     str | None,

@@ -69,6 +69,9 @@ def show_added(console: Console, result: AddResult) -> None:
         grid.add_row(Text("failed", style="red"), literal(failed.reason))
     for conflict in result.conflicts:
         grid.add_row(Text("conflict", style="yellow"), Group(literal(conflict.reason), _described(conflict.memory)))
+    for waiting in result.pending:
+        until = f"until {moment(waiting.expires_at)}: memstack confirm {waiting.token}"
+        grid.add_row(Text("waits", style="yellow"), Group(literal(waiting.text), literal(until, style="dim")))
     console.print(grid)
 
 

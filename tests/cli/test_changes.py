@@ -35,6 +35,55 @@ def test_from_contradiction_to_history(run: Runner, alex: str) -> None:
     assert f"SUPERSEDE by {new['id']}: changed my mind" in " ".join(told.out.split())
 
 
+def test_a_contradiction_is_asked_about(run: Runner, alex: str) -> None:
+    """``--on-conflict ask`` tells a token; ``confirm`` stores what waited, ``dismiss`` forgets it, each once."""
+    run("add", "I prefer mornings", "--user", alex, "--metadata", MORNING)
+    ask = ("add", "evenings now", "--user", alex, "--metadata", EVENING, "--on-conflict", "ask")
+    (waiting,) = run(*ask, "--json").data["pending"]
+    assert f"memstack confirm {waiting['token']}" in " ".join(run(*ask).out.split())
+    assert [item["text"] for item in run("list", "--user", alex, "--json").data["memories"]] == ["I prefer mornings"]
+    assert run("dismiss", waiting["token"], "--user", "somebody-else").code == 4
+    assert run("dismiss", waiting["token"], "--user", alex, "--json").data == {"dismissed": 1}
+    gone = run("confirm", waiting["token"], "--json")
+    assert (gone.code, gone.error["type"]) == (4, "PendingNotFound")
+    (again,) = run(*ask, "--json").data["pending"]
+    stored = run("confirm", again["token"], "--user", alex, "--json").data["stored"]
+    assert [item["text"] for item in stored] == ["evenings now"]
+    assert [item["text"] for item in run("list", "--user", alex, "--json").data["memories"]] == ["evenings now"]
+
+
+def test_policies_for_a_contradiction(run: Runner, alex: str) -> None:
+    """``raise`` stores nothing and fails, ``supersede`` replaces, ``keep`` stores both and tells."""
+    run("add", "I prefer mornings", "--user", alex, "--metadata", MORNING)
+    add = ("add", "evenings now", "--user", alex, "--metadata", EVENING)
+    refused = run(*add, "--on-conflict", "raise", "--json")
+    assert (refused.code, refused.error["type"]) == (1, "ConflictFound")
+    assert run(*add, "--on-conflict", "perhaps").code == 2
+    assert len(run("list", "--user", alex, "--json").data["memories"]) == 1
+    assert run(*add, "--on-conflict", "supersede").code == 0
+    assert len(run("list", "--user", alex, "--json").data["memories"]) == 1
+    kept = run("add", "mornings again", "--user", alex, "--metadata", MORNING)
+    assert "conflict" in kept.out
+    assert len(run("list", "--user", alex, "--json").data["memories"]) == 2
+
+
+def test_what_held_then(run: Runner, alex: str) -> None:
+    """``--as-of`` shows in `search` and `list` what held at an instant, also page by page and for all."""
+    run("add", "I prefer mornings", "--user", alex, "--metadata", MORNING, "--occurred-at", "2026-01-01")
+    evening = ("add", "evenings now", "--user", alex, "--metadata", EVENING, "--occurred-at", "2026-03-01")
+    run(*evening, "--on-conflict", "supersede")
+    for words in (("search", ""), ("search", "when do I like to work?"), ("list",), ("list", "--all")):
+        for instant, texts in (
+            ("2026-02-01", ["I prefer mornings"]),
+            ("2026-04-01", ["evenings now"]),
+            ("2025-01-01", []),
+        ):
+            found = run(*words, "--user", alex, "--as-of", instant, "--json").data
+            assert [item["text"] for item in found["hits" if "hits" in found else "memories"]] == texts
+        assert "I prefer mornings" in run(*words, "--user", alex, "--as-of", "2026-02-01").out
+        assert run(*words, "--user", alex, "--as-of", "yesterday").code == 2
+
+
 def test_erase_asks_first(run: Runner, store: Path) -> None:
     """Without a yes nothing is erased; with it, the receipt tells what was."""
     run("add", "a secret of the quokka", "--user", "al")

@@ -12,7 +12,8 @@ from tests.cli.conftest import Runner
 
 COMMANDS = (
     ["init"], ["demo"], ["doctor"], ["config"], ["config", "show"], ["config", "check"], ["config", "schema"],
-    ["add"], ["search"], ["list"], ["show"], ["update"], ["delete"], ["history"], ["import"], ["stats"],
+    ["add"], ["search"], ["list"], ["show"], ["update"], ["delete"], ["history"], ["conflicts"],
+    ["supersede"], ["confirm"], ["dismiss"], ["import"], ["export"], ["migrate"], ["erase"], ["stats"],
 )  # fmt: skip
 BACKENDS = {
     "mem0", "qdrant_edge", "qdrant_client", "chromadb", "openai", "ollama", "psycopg", "wordllama", "numpy",
