@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from memstack import retrieval
-from memstack.errors import GatewayClosed, InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError
+from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError
 from memstack.filters.ast import Compare, Node, all_of
 from memstack.filters.parse import parse
 from memstack.filters.scoping import scope_filter, split_scope
 from memstack.gateway import conflicts, erasing, inference, pending, portability, writing
 from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
+from memstack.gateway.core import Core
 from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.drafts import Draft, digest_of
 from memstack.gateway.inputs import (
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from mem0 import Memory as Mem0Memory
     from typing_extensions import Self
 
-    from memstack.composed import ComposedMemory
 
 __all__ = ["Filters", "MemoryGateway"]
 
@@ -66,15 +66,6 @@ S = TypeVar("S", bound=MemorySchema)
 Filters = Node | Mapping[str, Any] | None
 _MAX_KEY: Final = 256
 _PAGE: Final = 500
-
-
-class _Core:
-    """What a gateway and all its handles share."""
-
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        self.closed = False
-        self.mem0: ComposedMemory | None = None
 
 
 class MemoryGateway:
@@ -86,14 +77,14 @@ class MemoryGateway:
     the engine, the history or a model fails; then nothing of the call was stored.
     """
 
-    def __init__(self, core: _Core, bound: Scope | None = None) -> None:
+    def __init__(self, core: Core, bound: Scope | None = None) -> None:
         self._core = core
         self._bound = bound or Scope()
 
     @classmethod
     def of(cls, parts: Parts) -> MemoryGateway:
         """A gateway over finished parts (what `open_memory` calls last)."""
-        return cls(_Core(parts))
+        return cls(Core(parts))
 
     def __repr__(self) -> str:
         parts = self._core.parts
@@ -185,7 +176,7 @@ class MemoryGateway:
                 raise InvalidInput(
                     "on_conflict", f"is {policy!r}, and facts are known only once they are stored", "Pass infer=False."
                 )
-            return conflicts.after_inference(parts, inference.add(parts, self._composed, drafts, key=key), policy)
+            return conflicts.after_inference(parts, inference.add(parts, self._core.composed, drafts, key=key), policy)
         return conflicts.add(parts, drafts, policy, key=key)
 
     def add_many(
@@ -898,16 +889,7 @@ class MemoryGateway:
             ScopeError: this is a handle: Mem0's own methods are not bound to its scope.
         """
         self._unbound("mem0")
-        return self._composed()
-
-    def _composed(self) -> ComposedMemory:
-        """The composed ``mem0.Memory`` for the gateway's own use."""
-        parts = self._parts()
-        if self._core.mem0 is None:
-            from memstack.engine import compose  # noqa: PLC0415  # the only way to Mem0, and a slow one
-
-            self._core.mem0 = compose(parts)
-        return self._core.mem0
+        return self._core.composed()
 
     @property
     def closed(self) -> bool:
@@ -917,29 +899,11 @@ class MemoryGateway:
     @property
     def forked(self) -> bool:
         """Whether this process was forked from the one that opened the memory: no verb works in it."""
-        return self._core.parts.history.forked
+        return self._core.forked
 
     def close(self) -> None:
         """Release locks, pools and clients; for all handles. A second call does nothing."""
-        core = self._core
-        if core.closed:
-            return
-        core.closed = True
-        if core.parts.history.forked:
-            return  # it is the parent's
-        composed, core.mem0 = core.mem0, None
-        if composed is not None:
-            composed.close()
-        parts = core.parts
-        try:
-            parts.store.close()
-        finally:
-            parts.history.close()
-            parts.embedder.close()
-            if parts.llm is not None:
-                parts.llm.close()
-            if parts.guard is not None:
-                parts.guard.leave()
+        self._core.close()
 
     def __enter__(self) -> Self:
         self._parts()
@@ -953,11 +917,7 @@ class MemoryGateway:
     # -- inside ----------------------------------------------------------------------------------
 
     def _parts(self) -> Parts:
-        if self._core.closed:
-            raise GatewayClosed
-        if self._core.parts.history.forked:
-            raise GatewayClosed(forked=True)
-        return self._core.parts
+        return self._core.usable()
 
     def _unbound(self, what: str) -> Parts:
         if self._bound:
