@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import chromadb
 import httpx
 import numpy as np
+from chromadb.api.client import Client as ChromaClient
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import ChromaError, NotFoundError
 from filelock import FileLock, Timeout
@@ -34,6 +35,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
+from memstack.stores.foreign import check_nobody_elses, not_ours
 from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.remote import retrying
@@ -48,6 +50,8 @@ _BATCH: Final = 5_000  # its own limit is 5 461
 _GROUP: Final = 50
 _MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
+_UNAUTHORISED: Final = (401, 403)
+_BUSY: Final = (408, 429)
 _DATABASE: Final = "chroma.sqlite3"
 _REWRITE_SECONDS: Final = 600
 # Entries of the queue for rows that were deleted later on hold the texts, and replaying them changes nothing.
@@ -324,11 +328,7 @@ class ChromaStore(Store):
                 metadata={_MANIFEST: ""},
             )
         if _MANIFEST not in (found.metadata or {}):
-            raise StoreError(
-                self.label,
-                f"the collection {self.collection!r} is there, and memstack did not make it",
-                "It was left as it is. Choose another name with `vector_store.collection`.",
-            )
+            raise not_ours(self.label, f"the collection {self.collection!r}")
         return found
 
     def _vector(self, row: Row) -> Sequence[float]:
@@ -363,21 +363,32 @@ class ChromaServerStore(ChromaStore):
         """
         label = f"chroma (server) at {config.host}:{config.port}"
         token = config.token.get_secret_value() if config.token is not None else None
+        settings = ChromaSettings(
+            anonymized_telemetry=False,
+            chroma_api_impl="chromadb.api.fastapi.FastAPI",
+            chroma_server_host=config.host,
+            chroma_server_http_port=config.port,
+            chroma_server_ssl_enabled=config.ssl,
+            chroma_server_headers={"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else None,
+        )
         with _translated(label, "open"):
-            client: Any = chromadb.HttpClient(
-                host=config.host,
-                port=config.port,
-                ssl=config.ssl,
-                headers={"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else None,
-                settings=ChromaSettings(anonymized_telemetry=False),
-                tenant=config.tenant,
-                database=config.database,
-            )
+            client = _dialled(settings, config.tenant, config.database)
         try:
             return cls(client, label, config.collection, dimensions, partial(_hang_up, client))
         except BaseException:
             _hang_up(client)
             raise
+
+
+def _dialled(settings: ChromaSettings, tenant: str, database: str) -> Any:
+    """A client of a server. Where it is refused, no connection is left open, as `chromadb.HttpClient` does."""
+    client: Any = ChromaClient.__new__(ChromaClient)
+    try:
+        client.__init__(tenant=tenant, database=database, settings=settings)
+    except BaseException:
+        _hang_up(client)
+        raise
+    return client
 
 
 def _hang_up(client: Any) -> None:
@@ -416,6 +427,7 @@ class ChromaEmbeddedStore(ChromaStore):
         for place in (Path(config.path), folder):
             if place.exists() and not place.is_dir():
                 raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
+        check_nobody_elses(label, Path(config.path), _DATABASE, folder)
         shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
         try:
             opened = shared.engine
@@ -569,17 +581,35 @@ def _translated(label: str, what: str) -> Iterator[None]:
         raise
     except (httpx.HTTPError, ConnectionError) as error:
         raise _unreachable(label, what) from error
-    except ChromaError as error:
-        code = int(error.code()) if hasattr(error, "code") else 0
-        if code in (401, 403):
-            raise StoreError(
-                label, f"cannot {what}: the server refuses the token", "Set `vector_store.token`."
-            ) from error
-        raise StoreError(label, f"cannot {what}: {type(error).__name__}", retryable=code >= 500) from error  # noqa: PLR2004
     except Exception as error:
-        if "Could not connect" in str(error):
+        status = _status_of(error)
+        if status in _UNAUTHORISED:
+            raise StoreError(
+                label, f"cannot {what}: the server refuses the token (HTTP {status})", "Set `vector_store.token`."
+            ) from error
+        if what == "open" and isinstance(error, NotFoundError):
+            raise StoreError(
+                label,
+                "cannot open: the server has no such tenant or database",
+                "Make it there, or name another with `vector_store.tenant` and `vector_store.database`.",
+            ) from error
+        if status is None and "Could not connect" in str(error):
             raise _unreachable(label, what) from error
-        raise StoreError(label, f"cannot {what}: {type(error).__name__}") from error
+        again = status is not None and (status in _BUSY or status >= 500)  # noqa: PLR2004
+        named = f"HTTP {status}" if type(error) in (Exception, ValueError) and status else type(error).__name__
+        raise StoreError(label, f"cannot {what}: {named}", retryable=again) from error
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The HTTP status of an answer: Chroma's exceptions have it, and what it makes of others' follows from one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ChromaError):
+            return int(seen.code())
+        if isinstance(seen, httpx.HTTPStatusError):
+            return seen.response.status_code
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _unreachable(label: str, what: str) -> StoreError:

@@ -35,6 +35,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
+from memstack.stores.foreign import not_ours
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
@@ -53,6 +54,9 @@ _COLUMNS: Final = (
     "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "embedding",
 )  # fmt: skip
 _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what they hold until you replace them."
+_REFUSALS: Final = (
+    "authentication failed", "no password supplied", "is not permitted to log in", "no pg_hba.conf entry",
+)  # fmt: skip
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -433,11 +437,7 @@ class PgvectorStore(Store):
             (self._schema, self.collection),
         ).fetchone()
         if exists and known is None:
-            raise StoreError(
-                self.label,
-                f"the table {self.collection!r} is there, and memstack did not make it",
-                "It was left as it is. Choose another name with `vector_store.collection`.",
-            )
+            raise not_ours(self.label, f"the table {self.collection!r}")
         if known is not None and known[0] != _VERSION:
             raise StoreError(
                 self.label, f"the table has version {known[0]}, and this release reads {_VERSION}", "Upgrade memstack."
@@ -611,19 +611,31 @@ class PgvectorEmbeddedStore(PgvectorStore):
 
 def _ensure_extension(text: str, label: str, schema: str) -> None:
     with psycopg.connect(text, autocommit=True) as connection:
-        try:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-        except (
-            psycopg.errors.InsufficientPrivilege,
-            psycopg.errors.FeatureNotSupported,
-            psycopg.errors.UndefinedFile,
-        ) as error:
-            raise StoreError(
-                label,
-                "the extension `vector` (pgvector) or the schema is missing and cannot be made",
+        needed = (
+            (
+                sql.SQL("SELECT 1 FROM pg_extension WHERE extname = 'vector'"),
+                sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"),
+                "the extension `vector` (pgvector)",
                 "Install pgvector on the server, and run CREATE EXTENSION vector as a user who may.",
-            ) from error
+            ),
+            (
+                sql.SQL("SELECT 1 FROM pg_namespace WHERE nspname = {}").format(sql.Literal(schema)),
+                sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)),
+                f"the schema {schema!r}",
+                "Run CREATE SCHEMA as a user who may, or name one that is there with `vector_store.schema`.",
+            ),
+        )
+        for look, make, missing, way in needed:
+            if connection.execute(look).fetchone():
+                continue  # asked first: the right to make it may be missing where it is there
+            try:
+                connection.execute(make)
+            except (
+                psycopg.errors.InsufficientPrivilege,
+                psycopg.errors.FeatureNotSupported,
+                psycopg.errors.UndefinedFile,
+            ) as error:
+                raise StoreError(label, f"{missing} is missing in the database and cannot be made", way) from error
 
 
 def _where(condition: _Where | None) -> tuple[sql.Composable, tuple[Any, ...]]:
@@ -657,6 +669,23 @@ def _unreachable(label: str, what: str) -> StoreError:
     )
 
 
+def _refusal(label: str, what: str, told: str) -> StoreError | None:
+    """What a server says that refuses a connection, which psycopg tells by its words alone; None where it may pass."""
+    if "database" in told and "does not exist" in told:
+        return StoreError(
+            label,
+            f"cannot {what}: the server has no such database",
+            "Make it, or name another (`vector_store.dbname`).",
+        )
+    if any(words in told for words in _REFUSALS) or ("role" in told and "does not exist" in told):
+        return StoreError(
+            label,
+            f"cannot {what}: the server refuses the user or the password",
+            "See `vector_store.user` and `vector_store.password`, or those in `vector_store.url`.",
+        )
+    return None
+
+
 @contextmanager
 def _translated(label: str, what: str) -> Iterator[None]:
     """Psycopg's exceptions as ours, without its messages where these can quote values."""
@@ -666,15 +695,19 @@ def _translated(label: str, what: str) -> Iterator[None]:
         raise
     except PoolTimeout as error:
         raise _unreachable(label, what) from error
-    except (psycopg.errors.InvalidPassword, psycopg.errors.InvalidAuthorizationSpecification) as error:
-        raise StoreError(label, f"cannot {what}: the server refuses the user or the password") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            label,
+            f"cannot {what}: the user may not do that in the database",
+            "Grant it, or name a schema of the user's own with `vector_store.schema`.",
+        ) from error
     except psycopg.errors.QueryCanceled as error:
         raise StoreError(
             label, f"cannot {what}: it took longer than `statement_timeout`", "Raise it.", retryable=True
         ) from error
     except psycopg.OperationalError as error:
-        if "password authentication failed" in str(error) or "no password supplied" in str(error):
-            raise StoreError(label, f"cannot {what}: the server refuses the user or the password") from error
+        if (refused := _refusal(label, what, str(error))) is not None:
+            raise refused from error
         raise _unreachable(label, what) from error
     except psycopg.Error as error:
         state = error.sqlstate or type(error).__name__

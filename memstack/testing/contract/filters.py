@@ -8,7 +8,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from itertools import count
 from typing import Any, get_args
@@ -127,9 +127,9 @@ class _AgainstModel(RuleBasedStateMachine):
     def _equal(self, text: str, metadata: dict[str, Any], name: str | None) -> list[str]:
         wanted = _identity(text, metadata, name)
         return [
-            key
-            for key, memory in self.model.items()
-            if not hidden(memory) and _identity(memory.text, dict(memory.metadata), memory.source[0].name) == wanted
+            memory.id
+            for memory in self._visible()
+            if _identity(memory.text, dict(memory.metadata), memory.source[0].name) == wanted
         ]
 
     def _words(self) -> Vocabulary:
@@ -172,6 +172,25 @@ class _AgainstModel(RuleBasedStateMachine):
             assert getattr(after, kept) == getattr(before, kept)
         assert after.updated_at >= before.updated_at
         self.model[after.id] = after
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), text=texts)
+    def supersede(self, data: st.DataObject, text: str) -> None:
+        source = Drawn(data.draw)
+        named = source.pick(list(self.model.values()))
+        old = self._in_place_of(named)
+        changes = a_metadata(source)
+        merged = {key: value for key, value in {**old.metadata, **changes}.items() if value is not None}
+        new = self.handle.supersede(named.id, text, metadata=changes)
+        if _identity(text, merged, None) == _identity(old.text, dict(old.metadata), old.source[0].name):
+            assert new == old
+            return
+        assert (new.text, new.metadata, new.scope, new.expires_at) == (text, merged, old.scope, None)
+        assert new.occurred_at == new.created_at == new.updated_at > self.clock
+        self.clock = new.created_at
+        self.model[new.id] = new
+        if old.valid_to is None:
+            self.model[old.id] = replace(old, valid_to=new.occurred_at, superseded_by=new.id)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -219,7 +238,13 @@ class _AgainstModel(RuleBasedStateMachine):
         assert self.handle.delete_all() == len(self.model)
 
     def _visible(self) -> list[Memory]:
-        return [memory for memory in self.model.values() if not hidden(memory)]
+        return [memory for memory in self.model.values() if not hidden(memory) and memory.valid_to is None]
+
+    def _in_place_of(self, memory: Memory) -> Memory:
+        """The last of those that took a memory's place; itself, where that one is deleted."""
+        while memory.superseded_by in self.model:
+            memory = self.model[memory.superseded_by]
+        return memory
 
 
 def _identity(text: str, metadata: dict[str, Any], name: str | None) -> str:
@@ -660,7 +685,7 @@ class FilterContract(Contract):
     @pytest.mark.exhaustive
     @pytest.mark.timeout(900)  # hypothesis takes its time to make a failing sequence short
     def test_any_sequence_of_operations(self, shared_memory: MemoryGateway) -> None:
-        """Adds, updates, deletes and filtered deletes in any order: filters select what they select of a plain dict."""
+        """Whatever was added, changed, superseded and deleted, in any order: filters select what they do of a dict."""
 
         class Machine(_AgainstModel):
             memory = shared_memory

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pytest
 
 from memstack.clues import read_clue, write_clue
+from memstack.config import Settings
 from memstack.errors import EmbedderMismatch, StoreError
 from memstack.filters import F, Node
 from memstack.filters.ast import ALL, WORD, Contains, IContains, In, all_of
@@ -349,6 +351,30 @@ class StoreContract(Contract):
         again = parts_of(open_here(tmp_path)).store
         assert by_id(again.scan()) == (by_id(rows) if kept else {})
         assert again.read_fingerprint() == mine
+
+    def test_an_embedder_of_other_dimensions(self, backend: Backend, open_here: OpenHere, tmp_path: Path) -> None:
+        """A collection is refused to vectors of another length when it is opened, and is as it was; or it is gone."""
+        first = open_here(tmp_path)
+        store = parts_of(first).store
+        rows = [a_row(store, i) for i in range(10)]
+        store.upsert(rows)
+        mine, kept = store.read_fingerprint(), store.capabilities.persistent
+        assert mine is not None
+        first.close()
+        section, kind = Settings.load(backend.config(tmp_path)).vector_store, cast("Any", type(store))
+        for size in (mine.dimensions // 2, mine.dimensions + 1):
+            other: Any = None
+            try:
+                with pytest.raises(StoreError, match=str(size)) if kept else nullcontext():
+                    other = kind.open(section, dimensions=size)
+                    other.bind(Fingerprint("another", "model", size))
+            finally:
+                if other is not None:
+                    other.close()
+        again = parts_of(open_here(tmp_path)).store
+        assert by_id(again.scan()) == (by_id(rows) if kept else {})
+        assert again.read_fingerprint() == mine
+        assert [hit.row.id for hit in again.nearest(a_vector(store, 3), limit=1)] == ([rows[3].id] if kept else [])
 
     def test_another_process(self, backend: Backend, open_here: OpenHere, tmp_path: Path) -> None:
         """A shared store is seen by a second process; one that is not shared refuses it, or has nothing to share."""
