@@ -15,7 +15,7 @@ from typing import Any, Final
 
 __all__ = ["chroma_server", "free_port"]
 
-_PATIENCE: Final = 60.0  # seconds
+_PATIENCE: Final = 180.0  # seconds: a machine may be busy
 
 
 def free_port() -> int:
@@ -37,7 +37,7 @@ def chroma_server(folder: Path, *, port: int | None = None) -> Iterator[dict[str
         The options of a ``vector_store`` section that reach it: mode, host and port.
 
     Raises:
-        RuntimeError: it does not answer within a minute.
+        RuntimeError: it does not answer within three minutes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port() if port is None else port
