@@ -46,10 +46,16 @@ def pull(client: ollama.Client, model: str, console: Console | None = None) -> N
             "ollama",
             model,
             problem,
-            retryable=not missing,
+            retryable=not missing and not _is_lasting(error),
             hint="Check the name at https://ollama.com/library." if missing else f"Run: ollama pull {model}",
         ) from error
     if last != _DONE:
         raise ProviderError(
             "ollama", model, "the download did not come to its end", retryable=True, hint=f"Run: ollama pull {model}"
         )
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether the server refused the request; an error in the stream, of the download itself, has no status."""
+    status = error.status_code if isinstance(error, ollama.ResponseError) else 0
+    return 400 <= status < 500 and status not in (408, 429)  # noqa: PLR2004

@@ -327,6 +327,8 @@ class OllamaServer(WireServer):
 
     # -- the base's questions --------------------------------------------------------------------
 
+    lacks = frozenset({"refusal"})
+
     def endpoint(self, path: str) -> Task | None:
         """What an endpoint is for."""
         return _ENDPOINTS[path][1] if path in _ENDPOINTS else None
@@ -522,7 +524,7 @@ class OllamaServer(WireServer):
             "eval_count": count_tokens(text) + (count_tokens(_THOUGHT) if thinks else 0),
             "eval_duration": 1,
         }
-        done = "stop" if text == full else "length"
+        done = "stop" if text == full and (fault is None or fault.kind != "length") else "length"
         if body.get("stream") is False:
             return Answer.of({**_said(asked, text, _THOUGHT if thinks else "", done=done), **metrics})
         return _stream(

@@ -286,6 +286,8 @@ class OpenAIServer(WireServer):
 
     # -- the base's questions --------------------------------------------------------------------
 
+    lacks = frozenset({"stream_error"})
+
     def endpoint(self, path: str) -> Task | None:
         """What an endpoint is for."""
         if path == "/v1/embeddings":
@@ -471,6 +473,7 @@ class OpenAIServer(WireServer):
             raise _bad(f"Invalid schema for response_format: {error}.", "response_format") from None
         text = first_tokens(said, limit)
         answered = count_tokens(text) * choices
+        message, finish = _finished(text, fault, whole=text == said)
         return Answer.of(
             {
                 "id": f"chatcmpl-{next(self._numbers):029x}",
@@ -480,9 +483,9 @@ class OpenAIServer(WireServer):
                 "choices": [
                     {
                         "index": index,
-                        "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
+                        "message": message,
                         "logprobs": None,
-                        "finish_reason": "stop" if text == said else "length",
+                        "finish_reason": finish,
                     }
                     for index in range(choices)
                 ],
@@ -746,3 +749,13 @@ def _not_strict_within(schema: Any, place: tuple[str, ...]) -> str | None:
         *([((*place, "items"), schema["items"])] if "items" in schema else []),
     ]  # fmt: skip
     return next((problem for where, part in parts if (problem := _not_strict_within(part, where))), None)
+
+
+def _finished(text: str, fault: Fault | None, *, whole: bool) -> tuple[dict[str, Any], str]:
+    """The message of a choice, and why it ended; see the guide to structured outputs for refusals."""
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    if fault is not None and fault.kind == "refusal":
+        if fault.style == "content_filter":
+            return {**message, "content": ""}, "content_filter"
+        return {**message, "content": None, "refusal": "I'm sorry, I cannot assist with that request."}, "stop"
+    return message, "stop" if whole and (fault is None or fault.kind != "length") else "length"

@@ -231,6 +231,7 @@ def _spoilt(text: str, facts: list[str], fault: Fault | None) -> str:
     spoilt = {
         ("answer", ""): fault.text,
         ("malformed_json", "answer"): text[: len(text) * 2 // 3],
+        ("length", ""): text[: len(text) * 2 // 3],
         ("prose", "around"): around,
         ("prose", "fenced"): fenced,
         ("prose", "instead"): "I found some things worth remembering, and have taken good note of them.",

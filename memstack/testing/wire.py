@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -133,6 +133,28 @@ class Fault:
     def old_shape(cls, shape: Literal["facts", "strings"] = "facts") -> Fault:
         """The chat model answers in a layout of older prompts: ``{"facts": ["…"]}`` or ``{"memory": ["…"]}``."""
         return cls("old_shape", task="chat", style=shape)
+
+    @classmethod
+    def length(cls) -> Fault:
+        """The chat model's answer ends in the middle, at the limit of tokens, and the response says so."""
+        return cls("length", task="chat")
+
+    @classmethod
+    def refusal(cls, style: Literal["refusal", "content_filter"] = "refusal") -> Fault:
+        """The chat model refuses to answer, or a filter takes the answer away. Ollama has no such responses."""
+        return cls("refusal", task="chat", style=style)
+
+    # -- of a stream -----------------------------------------------------------------------------
+
+    @classmethod
+    def stream_error(cls, text: str) -> Fault:
+        """A stream that began well goes on with an error in the middle, and ends. Only Ollama's server streams here.
+
+        Args:
+            text: the error; what the real server says of a model that is in no library is ``pull model manifest: file
+                does not exist``.
+        """
+        return cls("stream_error", text=text)
 
     # -- of an embedding model -------------------------------------------------------------------
 
@@ -261,6 +283,10 @@ class Answer:
             return replace(self, body=self.body[: len(self.body) // 2])
         return replace(self, lines=self.lines[: len(self.lines) // 2])
 
+    def ending_with(self, value: Any) -> Answer:
+        """The first half of a stream, and a line after it."""
+        return replace(self, lines=(*(self.half().lines or ()), json.dumps(value).encode() + b"\n"))
+
     def malformed(self) -> Answer:
         """The same, with JSON that ends in the middle."""
         if self.lines is None:
@@ -297,6 +323,9 @@ class WireServer:
         self._faults: list[_Pending] = []
 
     # -- what a subclass says --------------------------------------------------------------------
+
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of faults that its protocol has no words for."""
 
     def endpoint(self, path: str) -> Task | None:
         """What an endpoint is for; None where there is no such endpoint."""
@@ -377,6 +406,8 @@ class WireServer:
         """
         if (times is not None and times < 1) or after < 0:
             raise ValueError("times: at least 1, or None; after: at least 0")
+        if fault.kind in self.lacks:
+            raise ValueError(f"{fault.kind} cannot happen to {type(self).__name__}: its protocol has no such thing")
         if path is not None:
             task = self.endpoint(path)
             if task is None:
@@ -434,6 +465,8 @@ class WireServer:
                     answer = answer.half() if fault.style == "clean" else replace(answer, cut=True)
                 elif fault.kind == "malformed_json" and fault.style == "body":
                     answer = answer.malformed()
+                elif fault.kind == "stream_error" and answer.lines is not None:
+                    answer = answer.ending_with({"error": fault.text})
                 elif fault.task is not None and answer.status != HTTPStatus.OK:
                     self._put_back(request, pending)
         request.status = None if answer is None else answer.status

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from memstack.testing import Fault
 
-Task = Literal["embed", "chat"]
+Task = Literal["embed", "chat", "pull"]
 Outcome = Literal["stored", "failed", "error", "lasting error"]
 PAGE: Final = Path(__file__).parents[2] / "docs" / "faults.md"
 
@@ -26,6 +26,7 @@ class Row:
         once: what the caller sees where it happens once.
         always: what the caller sees where it keeps happening.
         tasks: to which requests it can happen.
+        providers: to whose servers it can happen.
     """
 
     what: str
@@ -33,10 +34,13 @@ class Row:
     once: Outcome
     always: Outcome
     tasks: tuple[Task, ...] = ("embed", "chat")
+    providers: tuple[str, ...] = ("openai", "ollama")
 
 
 _EMBED: Final[tuple[Task, ...]] = ("embed",)
 _CHAT: Final[tuple[Task, ...]] = ("chat",)
+_PULL: Final[tuple[Task, ...]] = ("pull",)
+_MISSING: Final = "pull model manifest: file does not exist"
 SLOW: Final = 1.5  # seconds; longer than the tests' `read_timeout`
 
 ROWS: Final = (
@@ -66,6 +70,30 @@ ROWS: Final = (
         'the model answers {"facts": […]}, as older prompts had it', Fault.old_shape("facts"), "stored", "stored", _CHAT
     ),
     Row("the model answers with bare strings", Fault.old_shape("strings"), "stored", "stored", _CHAT),
+    Row("the answer is cut off at the limit of tokens", Fault.length(), "lasting error", "lasting error", _CHAT),
+    Row("the model refuses to answer", Fault.refusal(), "lasting error", "lasting error", _CHAT, ("openai",)),
+    Row(
+        "a filter takes the answer away",
+        Fault.refusal("content_filter"),
+        "lasting error",
+        "lasting error",
+        _CHAT,
+        ("openai",),
+    ),
+    Row("the download is cut", Fault.cut_midway(), "error", "error", _PULL, ("ollama",)),
+    Row("half a download that looks whole", Fault.cut_midway(clean=True), "error", "error", _PULL, ("ollama",)),
+    Row("the download stalls", Fault.slow(SLOW), "error", "error", _PULL, ("ollama",)),
+    Row("500, in place of a download", Fault.status(500), "error", "error", _PULL, ("ollama",)),
+    Row(
+        "an error in the download",
+        Fault.stream_error("max retries exceeded: EOF"),
+        "error",
+        "error",
+        _PULL,
+        ("ollama",),
+    ),
+    Row("404, there are no downloads", Fault.status(404), "lasting error", "lasting error", _PULL, ("ollama",)),
+    Row("no library has the model", Fault.stream_error(_MISSING), "lasting error", "lasting error", _PULL, ("ollama",)),
 )
 
 _WORDS: Final[dict[Outcome, str]] = {
@@ -74,7 +102,8 @@ _WORDS: Final[dict[Outcome, str]] = {
     "error": "`ProviderError`: calling again may help",
     "lasting error": "`ProviderError`: calling again does not help",
 }
-_WHERE: Final[dict[Task, str]] = {"embed": "embeddings", "chat": "extraction"}
+_WHERE: Final[dict[Task, str]] = {"embed": "embeddings", "chat": "extraction", "pull": "download by `auto_pull`"}
+_NAMES: Final = {"openai": "OpenAI", "ollama": "Ollama"}
 
 
 def table() -> str:
@@ -83,15 +112,18 @@ def table() -> str:
         "# When a model server fails",
         "",
         "Every row is run against servers that speak the protocols of OpenAI and of Ollama (`memstack.testing`), with",
-        "the same outcome on both. In each case nothing else is stored, the error or the outcome names provider, model",
-        "and the number of attempts, and the next call works. `add` raises `ProviderError`; `add_many` puts the items",
-        "of the batch into `failed`, with the same words.",
+        "the same outcome on both, but for those that only one of them can have. In each case nothing else is stored,",
+        "the error or the outcome names provider, model and the number of attempts, and the next call works. `add`",
+        "raises `ProviderError`; `add_many` puts the items of the batch into `failed`, with the same words. A download",
+        "is tried once a call: it can take hours, and Ollama goes on where it ended.",
         "",
         "| what goes wrong | where | once | again and again |",
         "| --- | --- | --- | --- |",
     ]
     for row in ROWS:
         where = ", ".join(_WHERE[task] for task in row.tasks)
+        if len(row.providers) < len(_NAMES):
+            where += f" ({', '.join(_NAMES[name] for name in row.providers)})"
         lines.append(f"| {row.what} | {where} | {_WORDS[row.once]} | {_WORDS[row.always]} |")
     return "\n".join(lines) + "\n"
 

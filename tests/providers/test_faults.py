@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from memstack import MemoryGateway, open_memory
 from memstack.errors import ProviderError
+from memstack.testing import OllamaServer
 from tests.providers.conftest import KEY, PROVIDERS, Provider, running
 from tests.providers.faults import PAGE, ROWS, Outcome, Row, Task, table
 
@@ -22,6 +24,7 @@ CASES = [
     pytest.param(row, task, infer, id=f"{task}{'' if infer else ', verbatim'}: {row.what}")
     for row in ROWS
     for task in row.tasks
+    if task != "pull"
     for infer in ((True, False) if task == "embed" else (True,))
 ]
 RETRIES = 2
@@ -43,6 +46,10 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_no_input_is_gone_without_a_word(served: Served, row: Row, task: Task, infer: bool) -> None:
     """Once and again and again: the declared outcome, nothing stored beside it, and the next call works."""
     provider, memory = served
+    if provider.name not in row.providers:
+        with pytest.raises(ValueError, match=row.fault.kind):
+            provider.server.fail(row.fault)
+        return
     cases: tuple[tuple[Outcome, int | None], ...] = ((row.once, 1), (row.always, None))
     for outcome, times in cases:
         alex = memory.for_user(str(uuid.uuid4()))
@@ -55,6 +62,34 @@ def test_no_input_is_gone_without_a_word(served: Served, row: Row, task: Task, i
             assert len(alex.get_all()) == 0
             assert [found.text for found in alex.add(SAID, infer=infer).stored] == SAID
         assert sorted(found.text for found in alex.get_all()) == SAID
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "pull" in row.tasks], ids=lambda row: row.what)
+@pytest.mark.parametrize("task", ["embed", "chat"])
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again and again"])
+def test_a_download_that_fails(row: Row, task: Task, again: bool, tmp_path: Path) -> None:
+    """Of an embedder (pulled when a memory is opened) or an LLM: the declared error, nothing stored; then it works."""
+    models = {"embed": "nomic-embed-text", "chat": "llama3.2"}
+    with OllamaServer(models=[model for kind, model in models.items() if kind != task]) as server:
+        section = {"provider": "ollama", "host": server.host, "auto_pull": True, "read_timeout": 0.6}
+        config = {
+            "vector_store": {"path": str(tmp_path / "memory")},
+            "embedder": {**section, "model": models["embed"]},
+            "llm": {**section, "model": models["chat"]},
+        }
+
+        def add() -> list[str]:
+            with open_memory(config) as memory:
+                return [found.text for found in memory.add(SAID, user_id="alex").stored]
+
+        server.fail(row.fault, times=None if again else 1, path="/api/pull")
+        with pytest.raises(ProviderError) as caught:
+            add()
+        error = caught.value
+        assert (error.provider, error.model, error.attempts) == ("ollama", models[task], 1)
+        assert error.retryable is ((row.always if again else row.once) == "error")
+        server.heal()
+        assert add() == SAID
 
 
 def _expect(provider: Provider, alex: MemoryGateway, task: Task, outcome: Outcome, *, infer: bool) -> None:
