@@ -34,6 +34,7 @@ from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
+from memstack.stores import chroma_rewrite
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
 from memstack.stores.foreign import check_nobody_elses, not_ours
 from memstack.stores.gate import Gate
@@ -52,21 +53,7 @@ _MANY: Final = 300  # values of an `in`: each is a condition of its own, and tho
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
-_DATABASE: Final = "chroma.sqlite3"
 _REWRITE_SECONDS: Final = 600
-# Entries of the queue for rows that were deleted later on hold the texts, and replaying them changes nothing.
-_REWRITE: Final = """
-import sqlite3, sys
-database = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
-database.execute("PRAGMA secure_delete = ON")
-database.execute(
-    "UPDATE embeddings_queue SET metadata = NULL WHERE operation <> 3 AND EXISTS ("
-    "SELECT 1 FROM embeddings_queue AS later WHERE later.operation = 3 AND later.topic = embeddings_queue.topic "
-    "AND later.id = embeddings_queue.id AND later.seq_id > embeddings_queue.seq_id)"
-)
-database.execute("VACUUM")
-database.close()
-"""
 _Condition = Mapping[str, Any]
 
 
@@ -305,8 +292,8 @@ class ChromaStore(Store):
 
     def scrub(self) -> str:
         return (
-            f"{self.label}: stop the server, run `chroma vacuum --path <its folder>`, and start it again: "
-            "its database keeps deleted bytes until then."
+            f"{self.label}: stop the server, run `python -m memstack.stores.chroma_rewrite <its folder>` there, and "
+            "start it again: its database keeps deleted bytes until then."
         )
 
     def close(self) -> None:
@@ -427,7 +414,7 @@ class ChromaEmbeddedStore(ChromaStore):
         for place in (Path(config.path), folder):
             if place.exists() and not place.is_dir():
                 raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
-        check_nobody_elses(label, Path(config.path), _DATABASE, folder)
+        check_nobody_elses(label, Path(config.path), chroma_rewrite.DATABASE, folder)
         shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
         try:
             opened = shared.engine
@@ -451,18 +438,20 @@ class ChromaEmbeddedStore(ChromaStore):
         Chroma has a SQLite of its own. Two in one process do not see each other's locks, so another process does it;
         calls wait meanwhile.
         """
-        path = str(self.folder / _DATABASE)
         try:
             with self._gate.alone():
                 subprocess.run(  # noqa: S603  # this Python, and a script of ours
-                    [sys.executable, "-I", "-c", _REWRITE, path],
+                    [sys.executable, "-I", chroma_rewrite.__file__, str(self.folder)],
                     check=True,
                     capture_output=True,
                     timeout=_REWRITE_SECONDS,
                 )
         except (subprocess.SubprocessError, OSError) as error:
             raise StoreError(
-                self.label, f"cannot rewrite {_DATABASE} ({type(error).__name__})", "Call it again.", retryable=True
+                self.label,
+                f"cannot rewrite {chroma_rewrite.DATABASE} ({type(error).__name__})",
+                "Call it again.",
+                retryable=True,
             ) from error
         return ""
 
