@@ -16,7 +16,7 @@ from memstack.instants import EPOCH, to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.words import keys_of
 
-__all__ = ["Clue", "name_keys", "place_of", "read_clue", "word_keys", "write_clue"]
+__all__ = ["Clue", "name_keys", "place_in_run", "place_of", "read_clue", "word_keys", "write_clue"]
 
 _CLOSING: Final = "\"')* \u201d\u2019\u00bb"
 _QUESTION_MARKS: Final = ("?", "\uff1f", "\u061f", "\u037e")  # Latin, full width, Arabic, Greek
@@ -49,7 +49,7 @@ class Clue:
 
 def write_clue(payload: Mapping[str, Any], words: Iterable[str] | None = None) -> str:
     """The clue of a payload. `words`: its `word_keys`, where they are known."""
-    run, position = _place(payload)
+    run, position = place_in_run(payload)
     created = payloads.instant_of(payload, "created_at") or EPOCH
     occurred = payloads.instant_of(payload, "occurred_at") or created
     asks = payloads.text_of(payload).rstrip(_CLOSING).endswith(_QUESTION_MARKS)
@@ -90,7 +90,7 @@ def place_of(run: str, position: int) -> str:
     return f"{run}:{position}"
 
 
-def _place(payload: Mapping[str, Any]) -> tuple[str, int]:
+def place_in_run(payload: Mapping[str, Any]) -> tuple[str, int]:
     """The run and the place in it; an empty run for a memory without."""
     source = payloads.source_of(payload)
     if not payload.get("run_id") or not source or source[0].position is None:

@@ -11,6 +11,7 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final
 
 from memstack import metadata as codec
@@ -56,14 +57,15 @@ def build(
     source: tuple[Source, ...] = (),
 ) -> Payload:
     """The payload of a memory."""
+    stored = iso(created_at)
     payload: Payload = {
         **metadata,
         **scope.as_dict(),
         "data": text,
         "hash": hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(),  # Mem0's field, Mem0's formula
-        "created_at": iso(created_at),
-        "updated_at": iso(updated_at),
-        "occurred_at": iso(occurred_at),
+        "created_at": stored,
+        "updated_at": stored if updated_at is created_at else iso(updated_at),
+        "occurred_at": stored if occurred_at is created_at else iso(occurred_at),
     }
     if expires_at is not None:
         payload["expires_at"] = iso(expires_at)
@@ -109,7 +111,16 @@ def text_of(payload: Mapping[str, Any]) -> str:
 
 def scope_of(payload: Mapping[str, Any]) -> Scope:
     """Who a memory belongs to."""
-    return Scope(**{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)})
+    owner = (payload.get("user_id") or None, payload.get("agent_id") or None, payload.get("run_id") or None)
+    try:
+        return _scope(*owner)
+    except TypeError:  # it cannot be hashed, and is no id either
+        return Scope(*owner)
+
+
+@lru_cache(maxsize=4096)  # few owners have many memories, and a scope is checked when it is made
+def _scope(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
+    return Scope(user_id, agent_id, run_id)
 
 
 def metadata_of(payload: Mapping[str, Any]) -> dict[str, Any]:

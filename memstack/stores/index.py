@@ -16,7 +16,7 @@ from datetime import date
 from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.clues import name_keys, place_of, read_clue, word_keys, write_clue
+from memstack.clues import name_keys, place_in_run, place_of, word_keys, write_clue
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, NAME, PLACE, WORD, Scalar
 from memstack.filters.evaluate import is_number, resolve
 from memstack.instants import as_instant, to_micros
@@ -39,6 +39,7 @@ EXACT: Final = 2**53  # integers up to here are exact as 64-bit floats
 _LONG: Final = 200
 # System fields that live in columns of their own on every engine, so that terms for them would be waste.
 _COLUMNS: Final = frozenset({*SCOPE_FIELDS, *INSTANT_FIELDS, "id", "data"})
+_TIMES: Final = tuple(sorted(INSTANT_FIELDS))
 # How the terms of the library's own fields begin.
 _MARKS: Final = {FINGERPRINT: "!", WORD: "~", NAME: "&", PLACE: "^"}
 
@@ -48,18 +49,26 @@ class Index:
     """What filters ask of one memory.
 
     Attributes:
-        terms: facts, as `eq_term`, `member_term` and `exists_term` write them.
+        facts: terms as `eq_term`, `member_term` and `exists_term` write them, but for those of the words.
+        words: what the memory is found by, see `memstack.clues.word_keys`.
         numbers: the value of every field that is a number, by `path_key`.
         instants: likewise for dates, datetimes and ISO text, in microseconds since 1970 UTC.
         times: the system's instants (`INSTANT_FIELDS`) by name, in microseconds since 1970 UTC.
         clue: what ranking looks at, see `memstack.clues`.
     """
 
-    terms: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
     numbers: dict[str, int | float] = field(default_factory=dict)
     instants: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
     clue: str = ""
+
+    @property
+    def terms(self) -> list[str]:
+        """All terms, those of the words among them."""
+        mark = _MARKS[WORD]
+        return [*self.facts, *(f"{mark}{word}" for word in self.words)]
 
 
 def index_of(payload: Mapping[str, Any]) -> Index:
@@ -70,29 +79,30 @@ def index_of(payload: Mapping[str, Any]) -> Index:
         _add(index, path, resolve(metadata, path))
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
-    index.terms.append(eq_term(FINGERPRINT, payloads.fingerprint_of(payload)))
-    words = word_keys(payload)
-    index.clue = write_clue(payload, words)
-    index.terms.extend(eq_term(WORD, word) for word in words)
-    index.terms.extend(eq_term(NAME, word) for word in name_keys(payload))
-    clue = read_clue("", index.clue)
-    if clue.run:
-        index.terms.append(eq_term(PLACE, place_of(clue.run, clue.position)))
-    seen = payloads.fields("", payload)
-    index.times = {name: to_micros(seen[name]) for name in sorted(INSTANT_FIELDS) if seen[name] is not None}
+    index.facts.append(eq_term(FINGERPRINT, payloads.fingerprint_of(payload)))
+    index.words = word_keys(payload)
+    index.clue = write_clue(payload, index.words)
+    index.facts.extend(eq_term(NAME, word) for word in name_keys(payload))
+    run, position = place_in_run(payload)
+    if run:
+        index.facts.append(eq_term(PLACE, place_of(run, position)))
+    for name in _TIMES:
+        instant = payloads.instant_of(payload, name)
+        if instant is not None:
+            index.times[name] = to_micros(instant)
     return index
 
 
 def _add(index: Index, path: str, value: Any) -> None:
     if value is None:
         return
-    index.terms.append(exists_term(path))
+    index.facts.append(exists_term(path))
     if isinstance(value, list):
-        index.terms.extend({member_term(path, item) for item in value if _is_scalar(item)})
+        index.facts.extend({member_term(path, item) for item in value if _is_scalar(item)})
         return
     if not _is_scalar(value):
         return
-    index.terms.append(eq_term(path, value))
+    index.facts.append(eq_term(path, value))
     if is_number(value):
         index.numbers[path_key(path)] = value
     elif (instant := as_instant(value)) is not None:

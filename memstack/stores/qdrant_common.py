@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from memstack import metadata as codec
 from memstack.errors import InvalidInput, StoreError
-from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.ast import INSTANT_FIELDS, WORD, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.ids import canonical_id
@@ -21,7 +21,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Row, SortField, Store, sort_value
-from memstack.stores.index import EXACT, eq_term, exists_term, index_of, member_term, number_key, path_key
+from memstack.stores.index import EXACT, Index, eq_term, exists_term, member_term, number_key, path_key
 
 __all__ = [
     "EXACT_UP_TO",
@@ -50,6 +50,9 @@ class Vocabulary(Protocol):
 
     def match(self, key: str, values: Sequence[str]) -> Any:
         """The keyword field at `key` has any of the values."""
+
+    def words(self, words: Sequence[str]) -> Any:
+        """The memory has any of the words."""
 
     def between(self, key: str, op: str, bound: float) -> Any:
         """The number at `key` is `op` (gt, gte, lt, lte) the bound."""
@@ -136,6 +139,8 @@ class QdrantCompiler(FilterCompiler[Any]):
             return Compiled(self._words.ids(_ids(values)))
         if field == "data":
             return None
+        if field == WORD:
+            return Compiled(self._words.words([str(value) for value in values]))
         return Compiled(self._words.match("terms", [eq_term(field, value) for value in values]))
 
     def _match_strings(self, key: str, values: Sequence[Scalar]) -> Any:
@@ -294,16 +299,15 @@ class QdrantStore(Store):
         return list(row.vector)
 
 
-def to_point(payload: Payload) -> dict[str, Any]:
+def to_point(payload: Payload, index: Index, terms: list[str]) -> dict[str, Any]:
     """A payload as the point keeps it: the text, the owner, everything else as one text, and the index beside it."""
-    index = index_of(payload)
     return {
         **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
         "data": payload.get("data", ""),
         "body": codec.encode({key: value for key, value in payload.items() if key != "data"}),
-        "terms": index.terms,
-        "numbers": {key: number_key(value) for key, value in index.numbers.items()},
-        "instants": index.instants,
+        "terms": terms,
+        **({"numbers": {key: number_key(value) for key, value in index.numbers.items()}} if index.numbers else {}),
+        **({"instants": index.instants} if index.instants else {}),
         "times": index.times,
         "clue": index.clue,
     }

@@ -18,9 +18,12 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from memstack.config import QdrantInMemory, QdrantServer
 from memstack.errors import MemstackError, StoreError
+from memstack.filters.ast import WORD
+from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.foreign import not_ours
+from memstack.stores.index import eq_term, index_of
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
@@ -49,6 +52,9 @@ class _Words:
     def match(self, key: str, values: Sequence[str]) -> Any:
         match = models.MatchValue(value=values[0]) if len(values) == 1 else models.MatchAny(any=list(values))
         return models.FieldCondition(key=key, match=match)
+
+    def words(self, words: Sequence[str]) -> Any:
+        return self.match("terms", [eq_term(WORD, word) for word in words])
 
     def between(self, key: str, op: str, bound: float) -> Any:
         return models.FieldCondition(key=key, range=models.Range(**{op: bound}))
@@ -138,8 +144,7 @@ class QdrantServerStore(QdrantStore):
 
     def upsert(self, rows: Sequence[Row]) -> None:
         points = [
-            models.PointStruct(id=row.id, vector=self._checked_vector(row), payload=to_point(row.payload))
-            for row in rows
+            models.PointStruct(id=row.id, vector=self._checked_vector(row), payload=_point(row.payload)) for row in rows
         ]
         for start in range(0, len(points), _BATCH):
             some = points[start : start + _BATCH]
@@ -385,6 +390,11 @@ class QdrantMemoryStore(QdrantServerStore):
 
     def scrub(self) -> str:
         return ""  # nothing is in a file
+
+
+def _point(payload: Payload) -> dict[str, Any]:
+    index = index_of(payload)
+    return to_point(payload, index, index.terms)
 
 
 def _indexes() -> dict[str, Any]:
