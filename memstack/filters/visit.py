@@ -85,12 +85,12 @@ class Plan(Generic[T]):
 
     native: T | None
     residual: Node | None
-    pushed: tuple[str, ...] = ()
+    pushed: tuple[Node, ...] = ()
 
     def explain(self) -> dict[str, Any]:
         """The plan in words: ``{"pushed_down": […], "residual": …}``."""
         return {
-            "pushed_down": list(self.pushed),
+            "pushed_down": [render(part) for part in self.pushed],
             "residual": None if self.residual is None else render(self.residual),
         }
 
@@ -124,12 +124,12 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
         conjuncts = node.children if isinstance(node, And) else (node,)
         native: list[T] = []
         residual: list[Node] = []
-        pushed: list[str] = []
+        pushed: list[Node] = []
         for part in conjuncts:
             compiled = self.visit(part)
             if compiled is not None:
                 native.append(compiled.condition)
-                pushed.append(render(part))
+                pushed.append(part)
             if compiled is None or not compiled.exact:
                 residual.append(part)
         return Plan(

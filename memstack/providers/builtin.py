@@ -57,6 +57,8 @@ class WordLlamaEmbedder(Embedder):
         try:
             with _loading:
                 model = _model()
+            if len(texts) == 1:
+                return [_alone(model, texts[0])]
             found = np.empty((len(texts), self.dimensions), dtype=np.float32)
             for batch in _batches(texts):
                 found[batch] = model.embed([texts[i] for i in batch], norm=False, batch_size=len(batch))
@@ -67,9 +69,25 @@ class WordLlamaEmbedder(Embedder):
                 f"cannot embed ({error})",
                 hint="Reinstall wordllama: its wheel holds the model.",
             ) from error
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        normalised = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
-        return normalised.tolist()  # type: ignore[no-any-return]
+        return _normalised(found)
+
+
+def _alone(model: WordLlamaInference, text: str) -> list[float]:
+    """The vector of one text, the same to the bit: a batch is handed to other threads, which takes longer than it."""
+    import numpy as np  # noqa: PLC0415
+
+    ids = np.array(model.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+    rows = model.embedding[np.clip(ids, 0, len(model.embedding) - 1)]
+    mean = np.sum(rows[None, :], axis=1, dtype=np.float32) / np.float32(max(len(ids), 1))
+    return _normalised(mean)[0]
+
+
+def _normalised(found: Any) -> list[list[float]]:
+    import numpy as np  # noqa: PLC0415
+
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    normalised = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+    return normalised.tolist()  # type: ignore[no-any-return]
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from memstack.errors import StoreError
 from memstack.payload import memory_from
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from memstack.stores.base import Row, Store
 
 __all__ = ["Weights", "memory_of", "newest", "search"]
+
+_FIELDS: Final = tuple(item.name for item in dataclasses.fields(Memory))
 
 
 def search(
@@ -131,8 +133,7 @@ def memory_of(store: Store, row: Row, scope: Scope) -> Memory:
 
 
 def _hit(memory: Memory, score: float, explain: dict[str, Any] | None) -> Hit:
-    given = {item.name: getattr(memory, item.name) for item in dataclasses.fields(Memory)}
-    return Hit(**given, score=score, explain=explain)
+    return Hit(**{name: getattr(memory, name) for name in _FIELDS}, score=score, explain=explain)
 
 
 def _explained(hits: list[Hit], store: Store, where: Node) -> list[Hit]:

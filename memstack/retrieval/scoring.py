@@ -123,8 +123,8 @@ def _neighbours(runs: Any, positions: Any) -> list[tuple[Any, Any, float]]:
     """
     import numpy as np  # noqa: PLC0415
 
-    if not len(runs):
-        return [(runs, runs >= 0, weight) for _, weight in _NEAR]
+    if not (runs >= 0).any():  # nobody stands anywhere
+        return [(np.zeros_like(runs), runs >= 0, weight) for _, weight in _NEAR]
     places = runs * _ROOM + positions
     order = np.argsort(places, kind="stable")
     ordered = places[order]
@@ -148,7 +148,8 @@ def _words(clues: Sequence[Clue], asked: Asked, near: list[tuple[Any, Any, float
     own = np.array([has_any(texts, keys) for keys, _ in asked.words], dtype=np.float64).T
     covered = own.copy()
     for index, there, factor in near:
-        covered += lent * factor * there[:, None] * own[index]
+        if there.any():
+            covered += lent * factor * there[:, None] * own[index]
     return own @ weight / whole, np.minimum(covered, 1.0) @ weight / whole
 
 
@@ -158,8 +159,9 @@ def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) ->
 
     total, counts = similarity.copy(), np.ones_like(similarity)
     for index, there, factor in near:
-        total += lent * factor * there * similarity[index]
-        counts += lent * factor * there
+        if there.any():
+            total += lent * factor * there * similarity[index]
+            counts += lent * factor * there
     return total / counts
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, S
 from memstack.stores.foreign import check_nobody_elses, not_ours
 from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
+from memstack.stores.kept import Kept
 from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
 
@@ -55,6 +56,8 @@ _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
 _REWRITE_SECONDS: Final = 600
 _Condition = Mapping[str, Any]
+_Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
+_KEPT_ROWS: Final = 20_000  # about 20 MB, for messages of common length
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ class ChromaStore(Store):
         on_close: Callable[[], object] | None = None,
         *,
         gate: Gate | None = None,
+        kept: Kept[str, _Told] | None = None,
     ) -> None:
         self.client = client
         self.label = label
@@ -165,6 +169,7 @@ class ChromaStore(Store):
         self.dimensions = dimensions
         self._on_close = on_close
         self._gate = gate or Gate()
+        self._kept = kept
         self._closed = False
         self._rows: Any = self._call("open", self._prepare)
 
@@ -179,7 +184,8 @@ class ChromaStore(Store):
             some = rows[start : start + _BATCH]
             embeddings = np.asarray([self._vector(row) for row in some], dtype=np.float32)
             ids = [row.id for row in some]
-            self._call("write", lambda ids=ids, some=some, embeddings=embeddings: self._write(ids, some, embeddings))  # type: ignore[misc]
+            with self._forgetting(ids):
+                self._call("write", partial(self._write, ids, some, embeddings))
 
     def _write(self, ids: list[str], rows: Sequence[Row], embeddings: Any) -> None:
         """Chroma merges what it is given into what is there: what is gone has to be named."""
@@ -189,8 +195,10 @@ class ChromaStore(Store):
         self._rows.upsert(ids=ids, embeddings=embeddings, metadatas=metadatas)
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
-        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         wanted = list(dict.fromkeys(ids))
+        if self._kept is not None and not vectors:
+            return [_row(row_id, told, None) for row_id, told in self._told(wanted).items()]
+        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         rows: list[Row] = []
         for start in range(0, len(wanted), _BATCH):
             some = wanted[start : start + _BATCH]
@@ -201,7 +209,8 @@ class ChromaStore(Store):
         wanted = list(dict.fromkeys(ids))
         for start in range(0, len(wanted), _BATCH):
             some = wanted[start : start + _BATCH]
-            self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
+            with self._forgetting(some):
+                self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
 
     def native_nearest(self, vector: Sequence[float], condition: _Both | None, limit: int) -> list[Scored]:
         found = self._nearest(vector, condition, limit)
@@ -219,10 +228,20 @@ class ChromaStore(Store):
         where = None if condition is None else condition.holds
         found = self._call(
             "search",
-            lambda: self._rows.get(where=where, limit=_EXACT_UP_TO + 1, include=["metadatas", "embeddings"]),
+            lambda: self._rows.get(
+                where=where,
+                limit=_EXACT_UP_TO + 1,
+                include=["embeddings"] if self._kept is not None else ["metadatas", "embeddings"],
+            ),
         )
         if len(found["ids"]) <= _EXACT_UP_TO:
-            return _compared(query, found, limit)
+            best = _compared(query, found, limit)
+            if self._kept is None:
+                return [(found["ids"][place], similarity, found["metadatas"][place]) for place, similarity in best]
+            told = self._told([found["ids"][place] for place, _ in best])
+            # One that is not told was deleted in between.
+            named = ((found["ids"][place], similarity) for place, similarity in best)
+            return [(row_id, similarity, told[row_id]) for row_id, similarity in named if row_id in told]
         answer = self._call(
             "search",
             lambda: self._rows.query(
@@ -235,6 +254,32 @@ class ChromaStore(Store):
                 answer["ids"][0], answer["metadatas"][0], answer["distances"][0], strict=True
             )
         ]
+
+    def _told(self, ids: Sequence[str]) -> dict[str, _Told]:
+        """What is told of rows: of those that were read before, from what is kept; the others are read now."""
+        kept: Kept[str, _Told] = self._kept or Kept(0)
+        told = {row_id: found for row_id, found in zip(ids, kept.get(ids), strict=True) if found is not None}
+        missing = [row_id for row_id in ids if row_id not in told]
+        for start in range(0, len(missing), _BATCH):
+            some = missing[start : start + _BATCH]
+            version = kept.version
+            found = self._call("read", lambda some=some: self._rows.get(ids=some, include=["metadatas"]))  # type: ignore[misc]
+            read = {
+                row_id: {name: metadata[name] for name in ("body", "clue") if name in metadata}
+                for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
+            }
+            kept.put(read, version)
+            told.update(read)
+        return told
+
+    @contextmanager
+    def _forgetting(self, ids: Sequence[str]) -> Iterator[None]:
+        """What is kept of these rows is dropped after the block, also where it fails half-way."""
+        try:
+            yield
+        finally:
+            if self._kept is not None:
+                self._kept.forget(ids)
 
     def native_scan(
         self,
@@ -392,6 +437,7 @@ class ChromaEmbeddedStore(ChromaStore):
     """A collection in a folder, opened by one process at a time: several that write corrupt it."""
 
     folder: Path
+    _kept_of: Callable[[str], Kept[str, _Told]]
     config_model: ClassVar[type[ChromaEmbedded]] = ChromaEmbedded
     capabilities = Capabilities(
         pushdown=ChromaStore.capabilities.pushdown,
@@ -418,18 +464,24 @@ class ChromaEmbeddedStore(ChromaStore):
         shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
         try:
             opened = shared.engine
-            store = cls(opened.client, label, config.collection, dimensions, shared.release, gate=opened.gate)
+            kept = opened.kept_of(config.collection)
+            store = cls(
+                opened.client, label, config.collection, dimensions, shared.release, gate=opened.gate, kept=kept
+            )
         except BaseException:
             shared.release()
             raise
         store.folder = folder
+        store._kept_of = opened.kept_of
         return store
 
     def sibling(self, suffix: str) -> ChromaEmbeddedStore:
+        name = f"{self.collection}_{suffix}"
         sibling = ChromaEmbeddedStore(
-            self.client, self.label, f"{self.collection}_{suffix}", self.dimensions, gate=self._gate
+            self.client, self.label, name, self.dimensions, gate=self._gate, kept=self._kept_of(name)
         )
         sibling.folder = self.folder
+        sibling._kept_of = self._kept_of
         return sibling
 
     def scrub(self) -> str:
@@ -466,6 +518,11 @@ class _Folder:
     client: Any
     lock: FileLock
     gate: Gate
+    kept: dict[str, Kept[str, _Told]] = field(default_factory=dict)
+
+    def kept_of(self, collection: str) -> Kept[str, _Told]:
+        """What is kept of the rows of a collection; the folder is this process's alone."""
+        return self.kept.setdefault(collection, Kept(_KEPT_ROWS))
 
 
 def _open_folder(folder: Path, label: str) -> _Folder:
@@ -551,14 +608,15 @@ def _rows(found: Mapping[str, Any]) -> list[Row]:
     return [_row(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
 
 
-def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[str, float, Mapping[str, Any]]]:
+def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[int, float]]:
+    """The places of the nearest among what was found, and their similarities."""
     if not found["ids"]:
         return []
     vectors = np.asarray(found["embeddings"], dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
     similarities = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), np.float32), where=lengths > 0)
     best = np.argsort(-similarities, kind="stable")[:limit]
-    return [(found["ids"][i], float(similarities[i]), found["metadatas"][i]) for i in best.tolist()]
+    return [(place, float(similarities[place])) for place in best.tolist()]
 
 
 @contextmanager

@@ -1,22 +1,24 @@
-"""Clues kept in the process that alone has a store open, so that ranking does not read them anew for every search."""
+"""What was read of rows, kept in the process that alone has a store open, so that a search does not read it anew."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import islice
-from typing import Final
+from typing import Final, Generic, TypeVar
 from uuid import UUID
 
 from memstack.clues import Clue
 
-__all__ = ["KeptClues"]
+__all__ = ["Kept", "KeptClues"]
 
-_MOST: Final = 50_000  # about 30 MB for messages of common length
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+_MOST: Final = 50_000  # about 30 MB of clues, for messages of common length
 
 
-class KeptClues:
-    """The clues that were read last, by id. Whoever writes a row says so with `forget`.
+class Kept(Generic[K, V]):
+    """What was read last of some rows. Whoever writes a row says so with `forget`.
 
     Attributes:
         version: changes with every `forget`. What was read before must not be put in after.
@@ -25,31 +27,59 @@ class KeptClues:
     def __init__(self, most: int = _MOST) -> None:
         self.version = 0
         self._most = most
-        self._clues: dict[int, Clue] = {}
+        self._values: dict[K, V] = {}
         self._lock = threading.Lock()
 
-    def get(self, ids: Iterable[UUID]) -> list[Clue | None]:
-        """The clues of these ids; None for each that is not kept."""
-        known = self._clues.get
-        return [known(row_id.int) for row_id in ids]
+    def get(self, keys: Iterable[K]) -> list[V | None]:
+        """What is kept of these rows; None for each of which nothing is."""
+        known = self._values.get
+        return [known(key) for key in keys]
 
-    def put(self, clues: Sequence[Clue], version: int) -> None:
-        """Keep clues that were read when `version` was this; the ones that were put in first make room."""
+    def put(self, values: Mapping[K, V], version: int) -> None:
+        """Keep what was read when `version` was this; what was put in first makes room."""
         with self._lock:
             if version != self.version:
                 return
-            self._clues.update((UUID(clue.id).int, clue) for clue in clues)
-            surplus = len(self._clues) - self._most
+            self._values.update(values)
+            surplus = len(self._values) - self._most
             if surplus > 0:
-                for key in list(islice(self._clues, surplus)):
-                    del self._clues[key]
+                for key in list(islice(self._values, surplus)):
+                    del self._values[key]
+
+    def forget(self, keys: Iterable[K] | None = None) -> None:
+        """These rows have changed; None is all of them."""
+        with self._lock:
+            self.version += 1
+            if keys is None:
+                self._values.clear()
+                return
+            for key in keys:
+                self._values.pop(key, None)
+
+
+class KeptClues:
+    """The clues that were read last, by id.
+
+    Attributes:
+        kept: by the number of the UUID.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self.kept: Kept[int, Clue] = Kept(most)
+
+    @property
+    def version(self) -> int:
+        """See `Kept`."""
+        return self.kept.version
+
+    def get(self, ids: Iterable[UUID]) -> list[Clue | None]:
+        """The clues of these ids; None for each that is not kept."""
+        return self.kept.get(row_id.int for row_id in ids)
+
+    def put(self, clues: Iterable[Clue], version: int) -> None:
+        """Keep clues that were read when `version` was this."""
+        self.kept.put({UUID(clue.id).int: clue for clue in clues}, version)
 
     def forget(self, ids: Iterable[str] | None = None) -> None:
         """Rows with these ids have changed; None is all of them."""
-        with self._lock:
-            self.version += 1
-            if ids is None:
-                self._clues.clear()
-                return
-            for row_id in ids:
-                self._clues.pop(UUID(row_id).int, None)
+        self.kept.forget(None if ids is None else [UUID(row_id).int for row_id in ids])

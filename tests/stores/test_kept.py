@@ -1,0 +1,42 @@
+"""What is kept of rows that were read: bounded, and never older than what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memstack import open_memory
+from memstack.stores.kept import Kept
+
+
+def test_it_is_bounded() -> None:
+    """More than so many are not kept; the first make room."""
+    kept: Kept[int, str] = Kept(3)
+    for number in range(10):
+        kept.put({number: str(number)}, kept.version)
+    assert kept.get(range(10)) == [None] * 7 + ["7", "8", "9"]
+
+
+def test_what_was_read_before_a_change_is_not_put_in_after() -> None:
+    """Whoever read while another wrote keeps nothing."""
+    kept: Kept[int, str] = Kept()
+    version = kept.version
+    kept.forget([1])
+    kept.put({1: "old"}, version)
+    assert kept.get([1]) == [None]
+
+
+@pytest.mark.parametrize("provider", ["qdrant", "chroma"])
+def test_two_gateways_of_one_folder(tmp_path: Path, provider: str) -> None:
+    """What one has read is told anew by it after the other has changed or deleted it."""
+    config = {"vector_store": {"provider": provider, "path": str(tmp_path)}, "history": {"path": str(tmp_path / "h")}}
+    with open_memory(config) as one, open_memory(config) as other:
+        (stored,) = one.add("green tea", user_id="alex").stored
+        (gone,) = one.add("black coffee", user_id="alex").stored
+        assert len(one.search("tea", user_id="alex")) == 2
+        other.update(stored.id, text="green tea in the morning")
+        other.delete(gone.id)
+        assert [hit.text for hit in one.search("tea", user_id="alex")] == ["green tea in the morning"]
+        other.delete_all(user_id="alex")
+        assert one.search("tea", user_id="alex") == []
