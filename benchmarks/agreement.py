@@ -5,21 +5,19 @@ integers, floats, bools, ISO dates; fields are often missing. The right answer i
 filter is put to memstack through `search` and through `get_all`, and to bare Mem0 (the same rows, the same embedder)
 through its `search`.
 
-    python -m benchmarks.agreement --filters 500 --stores qdrant-embedded chroma-embedded pgvector
+    python -m benchmarks.agreement --filters 5000
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any, Final
 
-from benchmarks.support import STORES, bare_mem0, memstack_on, scratch
+from benchmarks.support import STORES, Report, arguments, bare_mem0, memstack_on, scratch
 from memstack import MemoryGateway
 from memstack.filters import evaluate, parse
 
@@ -103,7 +101,7 @@ def ask_memstack(memory: MemoryGateway, rows: list[dict[str, Any]], filters: lis
         except Exception as error:  # noqa: BLE001  # what is counted
             yield type(error).__name__
             continue
-        yield searched if searched == listed else "search and get_all differ"
+        yield searched if searched == listed else {-1}  # two answers: one of them is wrong
 
 
 def ask_mem0(memory: Any, rows: list[dict[str, Any]], filters: list[Filter]) -> Iterator[set[int] | str]:
@@ -124,51 +122,50 @@ def ask_mem0(memory: Any, rows: list[dict[str, Any]], filters: list[Filter]) -> 
 # -- the comparison --------------------------------------------------------------------------------------
 
 
-def compare(answers: Iterator[set[int] | str], expected: list[set[int]]) -> dict[str, Any]:
+def compare(answers: Iterator[set[int] | str], expected: list[set[int]]) -> Counter[str]:
     """Counts of right, silently wrong, and raised."""
-    right = wrong = raised = 0
+    counts: Counter[str] = Counter()
     for answer, truth in zip(answers, expected, strict=True):
         if isinstance(answer, str):
-            raised += 1
-        elif answer == truth:
-            right += 1
+            counts["raised"] += 1
         else:
-            wrong += 1
-    total = max(1, right + wrong + raised)
-    return {"right": right / total, "silently wrong": wrong / total, "raised": raised / total, "filters": total}
+            counts["right" if answer == truth else "silently wrong"] += 1
+    return counts
 
 
 def main() -> None:
-    """Run the comparison and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Run the comparison and write the table."""
+    parser = arguments(__doc__)
     parser.add_argument("--stores", nargs="+", default=list(STORES), choices=list(STORES))
     parser.add_argument("--filters", type=int, default=500)
     parser.add_argument("--rows", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-mem0", action="store_true", help="memstack alone")
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
     rng = random.Random(args.seed)
     rows = corpus(rng, args.rows)
     filters = [random_filter(rng) for _ in range(args.filters)]
     expected = [{row["number"] for row in rows if evaluate(parse(given), row)} for given in filters]
-    results: dict[str, dict[str, Any]] = {}
+    report = Report("agreement", [f"{args.filters:,} random filters", "right", "silently wrong", "raised"])
+    report.notes.append(
+        f"{args.rows} memories each of two users, seed {args.seed}. Bare Mem0 is {version('mem0ai')}, with the same "
+        "rows and the same embedder."
+    )
+
+    def tell(name: str, counts: Counter[str]) -> None:
+        report.row(name, *(f"{counts[kind] / len(filters):.1%}" for kind in ("right", "silently wrong", "raised")))
+
     with scratch() as folder:
         for store in args.stores:
             begun = time.perf_counter()
             with memstack_on(store, folder) as memory:
-                results[f"memstack on {store}"] = compare(ask_memstack(memory, rows, filters), expected)
-            print(f"memstack on {store}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+                tell(f"memstack on {store}", compare(ask_memstack(memory, rows, filters), expected))
+            report.progress(f"  {time.perf_counter() - begun:.0f} s")
             if STORES[store] is not None and not args.no_mem0:
                 with bare_mem0(store, folder) as bare:
-                    results[f"bare Mem0 on {STORES[store]}"] = compare(ask_mem0(bare, rows, filters), expected)
-    print(f"| {args.filters} random filters | right | silently wrong | raised |")
-    print("| --- | ---: | ---: | ---: |")
-    for name, counts in results.items():
-        print(f"| {name} | {counts['right']:.1%} | {counts['silently wrong']:.1%} | {counts['raised']:.1%} |")
-    if args.json is not None:
-        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                    tell(f"bare Mem0 on {STORES[store]}", compare(ask_mem0(bare, rows, filters), expected))
+    report.write(args.out)
 
 
 if __name__ == "__main__":
