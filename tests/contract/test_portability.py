@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, Preference, Project, open_memory
-from memstack.errors import InvalidInput
+from memstack.errors import InvalidInput, PendingNotFound
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -121,6 +121,25 @@ def test_a_scope_is_exported_alone(memory: MemoryGateway, tmp_path: Path) -> Non
     assert "alex" not in path.read_text(encoding="utf-8")
     refused = memory.for_user("alex").import_(path)
     assert (refused.stored, len(refused.failed)) == (0, 1)
+
+
+def test_what_waits_and_keys_stay(open_here: OpenHere, tmp_path: Path) -> None:
+    """Tokens, what waits under them, and idempotency keys are in no export; equal memories are known without a key."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    alex = here.for_user("alex")
+    alex.add("I drink tea", idempotency_key="key-of-alex")
+    alex.add("mornings", metadata=Preference(key="time", value="morning"))
+    evening = Preference(key="time", value="evening")
+    (waiting,) = alex.add("evenings perhaps", metadata=evening, on_conflict="ask").pending
+    path = tmp_path / "all.jsonl"
+    here.export(path)
+    text = path.read_text(encoding="utf-8")
+    assert [word for word in ("key-of-alex", waiting.token, "evenings perhaps") if word in text] == []
+    there.import_(path)
+    with pytest.raises(PendingNotFound):
+        there.for_user("alex").confirm(waiting.token)
+    again = there.for_user("alex").add("I drink tea", idempotency_key="key-of-alex")
+    assert [item.reason for item in again.skipped] == ["duplicate"]
 
 
 def test_a_dry_run_stores_nothing(open_here: OpenHere, tmp_path: Path) -> None:
