@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from memstack import Settings, open_memory
@@ -76,13 +77,15 @@ def test_a_run_writes_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
                 said.append(_everything_said(lambda: memory.search("tea", user_id="alex")))
                 server.heal()
             said.append(repr(memory.mem0))
+            said += [repr(memory.history(item.id)) for item in memory.iter_all(user_id="alex")]
+            memory.export(tmp_path / "export.jsonl")
         (tmp_path / "memstack.yaml").write_text(
             f"embedder: {{provider: openai, model: text-embedding-3-small, base_url: '{server.base_url}'}}\n"
             f"llm: {{provider: openai, model: gpt-4.1-nano, base_url: '{server.base_url}', headers: {{X: {HEADER}}}}}\n"
             "vector_store: {path: memory}\n"
         )
         for words in (["config", "show"], ["--json", "config", "show"], ["doctor"], ["--json", "doctor"], ["stats"]):
-            for wrong in ([], ["--set", f"llm.api_key={KEY}x"]):
+            for wrong in ([], ["--debug"], ["--set", f"llm.api_key={KEY}x"]):
                 done = CliRunner().invoke(app, [*wrong, *words], prog_name="memstack")
                 said += [done.stdout, done.stderr, repr(done.exception)]
     said += [caplog.text, *(str(record.__dict__) for record in caplog.records), out.getvalue(), err.getvalue()]
@@ -94,3 +97,55 @@ def test_a_run_writes_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "memstack.yaml"]
     assert len(files) > 3
     assert not [path for path in files if KEY.encode() in path.read_bytes() or HEADER.encode() in path.read_bytes()]
+
+
+_PLACES: dict[str, dict[str, str]] = {
+    "qdrant": {"provider": "qdrant", "url": "https://127.0.0.1:{port}", "api_key": KEY},
+    "chroma": {"provider": "chroma", "host": "127.0.0.1", "port": "{port}", "token": KEY},
+    "pgvector url": {"provider": "pgvector", "url": f"postgresql://me:{KEY}@127.0.0.1:{{port}}/app"},
+    "pgvector": {
+        "provider": "pgvector",
+        "host": "127.0.0.1",
+        "port": "{port}",
+        "user": "me",
+        "dbname": "a",
+        "password": KEY,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answers"), [*((name, False) for name in _PLACES), ("qdrant", True), ("chroma", True)]
+)
+def test_a_store_that_fails_writes_no_key(
+    name: str, answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a server that is not there, or is another: errors, logs, `config show`, doctor, and tracebacks have no key."""
+    for module in ("qdrant_client", "chromadb", "psycopg"):
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    with OpenAIServer() as other:
+        port = other.url.rpartition(":")[2]
+        if not answers:
+            other.stop()
+        place = {name: value.replace("{port}", port) for name, value in _PLACES[name].items()}
+        config = {"vector_store": place, "history": {"path": str(tmp_path / "history.db")}}
+        (tmp_path / "memstack.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        said: list[str] = []
+        with caplog.at_level(logging.DEBUG):
+            said.append(_everything_said(lambda: open_memory(config)))
+            for words in (
+                ["config", "show"],
+                ["config", "check"],
+                ["doctor"],
+                ["--json", "doctor"],
+                ["--debug", "stats"],
+            ):
+                done = CliRunner().invoke(app, words, prog_name="memstack")
+                said += [done.stdout, done.stderr, repr(done.exception)]
+    everything = "\n".join([*said, caplog.text, *(str(record.__dict__) for record in caplog.records)])
+    assert "StoreError" in everything
+    assert "**********" in everything
+    assert [line for line in everything.replace(KEY, "[the secret]").splitlines() if "[the secret]" in line] == []
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "memstack.yaml"]
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
