@@ -55,6 +55,7 @@ class Index:
         instants: likewise for dates, datetimes and ISO text, in microseconds since 1970 UTC.
         times: the system's instants (`INSTANT_FIELDS`) by name, in microseconds since 1970 UTC.
         clue: what ranking looks at, see `memstack.clues`.
+        fingerprint: what a duplicate has too; it is among the facts as well.
     """
 
     facts: list[str] = field(default_factory=list)
@@ -63,12 +64,19 @@ class Index:
     instants: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
     clue: str = ""
+    fingerprint: str = ""
 
     @property
     def terms(self) -> list[str]:
         """All terms, those of the words among them."""
         mark = _MARKS[WORD]
         return [*self.facts, *(f"{mark}{word}" for word in self.words)]
+
+    @property
+    def terms_of_many(self) -> list[str]:
+        """The terms that several memories may share: all but the fingerprint's."""
+        mark = _MARKS[FINGERPRINT]
+        return [term for term in self.terms if not term.startswith(mark)]
 
 
 def index_of(payload: Mapping[str, Any]) -> Index:
@@ -79,7 +87,8 @@ def index_of(payload: Mapping[str, Any]) -> Index:
         _add(index, path, resolve(metadata, path))
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
-    index.facts.append(eq_term(FINGERPRINT, payloads.fingerprint_of(payload)))
+    index.fingerprint = payloads.fingerprint_of(payload)
+    index.facts.append(eq_term(FINGERPRINT, index.fingerprint))
     index.words = word_keys(payload)
     index.clue = write_clue(payload, index.words)
     index.facts.extend(eq_term(NAME, word) for word in name_keys(payload))

@@ -28,7 +28,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from memstack import metadata as codec
 from memstack.config import PgvectorEmbedded, PgvectorServer
 from memstack.errors import ConfigError, InvalidInput, MemstackError, StoreError
-from memstack.filters.ast import INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.ids import canonical_id
@@ -56,7 +56,7 @@ _CONNECT_SECONDS: Final = 10
 _RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, the next call tries at once
 _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _COLUMNS: Final = (
-    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "embedding",
+    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "fingerprint", "embedding",
 )  # fmt: skip
 _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what they hold until you replace them."
 _REFUSALS: Final = (
@@ -129,6 +129,8 @@ class _Compiler(FilterCompiler[_Where]):
             return Compiled(_Where(f"{field} = ANY(%s::bigint[])", (micros,)))
         if field in (*SCOPE_FIELDS, "data"):
             return Compiled(_Where(f"{field} = ANY(%s::text[])", ([v for v in values if isinstance(v, str)],)))
+        if field == FINGERPRINT:  # asked for by the thousand: among the terms, each row would be compared with all
+            return Compiled(_Where("fingerprint = ANY(%s::text[])", ([str(value) for value in values],)))
         if field == "id":
             return Compiled(_Where("id = ANY(%s::uuid[])", ([v for v in values if _is_id(v)],)))
         return Compiled(_Where("terms && %s::text[]", ([eq_term(field, value) for value in values],)))
@@ -509,12 +511,35 @@ class PgvectorStore(Store):
                 ),
                 (self.collection, _VERSION),
             )
-        elif not connection.execute(
-            "SELECT 1 FROM information_schema.columns "
-            "WHERE table_schema = %s AND table_name = %s AND column_name = 'clue'",
+        else:
+            self._complete(connection)
+
+    def _complete(self, connection: psycopg.Connection[Any]) -> None:
+        """Give a table of an earlier release what it lacks. Clues of its rows are made when they are asked for."""
+        found = connection.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
             (self._schema, self.collection),
-        ).fetchone():  # a table of a release that kept no clues: those of its rows are made when they are asked for
+        ).fetchall()
+        columns = {name for (name,) in found}
+        if "clue" not in columns:
             connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN clue text").format(self._table))
+        if "fingerprint" not in columns:
+            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN fingerprint text").format(self._table))
+            connection.execute(
+                sql.SQL(
+                    "UPDATE {} SET fingerprint = "
+                    "(SELECT substr(term, 2) FROM unnest(terms) AS term WHERE left(term, 1) = %s LIMIT 1)"
+                ).format(self._table),
+                (eq_term(FINGERPRINT, ""),),
+            )
+            self._index_fingerprints(connection)
+
+    def _index_fingerprints(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(
+            sql.SQL("CREATE INDEX {} ON {} (fingerprint)").format(
+                sql.Identifier(f"{self.collection}_equal"), self._table
+            )
+        )
 
     def _create(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(
@@ -522,7 +547,8 @@ class PgvectorStore(Store):
                 "CREATE TABLE {} (id uuid PRIMARY KEY, user_id text, agent_id text, run_id text, data text NOT NULL, "
                 "body text NOT NULL, terms text[] NOT NULL, numbers jsonb NOT NULL, instants jsonb NOT NULL, "
                 "created_at bigint NOT NULL, updated_at bigint NOT NULL, occurred_at bigint NOT NULL, "
-                "expires_at bigint, valid_from bigint, valid_to bigint, clue text, embedding vector({}) NOT NULL)"
+                "expires_at bigint, valid_from bigint, valid_to bigint, clue text, "
+                "fingerprint text, embedding vector({}) NOT NULL)"
             ).format(self._table, sql.Literal(self.dimensions))
         )
         for name in SCOPE_FIELDS:
@@ -536,6 +562,7 @@ class PgvectorStore(Store):
                 sql.Identifier(f"{self.collection}_terms"), self._table
             )
         )
+        self._index_fingerprints(connection)
 
     def _record(self, row: Row) -> tuple[Any, ...]:
         if row.vector is None or len(row.vector) != self.dimensions:
@@ -549,11 +576,12 @@ class PgvectorStore(Store):
             *(payload.get(name) for name in SCOPE_FIELDS),
             payload.get("data", ""),
             codec.encode({key: value for key, value in payload.items() if key != "data"}),
-            index.terms,
+            index.terms_of_many,
             f"{{{numbers}}}",
             json.dumps(index.instants),
             *(index.times.get(name) for name in _TIMES),
             index.clue,
+            index.fingerprint,
             Vector(list(row.vector)),
         )
 
