@@ -1,8 +1,9 @@
-"""How long does it take to store memories, embedding included, and to delete them again?
+"""How long does it take to store memories, embedding included, and to delete or erase them again?
 
-Compared side by side on the same engine with the same embedder: memstack's `add_many` and `add`, bare Mem0's
-`add(infer=False)`; then `delete_all` of one user's memories on both. The slower a subject, the
-fewer items it is given; rates are per item.
+Compared on the same engine with the same embedder: memstack's `add_many` and `add`, and bare Mem0's `add(infer=False)`;
+then `delete_all` of one user's memories on both, and `erase` of memstack, which rewrites the files too. The subjects
+take turns, round by round; told are medians of the rounds, for one memory. What bare Mem0 is to delete is put into its
+store directly, in batches, since its `add` would take longer than the rest.
 
     python -m benchmarks.ingest --stores qdrant-embedded chroma-embedded pgvector
 """
@@ -10,73 +11,95 @@ fewer items it is given; rates are per item.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.support import STORES, Report, arguments, bare_mem0, facts, memstack_on, scratch
+from benchmarks.support import STORES, Report, Series, arguments, bare_mem0, facts, memstack_on, ratio, scratch
 from memstack import MemoryGateway
+from memstack.providers.builtin import WordLlamaEmbedder
+
+Items = list[dict[str, Any]]
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
-def add_one_by_one(memory: MemoryGateway, items: list[dict[str, Any]]) -> None:
+def add_one_by_one(memory: MemoryGateway, items: Items) -> None:
     """Call `add` of memstack, a message at a time."""
     for item in items:
         memory.add(item["content"], user_id=item["user_id"], metadata=item["metadata"])
 
 
-def mem0_add(memory: Any, items: list[dict[str, Any]]) -> None:
+def mem0_add(memory: Any, items: Items) -> None:
     """Bare Mem0's `add`, a message at a time: it has no other."""
     for item in items:
         memory.add(item["content"], user_id=item["user_id"], metadata=item["metadata"], infer=False)
 
 
-def compare(store: str, report: Report, *, bulk: int, single: int, delete: int) -> None:
+def mem0_fill(memory: Any, items: Items) -> None:
+    """Put rows into bare Mem0's store directly, with the payload that it writes itself."""
+    vectors = WordLlamaEmbedder().vectors([item["content"] for item in items])
+    payloads = [{"data": item["content"], "user_id": item["user_id"], **item["metadata"]} for item in items]
+    memory.vector_store.insert(vectors, payloads, [str(uuid.uuid4()) for _ in items])
+
+
+class Race:
+    """Times for one memory, by what is done and by whom."""
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[str, str], Series] = {}
+
+    def run(self, verb: str, subject: str, count: int, call: Callable[[], object]) -> None:
+        """Time a call that handles so many memories."""
+        begun = time.perf_counter()
+        call()
+        took = time.perf_counter() - begun
+        self.series.setdefault((verb, subject), Series()).times.append(took / count)
+
+
+def compare(store: str, report: Report, *, rounds: int, bulk: int, single: int, delete: int) -> None:
     """Add the rows of one store to the report."""
+    race = Race()
+    ours_name, theirs_name = f"memstack on {store}", f"bare Mem0 on {STORES[store]}"
     with ExitStack() as stack:
         folder = stack.enter_context(scratch())
         ours = stack.enter_context(memstack_on(store, folder))
         theirs = stack.enter_context(bare_mem0(store, folder))
         ours.add("warm up", user_id="nobody")
         theirs.add("warm up", user_id="nobody", infer=False)
-        theirs_name = f"bare Mem0 on {STORES[store]}"
-
-        def tell(what: str, name: str, count: int, took: float, base: float) -> float:
-            rate = count / took
-            report.row(what, name, count, rate, rate / base if base else 1.0)
-            return rate
-
-        items = list(facts(single, users=10, seed=1))
-        base = tell("add", theirs_name, single, seconds(lambda: mem0_add(theirs, items)), 0)
-        tell("add", f"memstack on {store}", single, seconds(lambda: add_one_by_one(ours, items)), base)
-        many = list(facts(bulk, users=100, seed=2))
-        tell("add_many", f"memstack on {store}", bulk, seconds(lambda: ours.add_many(many)), base)
-
-        doomed = [{**item, "user_id": "doomed"} for item in facts(delete, users=1, seed=3)]
-        ours.add_many(doomed)
-        mem0_add(theirs, doomed)
-        base = tell("delete_all", theirs_name, delete, seconds(lambda: theirs.delete_all(user_id="doomed")), 0)
-        took = seconds(lambda: ours.delete_all(user_id="doomed"))
-        tell("delete_all", f"memstack on {store}", delete, took, base)
+        for number in range(rounds):
+            items = list(facts(single, users=10, seed=100 + number))
+            many = list(facts(bulk, users=100, seed=200 + number))
+            race.run("add", theirs_name, single, lambda items=items: mem0_add(theirs, items))  # type: ignore[misc]
+            race.run("add", ours_name, single, lambda items=items: add_one_by_one(ours, items))  # type: ignore[misc]
+            race.run("add_many", ours_name, bulk, lambda many=many: ours.add_many(many))  # type: ignore[misc]
+        for number in range(max(1, rounds // 3)):
+            doomed = list(facts(delete, users=1, seed=300 + number))
+            mem0_fill(theirs, doomed)
+            ours.add_many(doomed)
+            ours.add_many([{**item, "user_id": "erased"} for item in doomed])
+            race.run("delete_all", theirs_name, delete, lambda: theirs.delete_all(user_id="user-0"))
+            race.run("delete_all", ours_name, delete, lambda: ours.delete_all(user_id="user-0"))
+            race.run("erase", ours_name, delete, lambda: ours.erase(user_id="erased"))
+    bases = {"add_many": "add", "erase": "delete_all"}
+    for (verb, name), series in race.series.items():
+        base = race.series[bases.get(verb, verb), theirs_name]
+        count = {"add": single, "add_many": bulk}.get(verb, delete)
+        report.row(verb, name, count, 1 / series.percentile(0.5), ratio(base, series))
 
 
 def main() -> None:
     """Run the comparison; write and print the table."""
     parser = arguments(__doc__)
     parser.add_argument("--stores", nargs="+", default=["qdrant-embedded"], choices=[s for s in STORES if STORES[s]])
-    parser.add_argument("--bulk", type=int, default=10_000, help="items for add_many")
-    parser.add_argument("--single", type=int, default=300, help="items for add")
-    parser.add_argument("--delete", type=int, default=1_000, help="memories to delete")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--bulk", type=int, default=2_000, help="items for add_many, in each round")
+    parser.add_argument("--single", type=int, default=20, help="items for add, in each round")
+    parser.add_argument("--delete", type=int, default=1_000, help="memories to delete, in every third round")
     args = parser.parse_args()
-    report = Report("ingest", ("verb", "subject", "memories", "per second", "times bare Mem0"))
+    report = Report("ingest", ("verb", "subject", "memories a round", "per second", "times bare Mem0"))
+    report.notes.append("`add_many` is compared with bare Mem0's `add`, and `erase` with its `delete_all`.")
     for store in args.stores:
-        compare(store, report, bulk=args.bulk, single=args.single, delete=args.delete)
+        compare(store, report, rounds=args.rounds, bulk=args.bulk, single=args.single, delete=args.delete)
 
     def plot(axes: Any) -> None:
         names = [f"{row[0]}, {row[1]}" for row in report.rows]

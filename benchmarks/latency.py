@@ -79,7 +79,8 @@ class Corpus:
 
 def ask_memstack(memory: MemoryGateway, corpus: Corpus) -> Callable[[int], object]:
     """Search with memstack."""
-    memory.add_many(corpus.items, batch_size=BATCH)
+    if memory.stats()["vector_store"]["rows"] == 0:
+        memory.add_many(corpus.items, batch_size=BATCH)
 
     def ask(number: int) -> object:
         user, category, words, _ = corpus.question(number)
@@ -216,13 +217,15 @@ _ENGINES: Final = {"qdrant": _qdrant, "chroma": _chroma, "pgvector": _pgvector}
 # -- the comparison --------------------------------------------------------------------------------------
 
 
-def compare(store: str, size: int, rounds: int, *, mem0_up_to: int) -> Mapping[str, Series]:
+def compare(store: str, size: int, rounds: int, *, mem0_up_to: int, data: Path | None) -> Mapping[str, Series]:
     """The times of every subject on a corpus of this size."""
     corpus = Corpus(size)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch())
+        filled = folder if data is None else data / f"{store}-{size}"
+        filled.mkdir(parents=True, exist_ok=True)
         subjects = {
-            f"memstack on {store}": ask_memstack(stack.enter_context(memstack_on(store, folder)), corpus),
+            f"memstack on {store}": ask_memstack(stack.enter_context(memstack_on(store, filled)), corpus),
             f"{store.split('-', maxsplit=1)[0]} alone": stack.enter_context(engine_alone(store, folder, corpus)),
             "numpy": ask_numpy(corpus),
         }
@@ -235,16 +238,17 @@ def main() -> None:
     """Run the comparison; write and print the table."""
     parser = arguments(__doc__)
     parser.add_argument("--stores", nargs="+", default=["qdrant-embedded"], choices=[s for s in STORES if STORES[s]])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 10_000])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--mem0-up-to", type=int, default=10_000, help="larger corpora are not put to bare Mem0")
+    parser.add_argument("--mem0-up-to", type=int, default=100_000, help="larger corpora are not put to bare Mem0")
+    parser.add_argument("--data", type=Path, help="folder for memstack's stores, which are kept and used again")
     args = parser.parse_args()
     columns = ("subject", "memories", "p50 ms", "p95 ms", "p99 ms", "times memstack")
     report = Report("latency", columns)
     for store in args.stores:
         for size in args.sizes:
             begun = time.perf_counter()
-            series = compare(store, size, args.rounds, mem0_up_to=args.mem0_up_to)
+            series = compare(store, size, args.rounds, mem0_up_to=args.mem0_up_to, data=args.data)
             ours = series[f"memstack on {store}"]
             for name, times in series.items():
                 figures = times.summary()

@@ -1,52 +1,96 @@
-"""What does ``import memstack`` cost, beside ``import pydantic_settings``?
+"""What does it cost to begin: `import memstack`, and `memstack search …` from a cold shell, on stores of any size?
 
-Fresh processes, in turn; the medians of the time inside the process, and the median of the ratios pair by pair.
+Fresh processes, in turn; the medians of their whole time and of their CPU time, and the most memory that one had. The
+measure of an import is `import pydantic_settings`; that of a command is the import of the libraries that it takes, in
+a process that does nothing else.
 
-    python benchmarks/startup.py --runs 15
+    python -m benchmarks.startup --runs 9 --sizes 1000 10000 100000
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
 import statistics
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Final
 
-CODE = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
-BASE = "import pydantic_settings"
-STATEMENTS = (BASE, "import memstack", "from memstack import open_memory", "import mem0")
+from benchmarks.support import Report, arguments, facts, memstack_on, scratch
+
+LIBRARIES: Final = "import typer, pydantic_settings, yaml, numpy, qdrant_edge, wordllama, Stemmer, regex"
+SETTINGS: Final = "import pydantic_settings"
+MEBIBYTE: Final = 2**20
 
 
-def seconds(statement: str) -> float:
-    """How long the import takes in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", CODE.format(statement)], capture_output=True, text=True, check=True)
-    return float(done.stdout)
+def run(command: list[str]) -> tuple[float, float, float]:
+    """Seconds of a process, seconds of CPU, and its largest resident memory in MiB."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    took = time.perf_counter() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[-1]!r} ended with {process.returncode}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return took, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / MEBIBYTE
+
+
+def search(folder: Path) -> list[str]:
+    """The command that searches the default store in a folder."""
+    options = [f"vector_store.path={folder / 'qdrant'}", f"history.path={folder / 'qdrant-embedded-history.db'}"]
+    told = [word for option in options for word in ("--set", option)]
+    return [sys.executable, "-m", "memstack", "search", "plans for the summer", "--user", "user-3", *told]
+
+
+def filled(folder: Path, size: int) -> Path:
+    """A folder with so many memories, 100 of each user; used again where it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with memstack_on("qdrant-embedded", folder) as memory:
+        if memory.stats()["vector_store"]["rows"] == 0:
+            memory.add_many(facts(size, users=max(1, size // 100)), batch_size=1000)
+    return folder
 
 
 def main() -> None:
-    """Run the comparison and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    """Run the comparison; write and print the table."""
+    parser = arguments(__doc__)
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 10_000])
+    parser.add_argument("--data", type=Path, help="folder for the stores, which are kept and used again")
     args = parser.parse_args()
-    for statement in STATEMENTS:
-        seconds(statement)  # warm the disk
-    times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
-    for _ in range(args.runs):
-        for statement in STATEMENTS:
-            times[statement].append(seconds(statement))
-    base = times[BASE]
-    print(f"| {args.runs} runs in turn | median ms | ratio (median of pairs) |")
-    print("| --- | ---: | ---: |")
-    figures = {}
-    for statement in STATEMENTS:
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(times[statement], base, strict=True))
-        figures[statement] = {"median_ms": statistics.median(times[statement]) * 1000, "ratio": ratio}
-        print(f"| `{statement}` | {figures[statement]['median_ms']:.0f} | {ratio:.2f} |")
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    report = Report("startup", ("process", "median ms", "CPU ms", "MiB", "compared with", "ratio", "ratio of CPU"))
+    with ExitStack() as stack:
+        data = args.data or stack.enter_context(scratch())
+        commands = {
+            statement: [sys.executable, "-c", statement]
+            for statement in (SETTINGS, "import memstack", "from memstack import open_memory", "import mem0", LIBRARIES)
+        }
+        for size in args.sizes:
+            commands[f"memstack search, {size:,} memories"] = search(filled(data / f"qdrant-embedded-{size}", size))
+        times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+        for number in range(args.runs + 1):
+            for name, command in commands.items():
+                measured = run(command)
+                if number:  # the first warms the disk
+                    times[name].append(measured)
+    for name, mine in times.items():
+        base = LIBRARIES if name == LIBRARIES or name.startswith("memstack search") else SETTINGS
+        pairs = list(zip(mine, times[base], strict=True))
+        wall, cpu, memory = (statistics.median(found[place] for found in mine) for place in range(3))
+        ratios = (statistics.median(m[place] / b[place] for m, b in pairs) for place in range(2))
+        told = "the libraries alone" if base == LIBRARIES else SETTINGS
+        report.row("the libraries alone" if name == LIBRARIES else name, wall * 1000, cpu * 1000, memory, told, *ratios)
+    report.notes.append(f"The libraries alone: `{LIBRARIES}`. Ratios are medians of pairs of processes.")
+
+    def plot(axes: Any) -> None:
+        axes.barh([str(row[0]) for row in report.rows], [row[1] for row in report.rows])
+        axes.invert_yaxis()
+        axes.set(xlabel="ms from start to end of the process")
+
+    report.write(args.out, plot=plot)
 
 
 if __name__ == "__main__":

@@ -253,8 +253,14 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def command(self) -> str:
-        """What was called."""
-        return " ".join(["python", "-m", f"benchmarks.{self.name}", *sys.argv[1:]])
+        """What was called, without the folders."""
+        given, skipped = sys.argv[1:], {"--out", "--data"}
+        told = [
+            word
+            for place, word in enumerate(given)
+            if word.split("=")[0] not in skipped and (place == 0 or given[place - 1] not in skipped)
+        ]
+        return " ".join(["python", "-m", f"benchmarks.{self.name}", *told])
 
     def write(self, folder: Path, *, plot: Callable[[Any], None] | None = None) -> None:
         """Write ``name.json``, ``name.md`` and, with a `plot` that draws on matplotlib's axes, ``name.png``."""
