@@ -59,7 +59,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session
 def contract(session: nox.Session) -> None:
     """All of the contract on every store and embedder, and on the store of the example plug-in."""
     session.install("-e", ".[all]", "-e", "tests/plugin", *group("test"))

@@ -151,7 +151,11 @@ class ChromaStore(Store):
         pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
         shared_by_processes=True,
         exact_up_to=_EXACT_UP_TO,
-        notes=("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",),
+        notes=(
+            "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
+            f"`in` with more than {_MANY} values is, too.",
+            "A listing fetches all memories of the scope behind the cursor, and sorts them here.",
+        ),
     )
 
     def __init__(
