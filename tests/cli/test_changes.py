@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from memstack import open_memory
+from memstack.testing import OllamaServer
 
 from .conftest import Runner
 
@@ -140,6 +141,21 @@ def test_migrate(run: Runner, two: tuple[Path, Path]) -> None:
     assert (done.code, done.data["stored"], done.data["verified"], done.data["embedded"]) == (0, 900, True, 0)
     assert run("migrate", "--from", old, "--to", new, "--json").data["present"] == 900
     assert everything(two[0]) == everything(two[1])
+
+
+def test_migrate_to_another_embedder(run: Runner, two: tuple[Path, Path]) -> None:
+    """Every memory is embedded anew, and everything else is equal; what is found is found by the new embedder."""
+    old, new = two
+    with OllamaServer() as server:
+        embedder = {"provider": "ollama", "model": "nomic-embed-text", "host": server.host}
+        new.write_text(new.read_text(encoding="utf-8") + f"embedder: {json.dumps(embedder)}\n", encoding="utf-8")
+        done = run("migrate", "--from", str(old), "--to", str(new), "--json").data
+        assert (done["stored"], done["embedded"], done["verified"]) == (900, 900, True)
+        assert everything(old) == everything(new)
+        server.forget()
+        found = run("--config", str(new), "search", "memory number 7", "--user", "u1", "--json").data["hits"]
+        assert found[0]["text"] == "memory number 7"
+        assert [request.path for request in server.requests].count("/api/embed") >= 1
 
 
 def test_a_migration_that_is_killed_goes_on(run: Runner, two: tuple[Path, Path], tmp_path: Path) -> None:
