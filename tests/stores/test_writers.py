@@ -1,4 +1,4 @@
-"""Several processes, each with a history of its own, as on several hosts, write to one PostgreSQL."""
+"""Several processes write to one store: with one history on any server; with several, as hosts have, on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from memstack import Preference, open_memory
 from memstack.errors import StoreError
+from memstack.testing.servers import chroma_server
 
 WRITER = """
 import json, sys
@@ -41,11 +42,27 @@ def store(tmp_path: Path) -> Iterator[dict[str, Any]]:
         yield section
 
 
-def test_processes_supersede_one_slot(store: dict[str, Any], tmp_path: Path) -> None:
-    """50 supersedes by five processes at once: one current value, a chain of 50; what all say is stored once."""
+def test_processes_with_histories_of_their_own(store: dict[str, Any], tmp_path: Path) -> None:
+    """On PostgreSQL, 50 supersedes of one slot by five processes at once leave one current value, and a chain of 50."""
+    supersede(store, [tmp_path / f"{number}.db" for number in range(PROCESSES)], tmp_path / "reader.db")
+
+
+def test_processes_with_one_history(tmp_path: Path) -> None:
+    """So they do on a server that has no locks, where all name the same history; it tells the whole chain."""
+    pytest.importorskip("chromadb")
+    with chroma_server(tmp_path / "server") as options:
+        history = tmp_path / "history.db"
+        section = {"provider": "chroma", **options}
+        id_ = supersede(section, [history] * PROCESSES, history)
+        with open_memory({"vector_store": section, "history": {"path": str(history)}}) as memory:
+            assert len({change.memory_id for change in memory.history(id_)}) == 50
+
+
+def supersede(store: dict[str, Any], histories: list[Path], reader: Path) -> str:
+    """Let a process for each history write, look at what is left with another, and return the current memory's id."""
     running: list[subprocess.Popen[str]] = []
-    for number in range(PROCESSES):
-        config = {"vector_store": store, "history": {"path": str(tmp_path / f"{number}.db")}}
+    for number, history in enumerate(histories):
+        config = {"vector_store": store, "history": {"path": str(history)}}
         command = [sys.executable, "-c", WRITER, str(number), json.dumps(config)]
         running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for process in running:
@@ -59,7 +76,7 @@ def test_processes_supersede_one_slot(store: dict[str, Any], tmp_path: Path) -> 
     assert [process.returncode for process in running] == [0] * PROCESSES
     assert len(ids) == 50
 
-    with open_memory({"vector_store": store, "history": {"path": str(tmp_path / "reader.db")}}) as memory:
+    with open_memory({"vector_store": store, "history": {"path": str(reader)}}) as memory:
         alex = memory.for_user("alex")
         (current,) = alex.search("", schema=Preference)
         follows = {key: alex.get(key).superseded_by for key in ids}
@@ -70,6 +87,7 @@ def test_processes_supersede_one_slot(store: dict[str, Any], tmp_path: Path) -> 
         assert (len(chain), chain[-1]) == (50, current.id)
         assert sorted(chain) == sorted(ids)
         assert [hit.text for hit in alex.get_all(filters={"category": {"ne": "preferences"}})] == ["tea is nice"]
+        return current.id
 
 
 def test_a_lock_that_somebody_keeps(store: dict[str, Any]) -> None:
