@@ -7,7 +7,7 @@ in the same scope and category. Where a language model is configured, it judges 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from memstack import payload as payloads
@@ -71,15 +71,27 @@ def find(parts: Parts, draft: Draft, *, threshold: float = SIMILAR, by_meaning: 
 def add(
     parts: Parts, drafts: Sequence[Draft], policy: OnConflict, *, key: tuple[Scope, str, str] | None = None
 ) -> AddResult:
-    """Store messages verbatim, and deal with what they contradict.
+    """Store messages verbatim, and deal with what they contradict: where somebody else is faster, with that, too.
 
     Raises:
         ConflictFound: with the policy ``raise``, something is contradicted; nothing was stored.
         IdempotencyMismatch, ProviderError, StoreError, HistoryError: as `writing.add`.
     """
+    while True:
+        try:
+            return _add(parts, drafts, policy, key)
+        except _TakenError:
+            continue
+
+
+class _TakenError(Exception):
+    """A slot was free when it was looked at, and is taken by another value when it is written to."""
+
+
+def _add(parts: Parts, drafts: Sequence[Draft], policy: OnConflict, key: tuple[Scope, str, str] | None) -> AddResult:
     if key is not None and (before := writing.repeated(parts, drafts, key)) is not None:
         return before
-    said = [draft for draft in drafts if draft.message.role in parts.options.remember_roles]
+    said = _remembered(parts, drafts)
     found = {draft.index: find(parts, draft, by_meaning=policy != "keep") for draft in said}
     conflicts = [conflict for draft in said for conflict in found[draft.index]]
     if policy == "raise" and conflicts:
@@ -95,8 +107,23 @@ def add(
         }
         reasons = {index: of_draft[0].reason for index, of_draft in found.items() if of_draft}
         replacement = Replacement(ids=judged, slots=True, reasons=reasons)
-    result = writing.add(parts, drafts, key=key, replacement=replacement)
+    first = _check_free(parts, said) if policy == "raise" else None
+    result = writing.add(parts, drafts, key=key, replacement=replacement, first=first)
     return _with_conflicts(result, conflicts)
+
+
+def _remembered(parts: Parts, drafts: Sequence[Draft]) -> list[Draft]:
+    return [draft for draft in drafts if draft.message.role in parts.options.remember_roles]
+
+
+def _check_free(parts: Parts, drafts: Sequence[Draft]) -> Callable[[object], None]:
+    """Looks, once nobody else can write, whether the slots of drafts are still free."""
+
+    def check(_: object) -> None:
+        if any(find(parts, draft, by_meaning=False) for draft in _remembered(parts, drafts)):
+            raise _TakenError
+
+    return check
 
 
 def after_inference(parts: Parts, result: AddResult, policy: OnConflict) -> AddResult:
@@ -137,7 +164,7 @@ def _ask(
         pending.keep(parts, draft, found[draft.index]) for draft in drafts if draft.index in found
     ]
     free = [draft for draft in drafts if draft.index not in found]
-    result = writing.add(parts, free, key=key) if free else AddResult()
+    result = writing.add(parts, free, key=key, first=_check_free(parts, free)) if free else AddResult()
     conflicts = tuple(conflict for of_draft in found.values() for conflict in of_draft)
     return dataclasses.replace(result, conflicts=conflicts, pending=tuple(waiting))
 

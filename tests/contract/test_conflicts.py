@@ -190,6 +190,16 @@ def test_ask_waits_for_an_answer(alex: MemoryGateway) -> None:
         alex.confirm(waiting.token)
 
 
+@pytest.mark.parametrize("policy", ["keep", "supersede", "raise", "ask"])
+def test_what_is_not_remembered_contradicts_nothing(alex: MemoryGateway, policy: Any) -> None:
+    """A message of a role that is skipped is skipped, whatever its metadata say."""
+    said = {"role": "assistant", "content": "You prefer evenings"}
+    result = alex.add(said, metadata=time_of_day("evening"), infer=False, on_conflict=policy)
+    assert [item.reason for item in result.skipped] == ["role"]
+    assert (result.stored, result.pending, result.conflicts) == ((), (), ())
+    assert [hit.text for hit in alex.search("")] == ["I prefer mornings"]
+
+
 def test_dismiss_forgets_what_waits(alex: MemoryGateway) -> None:
     """``dismiss`` leaves everything as it was."""
     (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
@@ -333,6 +343,24 @@ def test_many_at_once_leave_one_current_value(memory: MemoryGateway, how: str) -
     rows = [alex.get(id_) for id_ in ids]
     assert [row.superseded_by for row in rows] == [*ids[1:], None]
     assert [row.valid_to is None for row in rows] == [False] * 49 + [True]
+
+
+@pytest.mark.parametrize("policy", ["raise", "ask"])
+def test_one_of_many_at_once_takes_a_free_slot(memory: MemoryGateway, policy: Any) -> None:
+    """Of ten that say something else of a free slot at once, one is stored; the others are told of it."""
+    alex = memory.for_user("alex")
+
+    def say(hour: int) -> str:
+        try:
+            result = alex.add(f"at {hour}", metadata=time_of_day(str(hour)), on_conflict=policy)
+        except ConflictFound:
+            return "told"
+        return "told" if result.pending else "stored"
+
+    with ThreadPoolExecutor(10) as pool:
+        outcomes = sorted(pool.map(say, range(10)))
+    assert outcomes == ["stored", *["told"] * 9]
+    assert len(alex.get_all()) == 1
 
 
 def test_a_failed_supersede_changes_nothing(alex: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
