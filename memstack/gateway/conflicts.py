@@ -25,7 +25,7 @@ from memstack.records import AddResult, Conflict, Memory, PendingChange
 from memstack.schemas import CATEGORY, MemorySchema
 from memstack.scope import Scope
 
-__all__ = ["SIMILAR", "OnConflict", "add", "after_inference", "check_policy", "find", "unchanged"]
+__all__ = ["SIMILAR", "OnConflict", "add", "after_inference", "check_policy", "find", "rivals", "unchanged"]
 
 OnConflict = Literal["keep", "supersede", "raise", "ask"]
 SIMILAR: Final = 0.5  # least score of a memory that may contradict, where nobody judges
@@ -82,6 +82,19 @@ def add(
             return _add(parts, drafts, policy, key)
         except _TakenError:
             continue
+
+
+def rivals(parts: Parts, one: Draft, others: Sequence[Draft]) -> bool:
+    """Whether a draft says something else of a slot that one of the others fills, of the same user."""
+    schema = parts.schemas.read(one.metadata)
+    if schema is None or not schema.contradicts or not schema.slot:
+        return False
+    slot = schema.slot_filter()
+    for other in others:
+        stored = parts.schemas.read(other.metadata) if other.scope.user_id == one.scope.user_id else None
+        if type(stored) is type(schema) and stored.slot_filter() == slot and schema.contradicted_by(stored):
+            return True
+    return False
 
 
 class _TakenError(Exception):

@@ -232,9 +232,13 @@ class MemoryGateway:
         for index, item in enumerate(items):
             done = index + 1
             try:
-                batch.append(read_item(item, index, outer, parts.options))
+                draft = read_item(item, index, outer, parts.options)
             except InvalidInput as error:
                 failed.append(Failed(index, str(error)))
+            else:
+                if policy in ("raise", "ask") and conflicts.rivals(parts, draft, batch):
+                    flush()  # what it contradicts has to be there
+                batch.append(draft)
             if len(batch) >= size:
                 flush()
         flush()

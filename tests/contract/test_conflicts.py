@@ -252,6 +252,20 @@ def test_in_bulk_the_last_of_a_slot_is_current(memory: MemoryGateway) -> None:
     assert len([change for change in alex.history(result.stored[0].id) if change.event == "SUPERSEDE"]) == 6
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 256])
+def test_in_bulk_items_contradict_each_other(memory: MemoryGateway, batch_size: int) -> None:
+    """With ``ask`` and ``raise`` it makes no difference whether two items of one slot are in the same batch."""
+    items = [{"content": f"at {hour}", "metadata": time_of_day(hour)} for hour in ("8", "8", "9", "8")]
+    items.append({"content": "tea"})
+    asked = memory.for_user("alex").add_many(items, on_conflict="ask", batch_size=batch_size)
+    assert [item.text for item in asked.stored] == ["at 8", "tea"]
+    assert [change.index for change in asked.pending] == [2]
+    refused = memory.for_user("bo").add_many(items, on_conflict="raise", batch_size=batch_size)
+    assert refused.stored[0].text == "at 8"
+    assert 2 in [item.index for item in refused.failed]
+    assert len(memory.get_all(user_id="bo", filters={"category": "preferences"})) == 1
+
+
 @pytest.mark.parametrize("policy", ["", "replace", None, 1])
 def test_unknown_policies_are_refused(alex: MemoryGateway, policy: Any) -> None:
     """``on_conflict`` is one of four words."""
