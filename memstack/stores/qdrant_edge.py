@@ -268,6 +268,8 @@ class QdrantEdgeStore(QdrantStore):
         """Copy what is there into a new shard, and put it in the place of the old one, whose files hold the rest."""
         shard = self._shared.engine
         with shard.gate.alone(), shard.lock:
+            if not shard.tally.file.exists() and shard.rows() == 0:
+                return ""  # nothing was ever written
             with self._call("rewrite") as engine:
                 self._check_room(_size_of(self.folder))
                 _copy(engine, self.folder / _NEW, self.dimensions)
