@@ -92,7 +92,7 @@ def rivals(parts: Parts, one: Draft, others: Sequence[Draft]) -> bool:
     slot = schema.slot_filter()
     for other in others:
         stored = parts.schemas.read(other.metadata) if other.scope.user_id == one.scope.user_id else None
-        if type(stored) is type(schema) and stored.slot_filter() == slot and schema.contradicted_by(stored):
+        if stored is not None and stored.slot_filter() == slot and schema.contradicted_by(stored):
             return True
     return False
 
