@@ -14,6 +14,8 @@ from tests.conftest import BACKENDS
 
 ALL = os.environ.get("MEMSTACK_TEST_STORE") == "all"
 MEMORIES, QUERIES = (2000, 200) if ALL else (150, 25)  # the whole is for `nox -s contract`
+# Of a client that scans its rows in Python, ten times for a search, one query in so many is asked.
+ONE_IN = {"qdrant-memory": 10 if ALL else 1}
 WORDS = (
     "tea", "coffee", "morning", "evening", "Phoenix", "project", "deadline", "Lisbon", "train", "sister", "garden",
     "music", "meeting", "sugar", "winter", "bicycle", "doctor", "novel", "kitchen", "running",
@@ -48,11 +50,12 @@ def test_the_first_ten_are_the_same_everywhere(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "server").mkdir()
-        answers[name] = _answers(name, folder, said, queries)
+        answers[name] = _answers(name, folder, said, queries[:: ONE_IN.get(name, 1)])
     reference = answers.pop("qdrant-embedded")
     assert all(len(hits) == 10 for hits in reference)
     for name, found in answers.items():
-        for query, expected, hits in zip(queries, reference, found, strict=True):
+        step = ONE_IN.get(name, 1)
+        for query, expected, hits in zip(queries[::step], reference[::step], found, strict=True):
             assert [score for _, score in hits] == pytest.approx([score for _, score in expected], abs=1e-3), name
             assert _in_groups(hits) == _in_groups(expected), (name, query)
 
