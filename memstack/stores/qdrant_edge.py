@@ -28,7 +28,7 @@ from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.foreign import check_nobody_elses
 from memstack.stores.gate import Gate
 from memstack.stores.index import index_of
-from memstack.stores.kept import KeptClues
+from memstack.stores.kept import Kept, KeptClues
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
@@ -61,6 +61,8 @@ _COPIES: Final = 3  # a write takes its room in the log, in the segment and in t
 _ROW_BYTES: Final = 2048  # of ids and numbers
 _TERM_BYTES: Final = 16  # of a term, besides its text
 _PAYLOAD: Final = edge.PayloadSelector.Include(list(ROW_FIELDS))
+_WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue"])
+_KEPT_ROWS: Final = 20_000  # about 15 MB, for messages of common length
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
 _COPY: Final = 1_000  # rows copied at a time
 
@@ -105,6 +107,7 @@ class _Shard:
         self.gate = Gate()
         self.written = 0
         self.clues = KeptClues()
+        self.kept: Kept[str, Mapping[str, Any]] = Kept(_KEPT_ROWS)
         self.lock = threading.RLock()
         self.tally = Tally(folder / _TALLY, label)
         self._folder = folder
@@ -188,9 +191,22 @@ class QdrantEdgeStore(QdrantStore):
             self.tidy()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        wanted = list(dict.fromkeys(ids))
+        if vectors:
+            with self._call("read") as engine:
+                found = engine.retrieve(list[Any](wanted), with_payload=_PAYLOAD, with_vector=True)
+            return [to_row(point.id, point.payload, point.vector) for point in found]
+        kept = self._shared.engine.kept
+        told = {row_id: row for row_id, row in zip(wanted, kept.get(wanted), strict=True) if row is not None}
+        missing = [row_id for row_id in wanted if row_id not in told]
+        version = kept.version
         with self._call("read") as engine:
-            found = engine.retrieve(list(ids), with_payload=_PAYLOAD, with_vector=vectors)
-        return [to_row(point.id, point.payload, point.vector) for point in found]
+            found = engine.retrieve(list[Any](missing), with_payload=_PAYLOAD, with_vector=False) if missing else []
+        if found:
+            read: dict[str, Mapping[str, Any]] = {str(point.id): point.payload or {} for point in found}
+            kept.put(read, version)
+            told.update(read)
+        return [to_row(row_id, row, None) for row_id, row in told.items()]
 
     def remove(self, ids: Sequence[str]) -> None:
         if not ids:
@@ -227,12 +243,17 @@ class QdrantEdgeStore(QdrantStore):
         clues = kept.get(ids)
         missing: list[Any] = [str(row_id) for row_id, clue in zip(ids, clues, strict=True) if clue is None]
         if missing:
-            version = kept.version
+            rows = self._shared.engine.kept
+            version, version_of_rows = kept.version, rows.version
             with self._call("read") as engine:
-                points = engine.retrieve(
-                    missing, with_payload=edge.PayloadSelector.Include(["clue"]), with_vector=False
-                )
-            read = [lead.clue for lead in self.clued((str(p.id), 0.0, (p.payload or {}).get("clue")) for p in points)]
+                points = engine.retrieve(missing, with_payload=_WITH_CLUE, with_vector=False)
+            # The rows are read along: the best of them are asked for next, and each reading parses the whole point.
+            told = {str(point.id): point.payload or {} for point in points}
+            rows.put(
+                {key: {name: row[name] for name in ROW_FIELDS if name in row} for key, row in told.items()},
+                version_of_rows,
+            )
+            read = [lead.clue for lead in self.clued((key, 0.0, row.get("clue")) for key, row in told.items())]
             kept.put(read, version)
             made = {clue.id: clue for clue in read}
             clues = [clue or made.get(str(row_id)) for row_id, clue in zip(ids, clues, strict=True)]
@@ -374,6 +395,7 @@ class QdrantEdgeStore(QdrantStore):
             yield
         finally:
             self._shared.engine.clues.forget(ids)
+            self._shared.engine.kept.forget(ids)
 
     @contextmanager
     def _call(self, what: str) -> Iterator[edge.EdgeShard]:
