@@ -199,8 +199,9 @@ class StoreContract(Contract):
     @pytest.mark.exhaustive
     @pytest.mark.timeout(900)
     def test_two_hundred_queries_over_two_thousand(self, store: Store) -> None:
-        """The first ten of 200 queries over 2 000 rows are numpy's, in its order, with its similarity."""
+        """The first ten of 200 queries over 2 000 rows are those of numpy, in its order but for ties."""
         rows = [a_row(store, i) for i in range(2000)]
+        place = {row.id: i for i, row in enumerate(rows)}
         store.upsert(rows)
         matrix = np.asarray([row.vector for row in rows])
         for seed in range(10_000, 10_200):
@@ -208,8 +209,10 @@ class StoreContract(Contract):
             similar = matrix @ np.asarray(query)
             best = np.argsort(-similar, kind="stable")[:10]
             hits = store.nearest(query, where=F.user_id == "alex", limit=10)
-            assert [hit.row.id for hit in hits] == [rows[i].id for i in best]
             assert [hit.similarity for hit in hits] == pytest.approx([similar[i] for i in best], abs=1e-3)
+            mine = [float(similar[place[hit.row.id]]) for hit in hits]  # in order, but for what nobody can tell apart
+            assert mine == pytest.approx([similar[i] for i in best], abs=SAME)
+            assert len({hit.row.id for hit in hits}) == 10
 
     @pytest.mark.exhaustive
     @pytest.mark.timeout(1800)
