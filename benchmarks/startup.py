@@ -1,8 +1,7 @@
 """What does it cost to begin: `import memstack`, and `memstack search …` from a cold shell, on stores of any size?
 
-Fresh processes, in turn; the medians of their whole time and of their CPU time, and the most memory that one had. The
-measure of an import is `import pydantic_settings`; that of a command is the import of the libraries that it takes, in
-a process that does nothing else.
+Fresh processes, in turn; the medians of their whole time and of their CPU time. The measure of an import is `import
+pydantic_settings`; that of a command is the import of the libraries that it takes, in a process that does nothing else.
 
     python -m benchmarks.startup --runs 9 --sizes 1000 10000 100000
 """
@@ -22,11 +21,10 @@ from benchmarks.support import Report, arguments, facts, memstack_on, scratch
 
 LIBRARIES: Final = "import typer, pydantic_settings, yaml, numpy, qdrant_edge, wordllama, Stemmer, regex"
 SETTINGS: Final = "import pydantic_settings"
-MEBIBYTE: Final = 2**20
 
 
-def run(command: list[str]) -> tuple[float, float, float]:
-    """Seconds of a process, seconds of CPU, and its largest resident memory in MiB."""
+def run(command: list[str]) -> tuple[float, float]:
+    """Seconds of a process, and seconds of CPU."""
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -34,8 +32,7 @@ def run(command: list[str]) -> tuple[float, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{command[-1]!r} ended with {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return took, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / MEBIBYTE
+    return took, used.ru_utime + used.ru_stime
 
 
 def search(folder: Path) -> list[str]:
@@ -61,7 +58,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 10_000])
     parser.add_argument("--data", type=Path, help="folder for the stores, which are kept and used again")
     args = parser.parse_args()
-    report = Report("startup", ("process", "median ms", "CPU ms", "MiB", "compared with", "ratio", "ratio of CPU"))
+    report = Report("startup", ("process", "median ms", "CPU ms", "compared with", "ratio", "ratio of CPU"))
     with ExitStack() as stack:
         data = args.data or stack.enter_context(scratch())
         commands = {
@@ -70,7 +67,7 @@ def main() -> None:
         }
         for size in args.sizes:
             commands[f"memstack search, {size:,} memories"] = search(filled(data / f"qdrant-embedded-{size}", size))
-        times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for number in range(args.runs + 1):
             for name, command in commands.items():
                 measured = run(command)
@@ -79,10 +76,10 @@ def main() -> None:
     for name, mine in times.items():
         base = LIBRARIES if name == LIBRARIES or name.startswith("memstack search") else SETTINGS
         pairs = list(zip(mine, times[base], strict=True))
-        wall, cpu, memory = (statistics.median(found[place] for found in mine) for place in range(3))
+        wall, cpu = (statistics.median(found[place] for found in mine) for place in range(2))
         ratios = (statistics.median(m[place] / b[place] for m, b in pairs) for place in range(2))
         told = "the libraries alone" if base == LIBRARIES else SETTINGS
-        report.row("the libraries alone" if name == LIBRARIES else name, wall * 1000, cpu * 1000, memory, told, *ratios)
+        report.row("the libraries alone" if name == LIBRARIES else name, wall * 1000, cpu * 1000, told, *ratios)
     report.notes.append(f"The libraries alone: `{LIBRARIES}`. Ratios are medians of pairs of processes.")
 
     def plot(axes: Any) -> None:
