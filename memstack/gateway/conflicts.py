@@ -85,13 +85,15 @@ def add(
 
 
 def rivals(parts: Parts, one: Draft, others: Sequence[Draft]) -> bool:
-    """Whether a draft says something else of a slot that one of the others fills, of the same user."""
+    """Whether a draft and one of the others say different things of a slot, and one scope lies in the other."""
     schema = parts.schemas.read(one.metadata)
     if schema is None or not schema.contradicts or not schema.slot:
         return False
     slot = schema.slot_filter()
     for other in others:
-        stored = parts.schemas.read(other.metadata) if other.scope.user_id == one.scope.user_id else None
+        if not (one.scope.covers(other.scope) or other.scope.covers(one.scope)):
+            continue
+        stored = parts.schemas.read(other.metadata)
         if stored is not None and stored.slot_filter() == slot and schema.contradicted_by(stored):
             return True
     return False

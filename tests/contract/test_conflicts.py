@@ -266,6 +266,19 @@ def test_in_bulk_items_contradict_each_other(memory: MemoryGateway, batch_size: 
     assert len(memory.get_all(user_id="bo", filters={"category": "preferences"})) == 1
 
 
+@pytest.mark.parametrize("batch_size", [1, 256])
+def test_in_bulk_a_wider_scope_contradicts_a_narrower_one(memory: MemoryGateway, batch_size: int) -> None:
+    """What is said of an agent reaches what it knows of one user; what is said of one user does not reach another."""
+    items = [
+        {"content": "at 8", "agent_id": "planner", "user_id": "alex", "metadata": time_of_day("8")},
+        {"content": "at 9", "agent_id": "planner", "user_id": "bo", "metadata": time_of_day("9")},
+        {"content": "at 7", "agent_id": "planner", "metadata": time_of_day("7")},
+    ]
+    asked = memory.add_many(items, on_conflict="ask", batch_size=batch_size)
+    assert [item.text for item in asked.stored] == ["at 8", "at 9"]
+    assert [change.index for change in asked.pending] == [2]
+
+
 @pytest.mark.parametrize("policy", ["", "replace", None, 1])
 def test_unknown_policies_are_refused(alex: MemoryGateway, policy: Any) -> None:
     """``on_conflict`` is one of four words."""
