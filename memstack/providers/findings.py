@@ -33,7 +33,7 @@ def openai_findings(client: openai.OpenAI, config: Any, section: str) -> Iterato
     """
     import openai  # noqa: PLC0415
 
-    from memstack.providers.openai import failure_of  # noqa: PLC0415
+    from memstack.providers.openai_failures import failure_of  # noqa: PLC0415
 
     server, model = f"{section} server", f"{section} model"
     try:
@@ -71,7 +71,7 @@ def ollama_findings(client: ollama.Client, config: Any, section: str, *, pull: b
         section: its name.
         pull: whether a model that is missing is downloaded, with a progress bar.
     """
-    from memstack.providers.ollama import failure_of, is_missing  # noqa: PLC0415
+    from memstack.providers.ollama_failures import failure_of, is_missing  # noqa: PLC0415
     from memstack.providers.pulling import pull as download  # noqa: PLC0415
 
     server, model = f"{section} server", f"{section} model"

@@ -18,15 +18,15 @@ from memstack.config import OllamaEmbedder as EmbedderConfig
 from memstack.config import OllamaLLM as LLMConfig
 from memstack.errors import ProviderError
 from memstack.providers.base import LLM, Finding, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after, violation_in
+from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import ollama_findings
+from memstack.providers.ollama_failures import RAISE, failure_of, is_missing
 from memstack.providers.pulling import pull
 
-__all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider", "client_of", "failure_of", "is_missing"]
+__all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider", "client_of"]
 
 T = TypeVar("T")
-_NOT_FOUND: Final = 404
 _BAD: Final = 400
 _CHARACTERS_PER_TOKEN: Final = 6  # no tokenizer makes fewer tokens of prose than one in six characters
 
@@ -41,9 +41,6 @@ def client_of(config: EmbedderConfig | LLMConfig) -> ollama.Client:
     )
     client._client.headers.pop("authorization", None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # OLLAMA_API_KEY's
     return client
-
-
-_RAISE: Final = "Raise `llm.num_ctx` (as far as the model goes), or add fewer messages at a time."
 
 
 class _Server:
@@ -202,7 +199,7 @@ class OllamaChat(LLM):
         least = sum(len(str(message.get("content", ""))) for message in messages) // _CHARACTERS_PER_TOKEN
         if least > self._config.num_ctx:
             problem = f"the prompt has at least {least} tokens, and the context {self._config.num_ctx}"
-            self._caller.run(lambda: refuse(problem, hint=_RAISE))
+            self._caller.run(lambda: refuse(problem, hint=RAISE))
 
 
 class OllamaProvider(Provider):
@@ -227,43 +224,3 @@ class OllamaProvider(Provider):
             yield from ollama_findings(client, config, section, pull=pull or config.auto_pull)
         finally:
             client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def is_missing(error: BaseException | None) -> bool:
-    """Whether the server says that it does not have the model."""
-    return isinstance(error, ollama.ResponseError) and error.status_code == _NOT_FOUND and "model" in error.error
-
-
-def failure_of(error: Exception, section: str, model: str) -> CallFailed:
-    """The client's exceptions; the server's own words are left out: they can quote the text."""
-    if isinstance(error, CallFailed):
-        return error
-    if (violation := violation_in(error)) is not None:
-        raise violation
-    if isinstance(error, ollama.ResponseError):
-        status = error.status_code
-        if is_missing(error):
-            return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
-        if status == _BAD and "context" in error.error:
-            hint = "Embed shorter texts." if section == "embedder" else _RAISE
-            return CallFailed("the prompt is longer than the context", retryable=False, hint=hint)
-        hints = {
-            _NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
-            _BAD: f"Check `{section}.model`: does it do this?",
-        }
-        passing = status in (408, 429) or status >= 500  # noqa: PLR2004
-        wait = None
-        if isinstance(error.__context__, httpx.HTTPStatusError):
-            wait = retry_after(error.__context__.response.headers.get("retry-after"))
-        return CallFailed(f"HTTP {status}", retryable=passing, retry_after=wait, hint=hints.get(status, ""))
-    if isinstance(error, httpx.TimeoutException):
-        return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
-    if isinstance(error, (httpx.HTTPError, ConnectionError)):
-        return CallFailed(
-            "the server cannot be reached", retryable=True, hint=f"Is Ollama running? See `{section}.host`."
-        )
-    return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
-
-
-def _how_to_pull(model: str) -> str:
-    return f"Run: ollama pull {model} (or memstack doctor --pull)"

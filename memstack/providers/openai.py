@@ -19,11 +19,12 @@ from memstack.config import OpenAIEmbedder as EmbedderConfig
 from memstack.config import OpenAILLM as LLMConfig
 from memstack.errors import ConfigError
 from memstack.providers.base import LLM, Finding, Provider
-from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse, retry_after, violation_in
+from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import openai_findings
+from memstack.providers.openai_failures import failure_of
 
-__all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider", "failure_of"]
+__all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
 
 _BATCH_BYTES: Final = 300_000  # tokens that the API takes in a request of embeddings; a token has a byte at least
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5")
@@ -206,43 +207,6 @@ def _with_tools(message: Any) -> dict[str, Any]:
         for call in message.tool_calls or []
     ]
     return {"content": message.content, "tool_calls": calls}
-
-
-def failure_of(error: Exception, section: str) -> CallFailed:
-    """The client's exceptions; the server's own words are left out: they can quote the key or the text."""
-    if (violation := violation_in(error)) is not None:
-        raise violation
-    if isinstance(error, openai.APITimeoutError):
-        return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
-    if isinstance(error, openai.APIConnectionError):
-        return CallFailed("the server cannot be reached", retryable=True, hint=f"See `{section}.base_url`.")
-    if isinstance(error, openai.APIStatusError):
-        status = error.status_code
-        hints = {
-            400: f"Check `{section}.model`: does it do this, and is its context long enough?",
-            401: f"Check OPENAI_API_KEY or `{section}.api_key`.",
-            403: f"The key may not use this: check `{section}.api_key` and `{section}.model`.",
-            404: f"Check `{section}.model` and `{section}.base_url`.",
-        }
-        code = error.code if isinstance(error.code, str) else None
-        passing = status in (408, 409, 429) or status >= 500  # noqa: PLR2004
-        if code == "insufficient_quota":
-            passing, hints[429] = False, "The account has no credit left."
-        return CallFailed(
-            f"HTTP {status}{f' ({code})' if code else ''}",
-            retryable=passing,
-            retry_after=_wait(error.response.headers),
-            hint=hints.get(status, ""),
-        )
-    return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
-
-
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait; OpenAI's own header has them exactly."""
-    try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    except (KeyError, ValueError):
-        return retry_after(headers.get("retry-after"))
 
 
 def _lacks_form(error: Exception) -> bool:

@@ -1,0 +1,56 @@
+"""What the failures of Ollama's client mean: whether another attempt helps, and what does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx
+import ollama
+
+from memstack.providers.calls import CallFailed, retry_after, violation_in
+
+__all__ = ["RAISE", "failure_of", "is_missing"]
+
+_NOT_FOUND: Final = 404
+_BAD: Final = 400
+RAISE: Final = "Raise `llm.num_ctx` (as far as the model goes), or add fewer messages at a time."
+
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether the server says that it does not have the model."""
+    return isinstance(error, ollama.ResponseError) and error.status_code == _NOT_FOUND and "model" in error.error
+
+
+def failure_of(error: Exception, section: str, model: str) -> CallFailed:
+    """The client's exceptions; the server's own words are left out: they can quote the text."""
+    if isinstance(error, CallFailed):
+        return error
+    if (violation := violation_in(error)) is not None:
+        raise violation
+    if isinstance(error, ollama.ResponseError):
+        status = error.status_code
+        if is_missing(error):
+            return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
+        if status == _BAD and "context" in error.error:
+            hint = "Embed shorter texts." if section == "embedder" else RAISE
+            return CallFailed("the prompt is longer than the context", retryable=False, hint=hint)
+        hints = {
+            _NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
+            _BAD: f"Check `{section}.model`: does it do this?",
+        }
+        passing = status in (408, 429) or status >= 500  # noqa: PLR2004
+        wait = None
+        if isinstance(error.__context__, httpx.HTTPStatusError):
+            wait = retry_after(error.__context__.response.headers.get("retry-after"))
+        return CallFailed(f"HTTP {status}", retryable=passing, retry_after=wait, hint=hints.get(status, ""))
+    if isinstance(error, httpx.TimeoutException):
+        return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
+    if isinstance(error, (httpx.HTTPError, ConnectionError)):
+        return CallFailed(
+            "the server cannot be reached", retryable=True, hint=f"Is Ollama running? See `{section}.host`."
+        )
+    return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
+
+
+def _how_to_pull(model: str) -> str:
+    return f"Run: ollama pull {model} (or memstack doctor --pull)"
