@@ -85,7 +85,7 @@ def add(
     if key is not None and (used := repeated(parts, drafts, key)) is not None:
         return used
     skipped, wanted = _by_role(parts, drafts)
-    known = _duplicates(parts, wanted)
+    known = {} if parts.embedder.quick else _duplicates(parts, wanted)  # looked for once more where they are written
     fresh = [draft for draft in wanted if draft.fingerprint not in known]
     vectors = parts.embedder.vectors([draft.message.content for draft in fresh])
     found = {draft.fingerprint: vector for draft, vector in zip(fresh, vectors, strict=True)}
@@ -115,9 +115,8 @@ def add_facts(
         IdempotencyMismatch: the key was used for other content.
         StoreError, HistoryError: nothing was stored.
     """
-    known = _duplicates(parts, drafts)
     found = {draft.fingerprint: vector for draft, vector in zip(drafts, vectors, strict=True)}
-    return _write(parts, drafts, known, found, messages=messages, key=key)
+    return _write(parts, drafts, {}, found, messages=messages, key=key)
 
 
 def _write(

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 __all__ = ["Journal"]
+
+# What is left when all is forgotten: some file systems bring a file that loses its last byte to the disk at once.
+_HEAD: Final = b"\n"
 
 
 class Journal:
@@ -35,7 +39,7 @@ class Journal:
             self._kept += line
             return len(self._kept) - len(line)
         with self._file.open("ab") as file:
-            begin = file.tell()
+            begin = file.tell() or file.write(_HEAD)
             file.write(line)
         return begin
 
@@ -48,7 +52,7 @@ class Journal:
             except FileNotFoundError:
                 return []
         *lines, _ = content.split(b"\n")
-        split = [line.decode().partition(" ") for line in lines]
+        split = [line.decode().partition(" ") for line in lines if line]
         return [(int(number), text) for number, _, text in split]
 
     def cut(self, length: int = 0) -> None:
@@ -56,7 +60,7 @@ class Journal:
         if self._file is None:
             self._kept = self._kept[:length]
         elif self._file.exists():
-            os.truncate(self._file, length)
+            os.truncate(self._file, max(length, len(_HEAD)))
 
     @property
     def empty(self) -> bool:
@@ -64,6 +68,6 @@ class Journal:
         if self._file is None:
             return not self._kept
         try:
-            return self._file.stat().st_size == 0
+            return self._file.stat().st_size <= len(_HEAD)
         except FileNotFoundError:
             return True

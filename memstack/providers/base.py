@@ -54,11 +54,14 @@ class Embedder(ABC):
         provider: name of the provider.
         model: name of the model.
         dimensions: length of its vectors.
+        quick: whether a vector costs less than asking a store for one row: then every text is embedded, and not only
+            the ones that are not there yet.
     """
 
     provider: str
     model: str
     dimensions: int
+    quick: bool = False
 
     @abstractmethod
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:

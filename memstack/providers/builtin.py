@@ -48,6 +48,7 @@ class WordLlamaEmbedder(Embedder):
     provider = "builtin"
     model = _MODEL
     dimensions = _DIMENSIONS
+    quick = True
 
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
         import numpy as np  # noqa: PLC0415
