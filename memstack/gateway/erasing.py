@@ -7,11 +7,11 @@ files for what was erased.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
-from memstack.filters.ast import Contains, Node
+from memstack.filters.ast import Node
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.parts import Parts, tick
 from memstack.gateway.residue import needles, search
@@ -89,14 +89,18 @@ def _residue(parts: Parts, entities: Store, where: Node, texts: list[str]) -> li
     """Where something is left: rows, or bytes in files."""
     left = [store.label for store in (parts.store, entities) if store.count(where)]
     files = sorted({*parts.store.files(), *entities.files(), *parts.history.files()})
-    return [*left, *search(files, needles(texts), _is_elsewhere(parts, entities))]
+    return [*left, *search(files, needles(texts), lambda sought: _elsewhere(parts, entities, sought))]
 
 
-def _is_elsewhere(parts: Parts, entities: Store) -> Callable[[str], bool]:
-    """Whether somebody else's memory, or its history, has these words."""
-
-    def found(part: str) -> bool:
-        stores = (parts.store, entities)
-        return any(store.scan(where=Contains("data", part), limit=1) for store in stores) or parts.history.holds(part)
-
-    return found
+def _elsewhere(parts: Parts, entities: Store, sought: set[str]) -> set[str]:
+    """The words among these that somebody else's memory, or its history, has: all are looked for in one reading."""
+    left = {part for part in sought if not parts.history.holds(part)}
+    for store in (parts.store, entities):
+        if not left:
+            break
+        for row in store.iter_scan(size=_BATCH):
+            text = text_of(row.payload)
+            left -= {part for part in left if part in text}
+            if not left:
+                break
+    return sought - left

@@ -23,32 +23,26 @@ def needles(texts: Iterable[str]) -> list[str]:
     return sorted((part for part in parts if len(part) >= _SHORTEST), key=lambda part: (-len(part), part))[:_MOST]
 
 
-def search(files: Iterable[Path], parts: Sequence[str], is_innocent: Callable[[str], bool]) -> list[str]:
+def search(files: Iterable[Path], parts: Sequence[str], elsewhere: Callable[[set[str]], set[str]]) -> list[str]:
     """The files in which a part is still found.
 
     Args:
         files: where to look; those that are gone meanwhile are passed over.
         parts: see `needles`.
-        is_innocent: whether a part may be there, since somebody else's memory has it.
+        elsewhere: which of the parts that were found may be there, since somebody else's memory has them.
     """
-    found: list[str] = []
-    guilty: dict[str, bool] = {}
+    there: dict[str, set[str] | None] = {}
     for path in files:
         try:
-            there = _found_in(path, parts)
+            there[str(path)] = _found_in(path, parts)
         except PermissionError:
-            found.append(f"{path} (cannot be read)")
-            continue
-        for part in there:
-            if part not in guilty:
-                guilty[part] = not is_innocent(part)
-            if guilty[part]:
-                found.append(str(path))
-                break
-    return found
+            there[f"{path} (cannot be read)"] = None
+    suspected = {part for found in there.values() for part in found or ()}
+    innocent = elsewhere(suspected) if suspected else set[str]()
+    return [name for name, found in there.items() if found is None or found - innocent]
 
 
-def _found_in(path: Path, parts: Sequence[str]) -> list[str]:
+def _found_in(path: Path, parts: Sequence[str]) -> set[str]:
     """The parts that are in a file."""
     wanted = {part: part.encode() for part in parts}
     overlap = max((len(content) for content in wanted.values()), default=1) - 1
@@ -63,8 +57,8 @@ def _found_in(path: Path, parts: Sequence[str]) -> list[str]:
                     found.update(part for part, sought in wanted.items() if part not in found and sought in content)
                     tail = piece[-overlap:] if overlap else b""
     except FileNotFoundError:  # removed while we looked
-        return []
-    return sorted(found)
+        return set()
+    return found
 
 
 def _written(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

@@ -209,5 +209,5 @@ def test_residue_is_found_and_innocent_bytes_are_not(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"nothing")
     (tmp_path / "c").touch()
     files = [*sorted(tmp_path.iterdir()), tmp_path / "gone"]
-    assert search(files, [part], lambda _: False) == [str(tmp_path / "a")]
-    assert search(files, [part], lambda _: True) == []
+    assert search(files, [part], lambda _: set()) == [str(tmp_path / "a")]
+    assert search(files, [part], set[str].copy) == []
