@@ -106,7 +106,7 @@ class _TakenError(Exception):
 def _add(parts: Parts, drafts: Sequence[Draft], policy: OnConflict, key: tuple[Scope, str, str] | None) -> AddResult:
     if key is not None and (before := writing.repeated(parts, drafts, key)) is not None:
         return before
-    said = _remembered(parts, drafts)
+    _, said = writing.by_role(parts, drafts)
     found = {draft.index: find(parts, draft, by_meaning=policy != "keep") for draft in said}
     conflicts = [conflict for draft in said for conflict in found[draft.index]]
     if policy == "raise" and conflicts:
@@ -127,15 +127,11 @@ def _add(parts: Parts, drafts: Sequence[Draft], policy: OnConflict, key: tuple[S
     return _with_conflicts(result, conflicts)
 
 
-def _remembered(parts: Parts, drafts: Sequence[Draft]) -> list[Draft]:
-    return [draft for draft in drafts if draft.message.role in parts.options.remember_roles]
-
-
-def _check_free(parts: Parts, drafts: Sequence[Draft]) -> Callable[[object], None]:
-    """Looks, once nobody else can write, whether the slots of drafts are still free."""
+def _check_free(parts: Parts, said: Sequence[Draft]) -> Callable[[object], None]:
+    """Looks, once nobody else can write, whether the slots of what is remembered are still free."""
 
     def check(_: object) -> None:
-        if any(find(parts, draft, by_meaning=False) for draft in _remembered(parts, drafts)):
+        if any(find(parts, draft, by_meaning=False) for draft in said):
             raise _TakenError
 
     return check
@@ -179,7 +175,8 @@ def _ask(
         pending.keep(parts, draft, found[draft.index]) for draft in drafts if draft.index in found
     ]
     free = [draft for draft in drafts if draft.index not in found]
-    result = writing.add(parts, free, key=key, first=_check_free(parts, free)) if free else AddResult()
+    _, said = writing.by_role(parts, free)
+    result = writing.add(parts, free, key=key, first=_check_free(parts, said)) if free else AddResult()
     conflicts = tuple(conflict for of_draft in found.values() for conflict in of_draft)
     return dataclasses.replace(result, conflicts=conflicts, pending=tuple(waiting))
 

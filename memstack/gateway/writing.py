@@ -34,6 +34,7 @@ __all__ = [
     "add",
     "add_facts",
     "addition",
+    "by_role",
     "delete",
     "delete_rows",
     "repeated",
@@ -84,7 +85,7 @@ def add(
     """
     if key is not None and (used := repeated(parts, drafts, key)) is not None:
         return used
-    skipped, wanted = _by_role(parts, drafts)
+    skipped, wanted = by_role(parts, drafts)
     known = {} if parts.embedder.quick else _duplicates(parts, wanted)  # looked for once more where they are written
     fresh = [draft for draft in wanted if draft.fingerprint not in known]
     vectors = parts.embedder.vectors([draft.message.content for draft in fresh])
@@ -259,7 +260,8 @@ def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str])
     return AddResult(skipped=tuple(Skipped(draft.index, "duplicate", detail, first) for draft in drafts))
 
 
-def _by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[Draft]]:
+def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[Draft]]:
+    """What is left out for its role, and what is remembered."""
     roles = parts.options.remember_roles
     skipped = [
         Skipped(draft.index, "role", f"role {draft.message.role!r} is not among remember_roles ({', '.join(roles)})")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -27,7 +28,6 @@ from memstack.providers.pulling import pull
 __all__ = ["OllamaChat", "OllamaEmbeddings", "OllamaProvider", "client_of"]
 
 T = TypeVar("T")
-_BAD: Final = 400
 _CHARACTERS_PER_TOKEN: Final = 6  # no tokenizer makes fewer tokens of prose than one in six characters
 
 
@@ -177,7 +177,11 @@ class OllamaChat(LLM):
         try:
             return self._send(body, form)
         except ollama.ResponseError as error:
-            if not isinstance(form, dict) or error.status_code not in (_BAD, 500) or "format" not in error.error:
+            if (
+                not isinstance(form, dict)
+                or error.status_code not in (HTTPStatus.BAD_REQUEST, 500)
+                or "format" not in error.error
+            ):
                 raise
             self._no_schema = True
         return self._send(body, "json")

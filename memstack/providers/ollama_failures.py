@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 import httpx
@@ -11,14 +12,14 @@ from memstack.providers.calls import CallFailed, retry_after, violation_in
 
 __all__ = ["RAISE", "failure_of", "is_missing"]
 
-_NOT_FOUND: Final = 404
-_BAD: Final = 400
 RAISE: Final = "Raise `llm.num_ctx` (as far as the model goes), or add fewer messages at a time."
 
 
 def is_missing(error: BaseException | None) -> bool:
     """Whether the server says that it does not have the model."""
-    return isinstance(error, ollama.ResponseError) and error.status_code == _NOT_FOUND and "model" in error.error
+    return (
+        isinstance(error, ollama.ResponseError) and error.status_code == HTTPStatus.NOT_FOUND and "model" in error.error
+    )
 
 
 def failure_of(error: Exception, section: str, model: str) -> CallFailed:
@@ -31,12 +32,12 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
         status = error.status_code
         if is_missing(error):
             return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
-        if status == _BAD and "context" in error.error:
+        if status == HTTPStatus.BAD_REQUEST and "context" in error.error:
             hint = "Embed shorter texts." if section == "embedder" else RAISE
             return CallFailed("the prompt is longer than the context", retryable=False, hint=hint)
-        hints = {
-            _NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
-            _BAD: f"Check `{section}.model`: does it do this?",
+        hints: dict[int, str] = {
+            HTTPStatus.NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
+            HTTPStatus.BAD_REQUEST: f"Check `{section}.model`: does it do this?",
         }
         passing = status in (408, 429) or status >= 500  # noqa: PLR2004
         wait = None

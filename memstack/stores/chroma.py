@@ -203,7 +203,7 @@ class ChromaStore(Store):
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         wanted = list(dict.fromkeys(ids))
         if self._kept is not None and not vectors:
-            return [_row(row_id, told, None) for row_id, told in self._told(wanted).items()]
+            return [_row(row_id, told, None) for row_id, told in self._kept.through(wanted, self._told).items()]
         include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         rows: list[Row] = []
         for start in range(0, len(wanted), _BATCH):
@@ -244,7 +244,7 @@ class ChromaStore(Store):
             best = _compared(query, found, limit)
             if self._kept is None:
                 return [(found["ids"][place], similarity, found["metadatas"][place]) for place, similarity in best]
-            told = self._told([found["ids"][place] for place, _ in best])
+            told = self._kept.through([found["ids"][place] for place, _ in best], self._told)
             # One that is not told was deleted in between.
             named = ((found["ids"][place], similarity) for place, similarity in best)
             return [(row_id, similarity, told[row_id]) for row_id, similarity in named if row_id in told]
@@ -262,20 +262,13 @@ class ChromaStore(Store):
         ]
 
     def _told(self, ids: Sequence[str]) -> dict[str, _Told]:
-        """What is told of rows: of those that were read before, from what is kept; the others are read now."""
-        kept: Kept[str, _Told] = self._kept or Kept(0)
-        told = {row_id: found for row_id, found in zip(ids, kept.get(ids), strict=True) if found is not None}
-        missing = [row_id for row_id in ids if row_id not in told]
-        for start in range(0, len(missing), _BATCH):
-            some = missing[start : start + _BATCH]
-            version = kept.version
+        self._check_open("read")
+        told: dict[str, _Told] = {}
+        for start in range(0, len(ids), _BATCH):
+            some = ids[start : start + _BATCH]
             found = self._call("read", lambda some=some: self._rows.get(ids=some, include=["metadatas"]))  # type: ignore[misc]
-            read = {
-                row_id: {name: metadata[name] for name in ("body", "clue") if name in metadata}
-                for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
-            }
-            kept.put(read, version)
-            told.update(read)
+            for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
+                told[row_id] = {name: metadata[name] for name in ("body", "clue") if name in metadata}
         return told
 
     @contextmanager
@@ -356,18 +349,28 @@ class ChromaStore(Store):
     # -- inside ----------------------------------------------------------------------------------
 
     def _prepare(self) -> Any:
-        try:
-            found = self.client.get_collection(self.collection, embedding_function=None)
-        except (NotFoundError, ValueError):
-            return self.client.create_collection(
-                self.collection,
-                configuration={"hnsw": {"space": "cosine"}},
-                embedding_function=None,
-                metadata={_MANIFEST: ""},
-            )
+        found = self._found()
+        if found is None:
+            try:
+                return self.client.create_collection(
+                    self.collection,
+                    configuration={"hnsw": {"space": "cosine"}},
+                    embedding_function=None,
+                    metadata={_MANIFEST: ""},
+                )
+            except ChromaError:
+                found = self._found()
+                if found is None:
+                    raise  # otherwise another process has made it in between
         if _MANIFEST not in (found.metadata or {}):
             raise not_ours(self.label, f"the collection {self.collection!r}")
         return found
+
+    def _found(self) -> Any:
+        try:
+            return self.client.get_collection(self.collection, embedding_function=None)
+        except (NotFoundError, ValueError):
+            return None
 
     def _vector(self, row: Row) -> Sequence[float]:
         if row.vector is None or len(row.vector) != self.dimensions:
@@ -375,9 +378,12 @@ class ChromaStore(Store):
             raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
         return row.vector
 
-    def _call(self, what: str, call: Callable[[], T]) -> T:
+    def _check_open(self, what: str) -> None:
         if self._closed:
             raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        self._check_open(what)
 
         def once() -> T:
             with _translated(self.label, what), self._gate.together():
@@ -599,7 +605,7 @@ def _to_chroma(payload: Payload) -> dict[str, Any]:
         "body": codec.encode(payload),
         "clue": index.clue,
         "fingerprint": index.fingerprint,
-        "terms": index.terms_of_many,
+        "terms": index.shared,
         "keys": list(ranged),
     }
 

@@ -49,13 +49,13 @@ class Index:
     """What filters ask of one memory.
 
     Attributes:
-        facts: terms as `eq_term`, `member_term` and `exists_term` write them, but for those of the words.
+        facts: terms as `eq_term`, `member_term` and `exists_term` write them, but for the words' and the fingerprint's.
         words: what the memory is found by, see `memstack.clues.word_keys`.
         numbers: the value of every field that is a number, by `path_key`.
         instants: likewise for dates, datetimes and ISO text, in microseconds since 1970 UTC.
         times: the system's instants (`INSTANT_FIELDS`) by name, in microseconds since 1970 UTC.
         clue: what ranking looks at, see `memstack.clues`.
-        fingerprint: what a duplicate has too; it is among the facts as well.
+        fingerprint: what a duplicate has too.
     """
 
     facts: list[str] = field(default_factory=list)
@@ -67,16 +67,19 @@ class Index:
     fingerprint: str = ""
 
     @property
-    def terms(self) -> list[str]:
-        """All terms, those of the words among them."""
-        mark = _MARKS[WORD]
-        return [*self.facts, *(f"{mark}{word}" for word in self.words)]
+    def own(self) -> str:
+        """The term of the fingerprint."""
+        return eq_term(FINGERPRINT, self.fingerprint)
 
     @property
-    def terms_of_many(self) -> list[str]:
-        """The terms that several memories may share: all but the fingerprint's."""
-        mark = _MARKS[FINGERPRINT]
-        return [term for term in self.terms if not term.startswith(mark)]
+    def shared(self) -> list[str]:
+        """The terms that many memories may have: all but the fingerprint's."""
+        return [*self.facts, *(eq_term(WORD, word) for word in self.words)]
+
+    @property
+    def terms(self) -> list[str]:
+        """All terms."""
+        return [*self.shared, self.own]
 
 
 def index_of(payload: Mapping[str, Any]) -> Index:
@@ -88,7 +91,6 @@ def index_of(payload: Mapping[str, Any]) -> Index:
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
     index.fingerprint = payloads.fingerprint_of(payload)
-    index.facts.append(eq_term(FINGERPRINT, index.fingerprint))
     index.words = word_keys(payload)
     index.clue = write_clue(payload, index.words)
     index.facts.extend(eq_term(NAME, word) for word in name_keys(payload))

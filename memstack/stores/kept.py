@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 from uuid import UUID
@@ -45,6 +45,19 @@ class Kept(Generic[K, V]):
             if surplus > 0:
                 for key in list(islice(self._values, surplus)):
                     del self._values[key]
+
+    def through(self, keys: Sequence[K], read: Callable[[Sequence[K]], Mapping[K, V]]) -> dict[K, V]:
+        """What is kept of these rows, and what `read` tells of the others, which is kept from now on.
+
+        Args:
+            keys: of the rows.
+            read: told which are not kept; called in any case, so that a store that is closed can refuse.
+        """
+        told = {key: found for key, found in zip(keys, self.get(keys), strict=True) if found is not None}
+        version = self.version
+        found = read([key for key in keys if key not in told])
+        self.put(found, version)
+        return {**told, **found}
 
     def forget(self, keys: Iterable[K] | None = None) -> None:
         """These rows have changed; None is all of them."""

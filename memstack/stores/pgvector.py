@@ -576,7 +576,7 @@ class PgvectorStore(Store):
             *(payload.get(name) for name in SCOPE_FIELDS),
             payload.get("data", ""),
             codec.encode({key: value for key, value in payload.items() if key != "data"}),
-            index.terms_of_many,
+            index.shared,
             f"{{{numbers}}}",
             json.dumps(index.instants),
             *(index.times.get(name) for name in _TIMES),
@@ -711,7 +711,9 @@ def _ensure_extension(text: str, label: str, schema: str) -> None:
             if connection.execute(look).fetchone():
                 continue  # asked first: the right to make it may be missing where it is there
             try:
-                connection.execute(make)
+                with connection.transaction():  # two that make it at once collide, IF NOT EXISTS or not
+                    connection.execute("SELECT pg_advisory_xact_lock(hashtext('memstack'))")
+                    connection.execute(make)
             except (
                 psycopg.errors.InsufficientPrivilege,
                 psycopg.errors.FeatureNotSupported,

@@ -196,17 +196,13 @@ class QdrantEdgeStore(QdrantStore):
             with self._call("read") as engine:
                 found = engine.retrieve(list[Any](wanted), with_payload=_PAYLOAD, with_vector=True)
             return [to_row(point.id, point.payload, point.vector) for point in found]
-        kept = self._shared.engine.kept
-        told = {row_id: row for row_id, row in zip(wanted, kept.get(wanted), strict=True) if row is not None}
-        missing = [row_id for row_id in wanted if row_id not in told]
-        version = kept.version
-        with self._call("read") as engine:
-            found = engine.retrieve(list[Any](missing), with_payload=_PAYLOAD, with_vector=False) if missing else []
-        if found:
-            read: dict[str, Mapping[str, Any]] = {str(point.id): point.payload or {} for point in found}
-            kept.put(read, version)
-            told.update(read)
+        told = self._shared.engine.kept.through(wanted, self._told)
         return [to_row(row_id, row, None) for row_id, row in told.items()]
+
+    def _told(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        with self._call("read") as engine:
+            found = engine.retrieve(list[Any](ids), with_payload=_PAYLOAD, with_vector=False) if ids else []
+        return {str(point.id): point.payload or {} for point in found}
 
     def remove(self, ids: Sequence[str]) -> None:
         if not ids:
@@ -560,7 +556,7 @@ def _indexes() -> dict[str, Any]:
 def _point(payload: Payload) -> dict[str, Any]:
     """The words are one text for an index of words: each text in a list costs the bindings ten microseconds."""
     index = index_of(payload)
-    return {**to_point(payload, index, index.facts), "words": " ".join(index.words)}
+    return {**to_point(payload, index, [*index.facts, index.own]), "words": " ".join(index.words)}
 
 
 def _filter(*conditions: Any) -> edge.Filter | None:

@@ -44,6 +44,7 @@ _MANIFESTS: Final = "memstack_manifests"  # one point for each collection: what 
 _PAYLOAD: Final[list[str]] = list(ROW_FIELDS)
 _BATCH: Final = 500  # points in one request: well below the server's limit of 32 MiB
 _UNAUTHORISED: Final = (401, 403)
+_REFUSED: Final = (UnexpectedResponse, grpc.RpcError, ValueError)  # by REST, by gRPC, in memory
 
 
 class _Words:
@@ -227,7 +228,11 @@ class QdrantServerStore(QdrantStore):
         def write() -> None:
             if not self.client.collection_exists(_MANIFESTS):
                 params = models.VectorParams(size=1, distance=models.Distance.DOT)
-                self.client.create_collection(_MANIFESTS, vectors_config=params)
+                try:
+                    self.client.create_collection(_MANIFESTS, vectors_config=params)
+                except _REFUSED:
+                    if not self.client.collection_exists(_MANIFESTS):
+                        raise
             self.client.upsert(_MANIFESTS, [point], wait=True)
 
         self._call("write", write)
@@ -285,14 +290,18 @@ class QdrantServerStore(QdrantStore):
         )
 
     def _create(self) -> None:
-        self.client.create_collection(
-            self.collection,
-            vectors_config=models.VectorParams(size=self.dimensions, distance=models.Distance.COSINE),
-            hnsw_config=models.HnswConfigDiff(
-                m=0, payload_m=16, full_scan_threshold=full_scan_kibibytes(self.dimensions)
-            ),
-            **self._creation,  # type: ignore[arg-type]
-        )
+        try:
+            self.client.create_collection(
+                self.collection,
+                vectors_config=models.VectorParams(size=self.dimensions, distance=models.Distance.COSINE),
+                hnsw_config=models.HnswConfigDiff(
+                    m=0, payload_m=16, full_scan_threshold=full_scan_kibibytes(self.dimensions)
+                ),
+                **self._creation,  # type: ignore[arg-type]
+            )
+        except _REFUSED:
+            if not self.client.collection_exists(self.collection):
+                raise  # otherwise another process has made it in between
 
     def _index(self, name: str, schema: Any) -> None:
         self.client.create_payload_index(self.collection, name, field_schema=schema, wait=True)

@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -42,38 +45,47 @@ def store(tmp_path: Path) -> Iterator[dict[str, Any]]:
         yield section
 
 
+@pytest.fixture(scope="module")
+def chroma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A Chroma server."""
+    pytest.importorskip("chromadb")
+    with chroma_server(tmp_path_factory.mktemp("server")) as options:
+        yield options
+
+
 def test_processes_with_histories_of_their_own(store: dict[str, Any], tmp_path: Path) -> None:
     """On PostgreSQL, 50 supersedes of one slot by five processes at once leave one current value, and a chain of 50."""
     supersede(store, [tmp_path / f"{number}.db" for number in range(PROCESSES)], tmp_path / "reader.db")
 
 
-def test_processes_with_one_history(tmp_path: Path) -> None:
+def test_processes_with_one_history(chroma: dict[str, Any], tmp_path: Path) -> None:
     """So they do on a server that has no locks, where all name the same history; it tells the whole chain."""
-    pytest.importorskip("chromadb")
-    with chroma_server(tmp_path / "server") as options:
-        history = tmp_path / "history.db"
-        section = {"provider": "chroma", **options}
-        id_ = supersede(section, [history] * PROCESSES, history)
-        with open_memory({"vector_store": section, "history": {"path": str(history)}}) as memory:
-            assert len({change.memory_id for change in memory.history(id_)}) == 50
+    history = tmp_path / "history.db"
+    section = {"provider": "chroma", **chroma}
+    id_ = supersede(section, [history] * PROCESSES, history)
+    with open_memory({"vector_store": section, "history": {"path": str(history)}}) as memory:
+        assert len({change.memory_id for change in memory.history(id_)}) == 50
 
 
 def supersede(store: dict[str, Any], histories: list[Path], reader: Path) -> str:
     """Let a process for each history write, look at what is left with another, and return the current memory's id."""
-    running: list[subprocess.Popen[str]] = []
-    for number, history in enumerate(histories):
-        config = {"vector_store": store, "history": {"path": str(history)}}
-        command = [sys.executable, "-c", WRITER, str(number), json.dumps(config)]
-        running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-    for process in running:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in running:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    ids = [key for process in running for key in json.loads(process.communicate()[0])]
-    assert [process.returncode for process in running] == [0] * PROCESSES
+    with ExitStack() as stack:
+        running: list[subprocess.Popen[str]] = []
+        for number, history in enumerate(histories):
+            config = {"vector_store": store, "history": {"path": str(history)}}
+            command = [sys.executable, "-c", WRITER, str(number), json.dumps(config)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            running.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        ids = [key for process in running for key in json.loads(process.communicate()[0])]
+        assert [process.returncode for process in running] == [0] * PROCESSES
     assert len(ids) == 50
 
     with open_memory({"vector_store": store, "history": {"path": str(reader)}}) as memory:
@@ -88,6 +100,33 @@ def supersede(store: dict[str, Any], histories: list[Path], reader: Path) -> str
         assert sorted(chain) == sorted(ids)
         assert [hit.text for hit in alex.get_all(filters={"category": {"ne": "preferences"}})] == ["tea is nice"]
         return current.id
+
+
+def opened_at_once(section: dict[str, Any]) -> None:
+    """Let threads with clients of their own open one new collection in the same moment, and each remember something."""
+    together = Barrier(PROCESSES)
+
+    def remember(number: int) -> None:
+        together.wait()
+        with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+            memory.add(f"tea {number}", user_id="alex")
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        list(pool.map(remember, range(PROCESSES)))
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        assert len(memory.get_all(user_id="alex").memories) == PROCESSES
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_collection_that_several_make_at_once(chroma: dict[str, Any], number: int) -> None:
+    """Whoever comes first on a Chroma server makes the collection; the others use it."""
+    opened_at_once({"provider": "chroma", **chroma, "collection": f"new_{number}"})
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_schema_that_several_make_at_once(store: dict[str, Any], number: int) -> None:
+    """So it is on PostgreSQL, with a schema and its tables."""
+    opened_at_once({**store, "schema": f"new_{number}"})
 
 
 def test_a_lock_that_somebody_keeps(store: dict[str, Any]) -> None:

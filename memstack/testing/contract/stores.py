@@ -294,6 +294,7 @@ class StoreContract(Contract):
         store = parts_of(memory).store
         row = a_row(store, 1)
         store.upsert([row])
+        store.fetch([row.id])  # what a store keeps is closed, too
         store.close()
         store.close()
         calls: list[Callable[[], object]] = [
