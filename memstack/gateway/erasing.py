@@ -76,13 +76,9 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
 
 def _removed(store: Store, where: Node) -> Iterator[Row]:
     """The rows for which a filter holds, removed batch by batch."""
-    while True:
-        found = store.scan(where=where, limit=_BATCH)
-        if found:
-            store.remove([row.id for row in found])
+    for found in store.pages(where=where, size=_BATCH):
+        store.remove([row.id for row in found])
         yield from found
-        if len(found) < _BATCH:
-            return
 
 
 def _residue(parts: Parts, entities: Store, where: Node, texts: list[str]) -> list[str]:

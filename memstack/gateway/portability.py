@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 
 from memstack import metadata as codec
 from memstack.errors import InvalidInput, MemstackError, describe
-from memstack.filters.ast import Node
+from memstack.filters.ast import ALL, Node
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import writing
 from memstack.gateway.parts import Parts
@@ -28,7 +28,7 @@ from memstack.instants import iso, utcnow
 from memstack.payload import scope_of, text_of
 from memstack.records import ExportReport, Failed, ImportReport
 from memstack.scope import Scope
-from memstack.stores.base import Row, sort_value
+from memstack.stores.base import Row
 
 __all__ = ["FORMAT", "Target", "export", "import_lines", "is_export", "lines_of", "opened"]
 
@@ -54,7 +54,7 @@ def lines_of(parts: Parts, scope: Scope, *, vectors: bool) -> Iterator[str]:
     made_by = {"provider": embedder.provider, "model": embedder.model, "dimensions": embedder.dimensions}
     yield _line({"format": FORMAT, "version": _VERSION, "at": iso(utcnow()), "embedder": made_by})
     digest = Checksum()
-    for row in _rows(parts, scope_filter(scope) if scope else None, vectors=vectors):
+    for row in _rows(parts, scope_filter(scope) if scope else ALL, vectors=vectors):
         changes = parts.history.entries(row.id)
         record: dict[str, Any] = {"id": row.id, "payload": codec.encode(row.payload), "history": changes}
         if vectors and row.vector is not None:
@@ -103,20 +103,14 @@ def export(parts: Parts, scope: Scope, target: Target, *, vectors: bool) -> Expo
     return ExportReport(end["memories"], end["changes"], end["checksum"])
 
 
-def _rows(parts: Parts, where: Node | None, *, vectors: bool) -> Iterator[Row]:
+def _rows(parts: Parts, where: Node, *, vectors: bool) -> Iterator[Row]:
     """All rows, the oldest first, batch by batch."""
-    after = None
-    while True:
-        given: dict[str, Any] = {} if where is None else {"where": where}
-        found = parts.store.scan(**given, descending=False, after=after, limit=_BATCH)
-        if vectors and found:
+    for found in parts.store.pages(where=where, descending=False, size=_BATCH):
+        if vectors:
             by_id = {row.id: row for row in parts.store.fetch([row.id for row in found], vectors=True)}
             yield from (by_id.get(row.id, row) for row in found)
         else:
             yield from found
-        if len(found) < _BATCH:
-            return
-        after = (sort_value(found[-1], "created_at"), found[-1].id)
 
 
 # -- in --------------------------------------------------------------------------------------------

@@ -12,15 +12,14 @@ from datetime import datetime
 from typing import Any
 
 from memstack import payload as payloads
-from memstack.filters.ast import Node, all_of
-from memstack.filters.evaluate import evaluate
+from memstack.filters.ast import all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts
 from memstack.instants import EPOCH, as_instant, iso
 from memstack.payload import memory_from
 from memstack.records import Memory
-from memstack.stores.base import Row, with_payload
+from memstack.stores.base import Row, holds, with_payload
 
 __all__ = ["Replacement", "Timeline", "ended"]
 
@@ -102,7 +101,7 @@ class Timeline:
         where = all_of(scope_filter(draft.scope), slot)
         found = {row.id: row for row in self._parts.store.iter_scan(where=where)}
         found.update({key: row for key, row in self.changed.items() if key in found})
-        found.update({key: row for key, row in self._new.items() if _holds(where, row)})
+        found.update({key: row for key, row in self._new.items() if holds(where, row)})
         return [row for row in found.values() if every or row.payload.get("superseded_by") is None]
 
     def current(self, key: str) -> Row | None:
@@ -132,7 +131,3 @@ def _begin(row: Row) -> datetime:
 def ended(row: Row, at: datetime, successor: str) -> dict[str, Any]:
     """The payload of a row that held until an instant, and was superseded."""
     return {**row.payload, "valid_to": iso(at), "superseded_by": successor}
-
-
-def _holds(where: Node, row: Row) -> bool:
-    return evaluate(where, payloads.fields(row.id, row.payload))

@@ -26,7 +26,7 @@ from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
 from memstack.records import AddResult, Change, Event, Memory, Message, Skipped
 from memstack.scope import Scope
-from memstack.stores.base import Row
+from memstack.stores.base import Row, holds
 
 __all__ = [
     "UNSET",
@@ -346,14 +346,13 @@ def delete(parts: Parts, memory_id: str, scope: Scope) -> None:
 def delete_rows(parts: Parts, where: Node) -> int:
     """Delete all memories for which a filter holds, in batches; their history stays. Returns how many."""
     deleted = 0
-    while True:
+    for found in parts.store.pages(where=where, size=_BATCH):
         with together(parts) as write:
-            found = parts.store.scan(where=where, limit=_BATCH)
-            rows = parts.store.fetch([row.id for row in found], vectors=True) if found else []
+            rows = parts.store.fetch([row.id for row in found], vectors=True)
+            rows = [row for row in rows if holds(where, row)]  # nobody can change it now, and somebody may have
             _delete(write, rows)
         deleted += len(rows)
-        if len(found) < _BATCH:
-            return deleted
+    return deleted
 
 
 def _delete(write: Write, rows: Sequence[Row]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
@@ -27,11 +28,23 @@ from memstack.instants import EPOCH, to_micros
 from memstack.payload import Payload
 from memstack.stores.mem0 import Mem0VectorStore
 
-__all__ = ["Capabilities", "Fingerprint", "Lead", "Row", "Scored", "SortField", "Store"]
+__all__ = [
+    "Capabilities",
+    "Fingerprint",
+    "Lead",
+    "Row",
+    "Scored",
+    "SortField",
+    "Store",
+    "holds",
+    "sort_value",
+    "with_payload",
+]
 
 _log: Final = logging.getLogger(__name__)
 _FIRST_ROUND: Final = 64
 _GROWTH: Final = 4
+_LARGEST_ROUND: Final = 4096
 _TIE: Final = 1e-6
 
 SortField = Literal["created_at", "updated_at", "occurred_at"]
@@ -194,6 +207,21 @@ class Store(Mem0VectorStore, ABC):
     def close(self) -> None:
         """Release what it holds: locks, clients, pools. A second call does nothing."""
 
+    def native_pages(
+        self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, size: int
+    ) -> Iterator[list[Row]]:
+        """All that `native_scan` would tell, page by page: the first of `size` rows, then growing up to 4096.
+
+        An engine that sorts all rows for one page should tell them all for that.
+        """
+        while True:
+            found = self.native_scan(condition, field, descending=descending, after=after, limit=size)
+            yield found
+            if len(found) < size:
+                return
+            after = (sort_value(found[-1], field), found[-1].id)
+            size = min(size * _GROWTH, _LARGEST_ROUND)
+
     def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
         """The same as `native_nearest`, told in short. An engine that can leave out the payloads should.
 
@@ -256,7 +284,7 @@ class Store(Mem0VectorStore, ABC):
         size = limit + 1 if plan.residual is None else max(limit + 1, _FIRST_ROUND)
         while True:
             found = self.native_nearest(vector, plan.native, size)
-            kept = [hit for hit in found if _holds(plan.residual, hit.row)]
+            kept = [hit for hit in found if plan.residual is None or holds(plan.residual, hit.row)]
             complete = len(found) < size
             if complete or (len(kept) > limit and kept[limit - 1].score - kept[-1].score > _TIE):
                 kept.sort(key=_rank)
@@ -306,12 +334,12 @@ class Store(Mem0VectorStore, ABC):
         limit: int | None = None,
     ) -> list[Row]:
         """Rows for which a filter holds, sorted by (field, id); see `native_scan`. `limit` None is all."""
-        rows: list[Row] = []
-        for row in self.iter_scan(where=where, field=field, descending=descending, after=after, size=limit):
-            rows.append(row)
-            if limit is not None and len(rows) >= limit:
-                break
-        return rows
+        if limit is not None and limit <= _LARGEST_ROUND:
+            plan = self.plan(where)
+            if plan.residual is None:
+                return self.native_scan(plan.native, field, descending=descending, after=after, limit=limit)
+        rows = self.iter_scan(where=where, field=field, descending=descending, after=after, size=limit)
+        return list(islice(rows, limit))
 
     def iter_scan(
         self,
@@ -324,14 +352,15 @@ class Store(Mem0VectorStore, ABC):
     ) -> Iterator[Row]:
         """The same, fetched in rounds: the first of `size` rows, then growing up to 4096."""
         plan = self.plan(where)
-        size = max(1, min(size or 1024, 4096)) if plan.residual is None else max(size or 0, _FIRST_ROUND)
-        while True:
-            found = self.native_scan(plan.native, field, descending=descending, after=after, limit=size)
-            yield from (row for row in found if _holds(plan.residual, row))
-            if len(found) < size:
-                return
-            after = (sort_value(found[-1], field), found[-1].id)
-            size = min(size * _GROWTH, 4096)
+        size = max(1, min(size or 1024, _LARGEST_ROUND)) if plan.residual is None else max(size or 0, _FIRST_ROUND)
+        for found in self.native_pages(plan.native, field, descending=descending, after=after, size=size):
+            yield from (row for row in found if plan.residual is None or holds(plan.residual, row))
+
+    def pages(self, *, where: Node = ALL, descending: bool = True, size: int) -> Iterator[list[Row]]:
+        """All rows for which a filter holds, by (created_at, id), `size` at a time; they may be deleted meanwhile."""
+        rows = self.iter_scan(where=where, descending=descending, size=size)
+        while page := list(islice(rows, size)):
+            yield page
 
     def count(self, where: Node = ALL) -> int:
         """How many rows a filter holds for."""
@@ -369,8 +398,9 @@ def _lead(hit: Scored) -> Lead:
     return Lead(read_clue(hit.row.id, write_clue(hit.row.payload)), hit.similarity)
 
 
-def _holds(residual: Node | None, row: Row) -> bool:
-    return residual is None or evaluate(residual, payloads.fields(row.id, row.payload))
+def holds(where: Node, row: Row) -> bool:
+    """Whether a filter holds for a row, by the reference."""
+    return evaluate(where, payloads.fields(row.id, row.payload))
 
 
 def _rank(hit: Scored) -> tuple[float, int, str]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -35,7 +36,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import chroma_rewrite
-from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
+from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.foreign import check_nobody_elses, not_ours
 from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
@@ -49,6 +50,8 @@ T = TypeVar("T")
 _EXACT_UP_TO: Final = 5_000
 _MANIFEST: Final = "memstack"
 _BATCH: Final = 5_000  # its own limit is 5 461
+_LONG: Final = 1_000  # rows of a listing that are read at once even for a short page
+_SAMPLE: Final = 300
 _GROUP: Final = 50
 _MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
@@ -142,6 +145,45 @@ class _Compiler(FilterCompiler[_Both]):
         return self.disjunction([_between(key, op[:2], part), tail])
 
 
+class _Listing:
+    """Rows where a condition holds, in the order of an instant and the id, behind a cursor."""
+
+    def __init__(
+        self,
+        condition: _Both | None,
+        field: SortField,
+        *,
+        descending: bool,
+        after: tuple[datetime, str] | None = None,
+        end: int | None = None,
+    ) -> None:
+        self._condition = condition
+        self._field: SortField = field
+        self._descending = descending
+        self._after = after
+        sign = -1 if descending else 1
+        self._sign = sign
+        self._first = None if after is None else (sign * to_micros(after[0]), after[1])
+        behind, before = ("lte", "gte") if descending else ("gte", "lte")
+        parts = [] if condition is None else [condition]
+        if after is not None:
+            parts.append(_between(field, behind, to_micros(after[0])))
+        if end is not None:
+            parts.append(_between(field, before, sign * end))
+        self.where = _all([part.holds for part in parts]) if parts else None
+
+    def places(self, found: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+        """What found rows are sorted by; those before the cursor are left out."""
+        for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
+            place = (self._sign * metadata.get(self._field, 0), row_id)
+            if self._first is None or place > self._first:
+                yield place
+
+    def until(self, place: int) -> _Listing:
+        """The same, ended after the instant of a place."""
+        return _Listing(self._condition, self._field, descending=self._descending, after=self._after, end=place)
+
+
 class ChromaStore(Store):
     """A Chroma collection, wherever the engine runs."""
 
@@ -154,7 +196,7 @@ class ChromaStore(Store):
         notes=(
             "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
             f"`in` with more than {_MANY} values is, too.",
-            "A listing fetches all memories of the scope behind the cursor, and sorts them here.",
+            "A listing is sorted here: for a page of a long one, the ids of all of it are asked for, and the rows near the page.",
         ),
     )
 
@@ -206,15 +248,13 @@ class ChromaStore(Store):
             return [_row(row_id, told, None) for row_id, told in self._kept.through(wanted, self._told).items()]
         include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         rows: list[Row] = []
-        for start in range(0, len(wanted), _BATCH):
-            some = wanted[start : start + _BATCH]
+        for some in _batches(wanted):
             rows += _rows(self._call("read", lambda some=some: self._rows.get(ids=some, include=include)))  # type: ignore[misc]
         return rows
 
     def remove(self, ids: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(ids))
-        for start in range(0, len(wanted), _BATCH):
-            some = wanted[start : start + _BATCH]
+        for some in _batches(wanted):
             with self._forgetting(some):
                 self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
 
@@ -264,8 +304,7 @@ class ChromaStore(Store):
     def _told(self, ids: Sequence[str]) -> dict[str, _Told]:
         self._check_open("read")
         told: dict[str, _Told] = {}
-        for start in range(0, len(ids), _BATCH):
-            some = ids[start : start + _BATCH]
+        for some in _batches(ids):
             found = self._call("read", lambda some=some: self._rows.get(ids=some, include=["metadatas"]))  # type: ignore[misc]
             for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
                 told[row_id] = {name: metadata[name] for name in ("body", "clue") if name in metadata}
@@ -289,21 +328,79 @@ class ChromaStore(Store):
         after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Row]:
-        """Chroma lists in no order: the rows behind the cursor are fetched and sorted here."""
-        parts = [] if condition is None else [condition]
-        if after is not None:
-            parts.append(_between(field, "lte" if descending else "gte", to_micros(after[0])))
-        where = _all([part.holds for part in parts]) if parts else None
+        listing = self._narrowed(_Listing(condition, field, descending=descending, after=after), limit)
+        return list(islice(self._in_order(listing), limit))
 
-        def key(instant: datetime, row_id: str) -> tuple[int, str]:
-            micros = to_micros(instant)
-            return (-micros if descending else micros, row_id)
+    def native_pages(
+        self,
+        condition: _Both | None,
+        field: SortField,
+        *,
+        descending: bool,
+        after: tuple[datetime, str] | None,
+        size: int,
+    ) -> Iterator[list[Row]]:
+        rows = self._in_order(_Listing(condition, field, descending=descending, after=after))
+        while page := list(islice(rows, size)):
+            yield page
 
-        rows = _rows(self._call("scan", lambda: self._rows.get(where=where, include=["metadatas"])))
-        rows.sort(key=lambda row: key(sort_value(row, field), row.id))
-        if after is not None:
-            rows = [row for row in rows if key(sort_value(row, field), row.id) > key(*after)]
-        return rows[:limit]
+    def _narrowed(self, listing: _Listing, limit: int) -> _Listing:
+        """The same listing, ended where at least `limit` rows of a long one are before the end.
+
+        Where that is, a sample of them tells: to name rows is cheap, and to read them is not.
+        """
+        ids = self._named(listing)
+        while len(ids) > max(_LONG, 2 * limit):
+            step = len(ids) // _SAMPLE
+            sample = sorted(listing.places(self._get(ids=ids[::step], include=["metadatas"])))
+            expected = limit / step
+            for place, _ in sample[int(expected + 2 * expected**0.5) + 1 :: _SAMPLE // 8]:
+                shorter = listing.until(place)
+                named = self._named(shorter)
+                if len(named) >= limit:
+                    break
+            else:
+                return listing
+            if len(named) > len(ids) // 2:
+                return shorter
+            listing, ids = shorter, named
+        return listing
+
+    def _named(self, listing: _Listing) -> list[str]:
+        ids: list[str] = self._get(where=listing.where, include=[])["ids"]
+        return ids
+
+    def _in_order(self, listing: _Listing) -> Iterator[Row]:
+        """Chroma lists in no order: all rows are looked at, and sorted here.
+
+        Few are read at once. Of more, the places are noted, and each is read again when its turn has come: Chroma fails
+        when it is to read more than 32 766.
+        """
+        found = self._get(where=listing.where, limit=_BATCH + 1, include=["metadatas"])
+        if len(found["ids"]) <= _BATCH:
+            told = dict(zip(found["ids"], found["metadatas"], strict=True))
+            for _, row_id in sorted(listing.places(found)):
+                yield _row(row_id, told[row_id], None)
+            return
+        places: list[tuple[int, str]] = []
+        bodies: dict[str, int] = {}
+        for some in _batches(self._named(listing)):
+            found = self._get(ids=some, include=["metadatas"])
+            places.extend(listing.places(found))
+            bodies.update((key, hash(told["body"])) for key, told in zip(found["ids"], found["metadatas"], strict=True))
+        for some in _batches([row_id for _, row_id in sorted(places)]):
+            found = self._get(ids=some, include=["metadatas"])
+            told = dict(zip(found["ids"], found["metadatas"], strict=True))
+            changed = [key for key in told if hash(told[key]["body"]) != bodies[key]]
+            for key in (
+                {*changed} - {*self._get(ids=changed, where=listing.where, include=[])["ids"]} if changed else ()
+            ):
+                del told[key]
+            yield from (_row(row_id, told[row_id], None) for row_id in some if row_id in told)
+
+    def _get(self, **asked: Any) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._call("scan", lambda: self._rows.get(**asked))
+        return found
 
     def native_count(self, condition: _Both | None) -> int:
         if condition is None:
@@ -608,6 +705,11 @@ def _to_chroma(payload: Payload) -> dict[str, Any]:
         "terms": index.shared,
         "keys": list(ranged),
     }
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]
 
 
 def _row(row_id: str, metadata: Mapping[str, Any], vector: Sequence[float] | None) -> Row:

@@ -228,6 +228,9 @@ class StoreContract(Contract):
             query = a_vector(store, seed)
             hits = store.nearest(query, where=F.user_id == "small", limit=20)
             assert [hit.row.id for hit in hits] == ranked(small, matrix @ np.asarray(query))[:20]
+        assert store.count() == 50_030
+        listed = [row.id for page in store.pages(size=1000) for row in page]
+        assert (len(listed), len(set(listed))) == (50_030, 50_030)
 
     def test_vectors_without_a_direction(self, store: Store) -> None:
         """A row, or a query, whose vector is zero is similar to nothing: 0, and no error."""
@@ -250,6 +253,38 @@ class StoreContract(Contract):
                 after = (instant_of(listed[place].payload, field) or START, listed[place].id)
                 rest = store.scan(where=where, field=field, descending=descending, after=after, limit=9)
                 assert [row.id for row in rest] == expected[place + 1 : place + 10]
+
+    @pytest.mark.exhaustive
+    @pytest.mark.timeout(900)
+    def test_a_long_listing(self, store: Store) -> None:
+        """Of 6 000 rows, any page is the same part of the whole; what changes meanwhile is told as it is, or not."""
+        rows = [a_row(store, i, category="work" if i % 9 else "home") for i in range(6000)]
+        for start in range(0, len(rows), 1000):
+            store.upsert(rows[start : start + 1000])
+        work = [row for row in rows if row.payload["category"] == "work"]
+        place = {row.id: row for row in rows}
+        for field in FIELDS:
+            for descending in (False, True):
+                expected = in_order(work, field, descending=descending)
+                for first in (0, 1, 700, len(work) - 50):
+                    at = None
+                    if first:
+                        at = (instant_of(place[expected[first - 1]].payload, field) or START, expected[first - 1])
+                    for limit in (1, 100, 2000):
+                        page = store.scan(
+                            where=F.category == "work", field=field, descending=descending, after=at, limit=limit
+                        )
+                        assert [row.id for row in page] == expected[first : first + limit]
+        expected = in_order(work, "created_at", descending=False)
+        pages = store.pages(where=F.category == "work", descending=False, size=1000)
+        assert [row.id for row in next(pages)] == expected[:1000]
+        gone, other, same = (place[row_id] for row_id in expected[-3:])
+        store.remove([gone.id])
+        store.upsert([Row(other.id, {**other.payload, "category": "home"}, other.vector)])
+        store.upsert([Row(same.id, {**same.payload, "n": -1}, same.vector)])
+        rest = [row for page in pages for row in page]
+        assert [row.id for row in rest] == [*expected[1000:-3], same.id]
+        assert rest[-1].payload["n"] == -1
 
     # -- the collection --------------------------------------------------------------------------
 
