@@ -196,7 +196,7 @@ class ChromaStore(Store):
         notes=(
             "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
             f"`in` with more than {_MANY} values is, too.",
-            "Listings are sorted here: for a page of a long one, all its ids are asked for, and the rows near the page.",
+            "Listings are sorted here; for a page of a long one, all its ids are asked for, and the rows near it.",
         ),
     )
 
