@@ -7,7 +7,7 @@ what others wrote can be read by it.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Union, get_args, get_origin
@@ -66,7 +66,13 @@ class MemorySchema(BaseModel):
         SchemaError: when a class is defined that cannot work.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        defer_build=True,
+        populate_by_name=True,  # what is stored has the names of the fields, whatever their aliases are
+    )
 
     category: ClassVar[str] = ""
     version: ClassVar[int] = 1
@@ -127,6 +133,8 @@ class MemorySchema(BaseModel):
             return cls.model_validate(fields)
         except ValidationError as error:
             raise SchemaMismatch(cls.__name__, _reason(error)) from None
+        except Exception as error:  # a validator of the class that did not expect what others write
+            raise SchemaMismatch(cls.__name__, f"a validator failed ({type(error).__name__})") from error
 
     @classmethod
     def of(cls, memory: Memory[Any]) -> Self:
@@ -348,7 +356,7 @@ def _upgraded(cls: type[MemorySchema], fields: dict[str, Any]) -> dict[str, Any]
     for step in range(version, cls.version):
         try:
             fields = dict(cls.upgrades[step](fields))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # fields that the step relies on
+        except Exception as error:  # the step is the user's, and the metadata may be anybody's
             raise SchemaMismatch(
                 cls.__name__, f"the step from version {step} failed ({type(error).__name__})"
             ) from error
@@ -364,28 +372,58 @@ def _reason(error: ValidationError) -> str:
     return "; ".join(found)
 
 
+def _wrong(cls: type[MemorySchema], problem: str, hint: str) -> NoReturn:
+    raise SchemaError(cls.__name__, problem, hint)
+
+
 def _check_class(cls: type[MemorySchema]) -> None:
     if not cls.category:
         return  # a base of others
-    name = cls.__name__
-
-    def wrong(problem: str, hint: str) -> NoReturn:
-        raise SchemaError(name, problem, hint)
-
     if not isinstance(cls.category, str):
-        wrong(f"its category is {describe(cls.category)}", "Name it with a string.")
+        _wrong(cls, f"its category is {describe(cls.category)}", "Name it with a string.")
     if not isinstance(cls.version, int) or cls.version < 1:
-        wrong("its version is no number from 1 on", "Count versions from 1.")
+        _wrong(cls, "its version is no number from 1 on", "Count versions from 1.")
     missing = [str(step) for step in range(1, cls.version) if step not in cls.upgrades]
     if missing:
-        wrong(f"version {cls.version} has no upgrade from {', '.join(missing)}", "Declare each step in `upgrades`.")
+        _wrong(
+            cls, f"version {cls.version} has no upgrade from {', '.join(missing)}", "Declare each step in `upgrades`."
+        )
     for field in cls.model_fields:
         stored = cls.stored_as.get(field, field)
         if (stored in RESERVED and field not in _LIFTED) or stored in (CATEGORY, VERSION):
-            wrong(f"the field name {stored!r} is reserved", f"Rename it, or add {stored!r} to `stored_as`.")
+            _wrong(cls, f"the field name {stored!r} is reserved", f"Rename it, or add {stored!r} to `stored_as`.")
     for field in (*cls.slot, *(cls.states or ()), *cls.stored_as):
         if field not in cls.model_fields:
-            wrong(f"{field!r} is no field", f"Known: {', '.join(cls.model_fields)}.")
+            _wrong(cls, f"{field!r} is no field", f"Known: {', '.join(cls.model_fields)}.")
+    _check_values(cls)
+
+
+def _check_values(cls: type[MemorySchema]) -> None:
+    """Whether what is stored of an instance says what the instance said."""
+    names = [cls.stored_as.get(field, field) for field in cls.model_fields]
+    if twice := sorted({stored for stored in names if names.count(stored) > 1}):
+        _wrong(cls, f"two fields are stored as {twice[0]!r}", "Give each a name of its own in `stored_as`.")
+    for field, info in cls.model_fields.items():
+        if _takes(info.annotation, type(None)) and info.default is not None:
+            _wrong(
+                cls, f"{field!r} may be None, and its default is another", "Use None: in metadata, None is no field."
+            )
+    for field in cls.slot:
+        if _takes(cls.model_fields[field].annotation, list, tuple, set, frozenset, dict, Mapping, Sequence, BaseModel):
+            _wrong(cls, f"the field {field!r} of the slot has several values", "A slot is made of single values.")
+
+
+def _takes(annotation: Any, *kinds: type) -> bool:
+    """Whether a value of one of these kinds is among what an annotation allows, itself or in a union."""
+    if isinstance(annotation, TypeAliasType):
+        return _takes(annotation.__value__, *kinds)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _takes(arguments[0], *kinds)
+    if origin in (Union, types.UnionType):
+        return any(_takes(part, *kinds) for part in arguments)
+    found = origin or annotation
+    return isinstance(found, type) and found is not str and issubclass(found, kinds)
 
 
 # -- the four of every application ---------------------------------------------------------------
@@ -546,12 +584,17 @@ class Schemas:
         """The schema of a category; None where it has none."""
         return self._by_category.get(category) if isinstance(category, str) else None
 
-    def read(self, metadata: Mapping[str, Any], **lifted: Any) -> MemorySchema | None:
-        """Metadata as an instance of the schema of its category; None where it has none, or does not fit it."""
-        schema = self.get(metadata.get(CATEGORY))
-        if schema is None:
+    def read(self, metadata: Mapping[str, Any], schema: type[MemorySchema] | None = None) -> MemorySchema | None:
+        """Metadata as an instance of a schema; None where it does not fit.
+
+        Args:
+            metadata: as it is stored.
+            schema: None is the one that is known for its category, if any.
+        """
+        found = schema or self.get(metadata.get(CATEGORY))
+        if found is None:
             return None
         try:
-            return schema.from_metadata(metadata, **lifted)
+            return found.from_metadata(metadata)
         except SchemaMismatch:
             return None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field as PydanticField
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 from typing_extensions import assert_type
 
 from memstack import F, Interaction, MemorySchema, Preference, Project, TaskPattern
@@ -111,6 +111,47 @@ def test_an_upgrade_that_fails_is_a_misfit() -> None:
         Habit.from_metadata({"category": "habits"})
 
 
+class Ticket(MemorySchema):
+    """A schema whose step and validator expect what they have written themselves."""
+
+    category = "tickets"
+    version = 2
+    upgrades: ClassVar[Mapping[int, Any]] = {1: lambda fields: {"name": fields["title"].split(": ")[1]}}
+    name: str
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _fold(cls, name: Any) -> Any:
+        return name.casefold()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"title": "no colon"}, r"the step from version 1 failed \(IndexError\)"),
+        ({"title": 5}, r"the step from version 1 failed \(AttributeError\)"),
+        ({"schema_version": 2, "name": 5}, r"a validator failed \(AttributeError\)"),
+    ],
+)
+def test_whatever_a_class_raises_is_a_misfit(fields: dict[str, Any], reason: str) -> None:
+    """Steps and validators are the user's, metadata may be anybody's: no error of theirs ends a search."""
+    with pytest.raises(SchemaMismatch, match=reason):
+        Ticket.from_metadata({"category": "tickets", **fields})
+    assert Ticket.from_metadata({"category": "tickets", "title": "Bug: Crash"}) == Ticket(name="crash")
+
+
+def test_an_alias_is_for_the_caller() -> None:
+    """A field with an alias is made by it, stored under its own name, and read back."""
+
+    class Aliased(MemorySchema):
+        category = "aliased"
+        name: str = PydanticField(alias="theName")
+
+    made = Aliased.model_validate({"theName": "x"})
+    assert made.to_metadata() == {"category": "aliased", "name": "x"}
+    assert Aliased.from_metadata(made.to_metadata()) == made
+
+
 def test_bad_values_do_not_show_in_errors() -> None:
     """Pydantic's error for a wrong value does not print the value."""
     with pytest.raises(ValidationError) as caught:
@@ -201,6 +242,11 @@ def test_a_pattern_learns_a_running_mean() -> None:
         ({"version": 2}, "no upgrade from 1"),
         ({"version": 0}, "version"),
         ({"category": 3}, "category"),
+        ({"stored_as": {"one": "two"}, "__annotations__": {"one": int, "two": int}}, "two fields are stored as 'two'"),
+        ({"__annotations__": {"name": str | None}}, "'name' may be None"),
+        ({"__annotations__": {"name": str | None}, "name": "nobody"}, "'name' may be None"),
+        ({"__annotations__": {"days": list[str]}, "slot": ("days",)}, "'days' of the slot has several values"),
+        ({"__annotations__": {"at": dict[str, int] | None}, "at": None, "slot": ("at",)}, "several values"),
     ],
 )
 def test_a_schema_that_cannot_work_is_refused_when_defined(body: dict[str, Any], problem: str) -> None:

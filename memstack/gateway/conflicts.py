@@ -60,7 +60,7 @@ def find(parts: Parts, draft: Draft, *, threshold: float = SIMILAR, by_meaning: 
     Raises:
         ProviderError: the embedder or the model failed.
     """
-    schema = parts.schemas.read(draft.metadata)
+    schema = parts.schemas.read(draft.metadata, draft.schema)
     if schema is not None and not schema.contradicts:
         return []
     if schema is not None and schema.slot:
@@ -86,14 +86,14 @@ def add(
 
 def rivals(parts: Parts, one: Draft, others: Sequence[Draft]) -> bool:
     """Whether a draft and one of the others say different things of a slot, and one scope lies in the other."""
-    schema = parts.schemas.read(one.metadata)
+    schema = parts.schemas.read(one.metadata, one.schema)
     if schema is None or not schema.contradicts or not schema.slot:
         return False
     slot = schema.slot_filter()
     for other in others:
         if not (one.scope.covers(other.scope) or other.scope.covers(one.scope)):
             continue
-        stored = parts.schemas.read(other.metadata)
+        stored = parts.schemas.read(other.metadata, type(schema))
         if stored is not None and stored.slot_filter() == slot and schema.contradicted_by(stored):
             return True
     return False
@@ -114,14 +114,14 @@ def _add(parts: Parts, drafts: Sequence[Draft], policy: OnConflict, key: tuple[S
     if policy == "ask":
         asked = [draft for draft in said if found[draft.index]]
         return _ask(parts, drafts, {draft.index: found[draft.index] for draft in asked}, key)
-    replacement = None
+    replacement = None if policy == "keep" else Replacement()  # what held in the past has its place, too
     if policy == "supersede":
         judged = {
             index: tuple(conflict.memory.id for conflict in of_draft if conflict.kind == "judged")
             for index, of_draft in found.items()
         }
         reasons = {index: of_draft[0].reason for index, of_draft in found.items() if of_draft}
-        replacement = Replacement(ids=judged, slots=True, reasons=reasons)
+        replacement = Replacement(ids=judged, reasons=reasons)
     first = _check_free(parts, said) if policy == "raise" else None
     result = writing.add(parts, drafts, key=key, replacement=replacement, first=first)
     return _with_conflicts(result, conflicts)
@@ -176,7 +176,9 @@ def _ask(
     ]
     free = [draft for draft in drafts if draft.index not in found]
     _, said = writing.by_role(parts, free)
-    result = writing.add(parts, free, key=key, first=_check_free(parts, said)) if free else AddResult()
+    result = AddResult()
+    if free:
+        result = writing.add(parts, free, key=key, replacement=Replacement(), first=_check_free(parts, said))
     conflicts = tuple(conflict for of_draft in found.values() for conflict in of_draft)
     return dataclasses.replace(result, conflicts=conflicts, pending=tuple(waiting))
 
@@ -193,7 +195,7 @@ def _by_slot(parts: Parts, draft: Draft, schema: MemorySchema) -> list[Conflict]
     found: list[Conflict] = []
     for row in parts.store.iter_scan(where=where):
         memory = memory_from(row.id, row.payload)
-        stored = parts.schemas.read(memory.metadata)
+        stored = parts.schemas.read(memory.metadata, type(schema))
         other = () if stored is None else schema.contradicted_by(stored)
         if other:
             reason = f"another {' and '.join(other)} for the same {' and '.join(schema.slot)}"

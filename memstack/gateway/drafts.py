@@ -15,6 +15,7 @@ from memstack.instants import iso
 from memstack.metadata import encode
 from memstack.payload import Payload
 from memstack.records import ROLES, Memory, Message, Source
+from memstack.schemas import MemorySchema
 from memstack.scope import Scope
 
 __all__ = ["Draft", "digest_of", "draft_of", "payload_of"]
@@ -34,6 +35,7 @@ class Draft:
         said: for a fact, the messages that it was drawn from.
         id: of the memory; None is a new one.
         attributed_to: for a fact, whose it is, in Mem0's words.
+        schema: the class of the metadata, where the caller passed an instance; None is that of its category.
     """
 
     index: int
@@ -45,6 +47,7 @@ class Draft:
     said: tuple[Draft, ...] = ()
     id: str | None = None
     attributed_to: str | None = None
+    schema: type[MemorySchema] | None = None
 
     @cached_property
     def fingerprint(self) -> str:

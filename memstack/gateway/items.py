@@ -9,7 +9,7 @@ from memstack.errors import InvalidInput
 from memstack.gateway.drafts import Draft
 from memstack.gateway.inputs import MessageInput, read_messages
 from memstack.gateway.parts import Options
-from memstack.gateway.typed import read_metadata, read_times
+from memstack.gateway.typed import read_metadata, read_times, schema_of
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["Item", "read_item"]
@@ -42,4 +42,4 @@ def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft
     scope = outer.narrow(Scope(**{name: own.get(name) for name in SCOPE_FIELDS})).require()
     metadata = read_metadata(own.get("metadata"), options)
     said, expires_at, valid_from = read_times(own.get("metadata"), said, own.get("expires_at"), own.get("valid_from"))
-    return Draft(index, said, scope, metadata, expires_at, valid_from)
+    return Draft(index, said, scope, metadata, expires_at, valid_from, schema=schema_of(own.get("metadata")))

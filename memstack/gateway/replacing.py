@@ -15,10 +15,11 @@ from memstack import payload as payloads
 from memstack.filters.ast import all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft
-from memstack.gateway.parts import Parts
+from memstack.gateway.parts import Parts, tick, visible
 from memstack.instants import EPOCH, as_instant, iso
 from memstack.payload import memory_from
 from memstack.records import Memory
+from memstack.schemas import MemorySchema
 from memstack.stores.base import Row, holds, with_payload
 
 __all__ = ["Replacement", "Timeline", "ended"]
@@ -56,24 +57,54 @@ class Timeline:
         self.changed: dict[str, Row] = {}
         self.ended: list[tuple[Memory, str, str | None]] = []
 
-    def place(self, draft: Draft, row: Row) -> None:
-        """Put a new row in its place; it is among `rows` then."""
+    def place(self, draft: Draft, row: Row, *, equal: str | None = None) -> None:
+        """Put a new row in its place; it is among `rows` then.
+
+        Args:
+            draft: what the row was made of.
+            row: the new row.
+            equal: a row that says the same, in the place of which the new one stands, too.
+        """
         begin = _begin(row)
         given = draft.valid_from is not None or draft.message.occurred_at is not None
-        of_slot = self._of_slot(draft, every=given) if self._replacement.slots else []
-        later = [other for other in of_slot if given and _begin(other) > begin]
+        named = {found.id: found for found in self._named(draft)}
+        if equal is not None and (same := self.current(equal)) is not None:
+            named[same.id] = same
+        of_slot = self._of_slot(draft)
+        # What begins later stays, where that was said; not what is to be replaced, nor what held before that.
+        bound = max([begin, *(_begin(other) for other in named.values())])
+        later = [
+            other
+            for other in of_slot
+            if other.id not in named and _begin(other) > bound and (given or "valid_from" in other.payload)
+        ]
         past = {other.id for other in later}
-        named = [self.current(key) for key in self._replacement.ids.get(draft.index, ())]
         reason = self._replacement.reasons.get(draft.index)
-        for other in {found.id: found for found in (*of_slot, *named) if found is not None}.values():
+        for other in {found.id: found for found in (*of_slot, *named.values())}.values():
             end = as_instant(other.payload.get("valid_to"))
             if other.id not in past and (end is None or end > begin):
                 self._end(other, begin, row.id, reason)
+            elif other.id in named and end is not None:  # what took its place is gone
+                self._end(other, end, row.id, reason)
         if later:
             following = min(later, key=lambda other: (_begin(other), other.id))
             row = with_payload(row, ended(row, _begin(following), following.id))
             self.ended.append((memory_from(row.id, row.payload), following.id, reason))
         self._new[row.id] = row
+
+    def contradicted(self, draft: Draft, equal: str) -> bool:
+        """Whether something else holds that a draft would take the place of, beside a row that says the same."""
+        now = visible(tick())
+        schema = self._schema(draft)
+        for row in self._named(draft):
+            if row.id != equal and holds(now, row):
+                return True
+        for row in self._of_slot(draft):
+            if row.id != equal and schema is not None and holds(now, row):
+                stored = self._parts.schemas.read(payloads.metadata_of(row.payload), type(schema))
+                if stored is not None and schema.contradicted_by(stored):
+                    return True
+        return False
 
     @property
     def rows(self) -> list[Row]:
@@ -92,9 +123,17 @@ class Timeline:
         vector = next(kept.vector for kept in self.before if kept.id == row.id)
         self.changed[row.id] = Row(row.id, over.payload, vector)
 
-    def _of_slot(self, draft: Draft, *, every: bool) -> list[Row]:
-        """The rows of a draft's slot: the current ones, or every one."""
-        schema = self._parts.schemas.read(draft.metadata)
+    def _schema(self, draft: Draft) -> MemorySchema | None:
+        return self._parts.schemas.read(draft.metadata, draft.schema)
+
+    def _named(self, draft: Draft) -> list[Row]:
+        """What a draft is to replace, or what stands in its place by now."""
+        found = [self.current(key) for key in self._replacement.ids.get(draft.index, ())]
+        return [row for row in found if row is not None]
+
+    def _of_slot(self, draft: Draft) -> list[Row]:
+        """The rows of a draft's slot, whenever they held."""
+        schema = self._schema(draft) if self._replacement.slots else None
         slot = None if schema is None or not schema.contradicts else schema.slot_filter()
         if slot is None:
             return []
@@ -102,7 +141,7 @@ class Timeline:
         found = {row.id: row for row in self._parts.store.iter_scan(where=where)}
         found.update({key: row for key, row in self.changed.items() if key in found})
         found.update({key: row for key, row in self._new.items() if holds(where, row)})
-        return [row for row in found.values() if every or row.payload.get("superseded_by") is None]
+        return list(found.values())
 
     def current(self, key: str) -> Row | None:
         """The row in whose place nothing else stands yet, starting at one; None where it is gone."""

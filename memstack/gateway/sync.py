@@ -30,7 +30,7 @@ from memstack.gateway.inputs import (
 from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, held, visible
 from memstack.gateway.portability import Target
-from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, search_fitting
+from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, schema_of, search_fitting
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
@@ -165,7 +165,7 @@ class MemoryGateway:
         drafts: list[Draft] = []
         for i, one in enumerate(said):
             message, expiry, since = read_times(metadata, one, expires_at, valid_from)
-            drafts.append(Draft(i, message, scope, checked, expiry, since))
+            drafts.append(Draft(i, message, scope, checked, expiry, since, schema=schema_of(metadata)))
         key = self._key(scope, idempotency_key, drafts)
         if infer is None:
             infer = parts.llm is not None and policy == "keep" and not isinstance(metadata, MemorySchema)
@@ -282,7 +282,8 @@ class MemoryGateway:
         scope = self._scope(user_id, agent_id, run_id).require()
         check_memory_text(text, parts.options.max_text)
         message, expiry, since = read_times(metadata, Message("user", text), None, None)
-        draft = Draft(0, message, scope, read_metadata(metadata, parts.options), expiry, since)
+        checked = read_metadata(metadata, parts.options)
+        draft = Draft(0, message, scope, checked, expiry, since, schema=schema_of(metadata))
         return conflicts.find(parts, draft, threshold=check_threshold(threshold) or 0.0)
 
     def supersede(
@@ -330,7 +331,14 @@ class MemoryGateway:
             return read_metadata(merge({} if instance else old.metadata, new), parts.options)
 
         return writing.supersede(
-            parts, canonical_id(id), scope, text=text, metadata=merged, reason=reason, valid_from=since
+            parts,
+            canonical_id(id),
+            scope,
+            text=text,
+            metadata=merged,
+            schema=schema_of(metadata),
+            reason=reason,
+            valid_from=since,
         )
 
     def confirm(

@@ -14,7 +14,7 @@ from memstack.metadata import check_metadata
 from memstack.records import Hit, Hits, Memory, Message
 from memstack.schemas import MemorySchema, fit
 
-__all__ = ["Metadata", "check_schema", "fit_all", "read_metadata", "read_times", "search_fitting"]
+__all__ = ["Metadata", "check_schema", "fit_all", "read_metadata", "read_times", "schema_of", "search_fitting"]
 
 Metadata = Mapping[str, Any] | MemorySchema
 S = TypeVar("S", bound=MemorySchema)
@@ -37,6 +37,11 @@ def read_metadata(metadata: Metadata | None, options: Options, *, keep_none: boo
     if keep_none and given is not None:
         checked.update({key: None for key, value in given.items() if value is None})
     return checked
+
+
+def schema_of(metadata: object) -> type[MemorySchema] | None:
+    """The class of metadata that is an instance of a schema."""
+    return type(metadata) if isinstance(metadata, MemorySchema) else None
 
 
 def read_times(

@@ -25,6 +25,7 @@ from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
 from memstack.records import AddResult, Change, Event, Memory, Message, Skipped
+from memstack.schemas import MemorySchema
 from memstack.scope import Scope
 from memstack.stores.base import Row, holds
 
@@ -135,22 +136,31 @@ def _write(
     skipped: list[Skipped] = []
     stored: list[Memory] = []
     rows: list[Row] = []
+    made = dict(vectors)
     with together(parts) as write:
         if first is not None:
             first(write.log)
         if key is not None and (used := repeated(parts, messages, key)) is not None:
             return used
         known.update(_duplicates(parts, [draft for draft in wanted if draft.fingerprint not in known]))
+        timeline = Timeline(parts, replacement or Replacement(slots=False))
         new: list[Draft] = []
         for draft in wanted:
-            if draft.fingerprint in known:
-                detail = "an equal memory is there already"
-                skipped.append(Skipped(draft.index, "duplicate", detail, known[draft.fingerprint]))
-            else:
-                known[draft.fingerprint] = draft.id or new_id()
+            equal = known.get(draft.fingerprint)
+            if equal is not None and (replacement is None or not timeline.contradicted(draft, equal)):
+                skipped.append(Skipped(draft.index, "duplicate", "an equal memory is there already", equal))
+                continue
+            known[draft.fingerprint] = draft.id or new_id()
+            if replacement is None:
                 new.append(draft)
+                continue
+            # One after the other: what is in the place of what depends on those before it.
+            if draft.fingerprint not in made:
+                made[draft.fingerprint] = _vector_of(parts, equal)
+            payload = payload_of(draft, tick(), _positions(write.log, [draft]))
+            row = Row(known[draft.fingerprint], payload, made[draft.fingerprint])
+            timeline.place(draft, row, equal=equal)
         places = _positions(write.log, new)
-        timeline = Timeline(parts, replacement or Replacement(slots=False))
         for draft in new:
             row = Row(known[draft.fingerprint], payload_of(draft, tick(), places), vectors[draft.fingerprint])
             timeline.place(draft, row)
@@ -172,6 +182,7 @@ def supersede(
     *,
     text: str,
     metadata: Callable[[Memory], Mapping[str, Any]],
+    schema: type[MemorySchema] | None,
     reason: str | None,
     valid_from: datetime | None,
 ) -> Memory:
@@ -183,6 +194,7 @@ def supersede(
         scope: where it must lie.
         text: the new one's.
         metadata: makes the new one's out of the memory that it replaces.
+        schema: the class of it, where the caller passed an instance.
         reason: why, for the history.
         valid_from: since when the new one holds; None is now.
 
@@ -202,7 +214,7 @@ def supersede(
             old = memory_from(current.id, current.payload)
         if not scope.covers(old.scope):
             raise MemoryNotFound(memory_id, str(scope))
-        draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from)
+        draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from, schema=schema)
         if draft.fingerprint == draft_of(old).fingerprint:
             return old
         row = Row(new_id(), payload_of(draft, tick(), _positions(write.log, [draft])), vector)
@@ -282,6 +294,12 @@ def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
         for row in parts.store.iter_scan(where=where, size=len(some)):
             found[payloads.fingerprint_of(row.payload)] = row.id
     return found
+
+
+def _vector_of(parts: Parts, equal: str | None) -> Sequence[float]:
+    """The vector of a stored memory that says the same as one to be."""
+    found = [] if equal is None else parts.store.fetch([equal], vectors=True)
+    return (found[0].vector or ()) if found else ()
 
 
 def _positions(transaction: Transaction, drafts: Sequence[Draft]) -> dict[int, int]:

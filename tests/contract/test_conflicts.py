@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memstack import AddResult, Interaction, MemoryGateway, Preference, Project
+from memstack import AddResult, Interaction, MemoryGateway, MemorySchema, Preference, Project
 from memstack.errors import ConflictFound, InvalidInput, MemoryNotFound, PendingNotFound
 from memstack.gateway.judging import judge
 from memstack.instants import utcnow
@@ -126,6 +126,36 @@ def test_answers_out_of_shape_are_no_verdicts(answer: Any) -> None:
             return answer
 
     assert judge(Odd(""), "x", ["a", "b"]) == [None, None]
+
+
+class Habit(MemorySchema):
+    """A schema of an application's own, which no configuration names."""
+
+    category = "habits"
+    slot = ("name",)
+    name: str
+    times_a_week: int = 1
+
+
+def test_the_slot_of_an_instance_needs_no_configuration(memory: MemoryGateway) -> None:
+    """What an instance of one's own schema contradicts is certain, whichever verb it is given to."""
+    alex = memory.for_user("alex")
+    (first,) = alex.add("I walk", metadata=Habit(name="walk")).stored
+    assert [found.kind for found in alex.conflicts("often", metadata=Habit(name="walk", times_a_week=2))] == ["slot"]
+    (told,) = alex.add("I swim a lot", metadata=Habit(name="walk", times_a_week=9)).conflicts
+    alex.delete_all(filters={"times_a_week": 9})
+    assert told.kind == "slot"
+    with pytest.raises(ConflictFound):
+        alex.add("I walk often", metadata=Habit(name="walk", times_a_week=2), on_conflict="raise")
+    (waiting,) = alex.add("I walk often", metadata=Habit(name="walk", times_a_week=2), on_conflict="ask").pending
+    alex.confirm(waiting.token)
+    items = [{"content": f"{n} times", "metadata": Habit(name="walk", times_a_week=n)} for n in (3, 4)]
+    alex.add_many(items, on_conflict="supersede")
+    (hit,) = alex.search("", schema=Habit)
+    assert hit.metadata.times_a_week == 4
+    last = alex.supersede(first.id, "5 times", metadata=Habit(name="walk", times_a_week=5))
+    assert [hit.id for hit in alex.search("", schema=Habit)] == [last.id]
+    assert len({change.memory_id for change in alex.history(first.id)}) == 5
 
 
 # -- policies ------------------------------------------------------------------------------------
@@ -288,6 +318,32 @@ def test_unknown_policies_are_refused(alex: MemoryGateway, policy: Any) -> None:
         alex.add_many(["x"], on_conflict=policy)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_value_said_again_ends_the_others(
+    memory: MemoryGateway, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known is no duplicate while something else holds as well: it is said anew, and ends both."""
+    monkeypatch.setattr(type(memory._core.parts.embedder), "quick", quick)
+    alex = memory.for_user("alex")
+    for value in ("evening", "morning"):
+        alex.add(f"{value}s", metadata=time_of_day(value))
+    (again,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="supersede").stored
+    assert [hit.id for hit in alex.search("")] == [again.id]
+    assert alex.add("evenings", metadata=time_of_day("evening"), on_conflict="supersede").skipped
+    said = [{"content": f"{value}s", "metadata": time_of_day(value)} for value in ("evening", "noon", "evening")]
+    assert [item.text for item in alex.add_many(said, on_conflict="supersede").stored] == ["noons", "evenings"]
+    assert [hit.text for hit in alex.search("")] == ["evenings"]
+    assert [hit.text for hit in alex.search("evenings", threshold=0.9)] == ["evenings"]
+
+
+def test_a_confirmed_value_that_was_stored_meanwhile(alex: MemoryGateway) -> None:
+    """Confirming what somebody has stored beside the old value since then still puts it in the old one's place."""
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    alex.add("evenings", metadata=time_of_day("evening"))
+    (stored,) = alex.confirm(waiting.token).stored
+    assert [hit.id for hit in alex.search("")] == [stored.id]
+
+
 # -- superseding by hand -------------------------------------------------------------------------
 
 
@@ -323,6 +379,18 @@ def test_supersede_stays_in_its_scope(alex: MemoryGateway) -> None:
     with pytest.raises(MemoryNotFound):
         MemoryGateway(alex._core, Scope("bo")).supersede(old.id, "evenings", metadata={"value": "evening"})
     assert [item.id for item in alex.get_all()] == [old.id]
+
+
+def test_a_chain_goes_on_over_a_deleted_link(memory: MemoryGateway) -> None:
+    """Where the memory that took a place was deleted, the next one stands in the place of the one before it."""
+    alex = memory.for_user("alex")
+    (first,) = alex.add("Berlin").stored
+    second = alex.supersede(first.id, "Paris")
+    alex.delete(alex.supersede(first.id, "Rome").id)
+    last = alex.supersede(first.id, "Oslo")
+    assert alex.get(second.id).superseded_by == last.id
+    assert {change.new_text for change in alex.history(last.id)} == {"Berlin", "Paris", "Rome", "Oslo", None}
+    assert [hit.text for hit in alex.search("")] == ["Oslo"]
 
 
 def test_slots_reach_as_far_as_the_scope(memory: MemoryGateway) -> None:

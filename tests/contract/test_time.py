@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memstack import F, MemoryGateway, Preference
 from memstack.errors import CursorError, InvalidInput
 from memstack.instants import utcnow
+from memstack.testing.contract.strategies import examples
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 
@@ -86,6 +90,68 @@ def test_what_begins_in_the_future_is_hidden_until_then(memory: MemoryGateway) -
     alex.add("Paris", metadata=Preference(key="home", value="Paris"), valid_from=soon, on_conflict="supersede")
     assert [hit.text for hit in alex.search("")] == ["Berlin"]
     assert [hit.text for hit in alex.search("", as_of=soon)] == ["Paris"]
+
+
+def test_what_is_said_before_the_future_begins(memory: MemoryGateway) -> None:
+    """What is said now ends what holds now, and holds until what was planned begins."""
+    alex = memory.for_user("alex")
+    soon = utcnow() + timedelta(days=3)
+    say(alex, "Berlin", -10)
+    alex.add("Paris", metadata=prefer("Paris"), valid_from=soon, on_conflict="supersede")
+    alex.add("Rome", metadata=prefer("Rome"), on_conflict="supersede")
+    assert [hit.text for hit in alex.search("")] == ["Rome"]
+    assert [hit.text for hit in alex.search("", as_of=soon)] == ["Paris"]
+    assert at(alex, -9) == ["Berlin"]
+
+
+@pytest.mark.parametrize("how", ["confirm", "supersede"])
+def test_what_is_named_is_replaced_since_whenever_the_new_one_holds(memory: MemoryGateway, how: str) -> None:
+    """A memory that is to be replaced is, also by one that has held since before it began, and all in between."""
+    alex = memory.for_user("alex")
+    say(alex, "morning", -10)
+    say(alex, "noon", -5)
+    if how == "confirm":
+        asked = alex.add("evening", metadata=prefer("evening"), valid_from=day(-20), on_conflict="ask")
+        (new,) = alex.confirm(asked.pending[0].token).stored
+    else:
+        (old,) = alex.get_all()
+        new = alex.supersede(old.id, "evening", metadata=prefer("evening"), valid_from=day(-20))
+    assert [hit.id for hit in alex.search("")] == [new.id]
+    assert (new.superseded_by, new.valid_to) == (None, None)
+    assert [at(alex, number) for number in (-21, -20, -10, -5, 0)] == [[], *[["evening"]] * 4]
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("add", "add", "ask", "supersede", "delete")),
+        st.sampled_from(("morning", "noon", "evening")),
+        st.none() | st.sampled_from((-30, -20, -10, 10, 20)),
+    ),
+    max_size=8,
+)
+
+
+@examples(40)
+@given(STEPS)
+def test_a_slot_has_one_value_at_a_time(shared_memory: MemoryGateway, steps: list[tuple[str, str, int | None]]) -> None:
+    """Whatever is superseded, confirmed, planned, learnt late or deleted: at no instant do two values hold."""
+    alex = shared_memory.for_user(f"u{uuid.uuid4()}")
+    now = utcnow()
+    for verb, value, offset in steps:
+        since = None if offset is None else now + timedelta(days=offset)
+        current = alex.get_all().memories
+        if verb == "add":
+            alex.add(value, metadata=prefer(value), valid_from=since, on_conflict="supersede")
+        elif verb == "ask":
+            for waiting in alex.add(value, metadata=prefer(value), valid_from=since, on_conflict="ask").pending:
+                alex.confirm(waiting.token)
+        elif current and verb == "supersede":
+            alex.supersede(current[0].id, value, metadata=prefer(value), valid_from=since)
+        elif current:
+            alex.delete(current[0].id)
+        assert len(alex.get_all()) <= 1
+        for days in (-35, -25, -15, -5, 5, 15, 25):
+            assert len(alex.get_all(as_of=now + timedelta(days=days))) <= 1
 
 
 def test_what_expires_did_hold(memory: MemoryGateway) -> None:
