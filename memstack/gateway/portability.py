@@ -7,25 +7,24 @@ has the counts and a checksum, so that a file that was cut short is noticed.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
 from memstack import metadata as codec
-from memstack.errors import InvalidInput, MemstackError, describe
+from memstack.errors import InvalidInput, MemstackError
 from memstack.filters.ast import ALL, Node
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import writing
+from memstack.gateway.exported import End, Record, read_line, vector_text
 from memstack.gateway.parts import Parts
-from memstack.ids import canonical_id
 from memstack.instants import iso, utcnow
-from memstack.payload import scope_of, text_of
+from memstack.payload import text_of
 from memstack.records import ExportReport, Failed, ImportReport
 from memstack.scope import Scope
 from memstack.stores.base import Row
@@ -58,7 +57,7 @@ def lines_of(parts: Parts, scope: Scope, *, vectors: bool) -> Iterator[str]:
         changes = parts.history.entries(row.id)
         record: dict[str, Any] = {"id": row.id, "payload": codec.encode(row.payload), "history": changes}
         if vectors and row.vector is not None:
-            record["vector"] = _text(row.vector)
+            record["vector"] = vector_text(row.vector)
         digest.add(row.id, record["payload"], changes)
         yield _line(record)
     for memory_id in parts.history.departed(scope, digest.ids):
@@ -125,6 +124,22 @@ def is_export(first_line: str | bytes) -> bool:
     return isinstance(head, dict) and head.get("format") == FORMAT
 
 
+@dataclass(slots=True)
+class _Done:
+    """What became of some memories."""
+
+    stored: int = 0
+    present: int = 0
+    embedded: int = 0
+    failed: list[Failed] = field(default_factory=list)
+
+    def count(self, more: _Done) -> None:
+        """Add the figures of others."""
+        self.stored += more.stored
+        self.present += more.present
+        self.embedded += more.embedded
+
+
 def import_lines(
     parts: Parts,
     lines: Iterable[str],
@@ -151,26 +166,27 @@ def import_lines(
     """
     reading = iter(lines)
     head = _head(next(reading, ""))
-    same = head["embedder"] == {
+    same = head.get("embedder") == {
         "provider": parts.embedder.provider,
         "model": parts.embedder.model,
         "dimensions": parts.embedder.dimensions,
     }
     digest = Checksum()
-    stored = present = embedded = 0
+    dimensions = parts.embedder.dimensions if same else None
+    total = _Done()
     failed: list[Failed] = []
     end: Mapping[str, Any] | None = None
-    batch: list[tuple[int, dict[str, Any]]] = []
+    batch: list[tuple[int, Record]] = []
 
     def flush() -> None:
-        nonlocal stored, present, embedded
         if batch and not dry_run:
             try:
-                new, old, made = _store(parts, [record for _, record in batch], same_embedder=same)
+                done = _store(parts, batch)
             except MemstackError as error:
                 failed.extend(Failed(index, str(error), error.retryable) for index, _ in batch)
             else:
-                stored, present, embedded = stored + new, present + old, embedded + made
+                total.count(done)
+                failed.extend(done.failed)
         batch.clear()
         if progress is not None:
             progress(digest.memories)
@@ -179,14 +195,14 @@ def import_lines(
         if not line.strip():
             continue
         try:
-            record = _record(line, scope)
+            record = read_line(line, scope, dimensions)
         except InvalidInput as error:
             failed.append(Failed(index, str(error)))
             continue
-        if record.get("end"):
-            end = record
+        if isinstance(record, End):
+            end = record.summary
             break
-        digest.add(record["id"], record.get("payload", ""), record["history"])
+        digest.add(record.id, record.text, record.history)
         batch.append((index, record))
         if len(batch) >= _BATCH:
             flush()
@@ -195,87 +211,55 @@ def import_lines(
     complete = end is not None and all(end.get(name) == value for name, value in summary.items())
     return ImportReport(
         memories=digest.memories,
-        stored=stored,
-        present=present,
-        embedded=embedded,
+        stored=total.stored,
+        present=total.present,
+        embedded=total.embedded,
         changes=digest.changes,
-        failed=tuple(failed),
+        failed=tuple(sorted(failed, key=lambda item: item.index)),
         checksum=summary["checksum"],
         complete=complete,
     )
 
 
-def _store(parts: Parts, records: Sequence[Mapping[str, Any]], *, same_embedder: bool) -> tuple[int, int, int]:
-    """Write some memories with their history; returns how many were new, there already, and embedded."""
-    living = {record["id"]: record for record in records if record.get("payload")}
-    there = {row.id: row for row in parts.store.fetch(list(living))} if living else {}
-    wanted: list[Mapping[str, Any]] = []
-    for key, record in living.items():
-        known = there.get(key)
-        if known is None:
-            wanted.append(record)
-        elif codec.encode(known.payload, canonical=True) != codec.encode(
-            codec.decode(record["payload"]), canonical=True
-        ):
-            raise InvalidInput(
-                "import",
-                f"the id {key} is there already, with other content",
-                "Import into an empty collection, or delete that memory first.",
-            )
-    given = [record for record in wanted if same_embedder and "vector" in record]
-    left = [record for record in wanted if not (same_embedder and "vector" in record)]
-    texts = [text_of(codec.decode(record["payload"])) for record in left]
-    made = parts.embedder.vectors(texts) if left else []
-    vectors = {record["id"]: _vector(record["vector"]) for record in given}
-    vectors.update({record["id"]: vector for record, vector in zip(left, made, strict=True)})
-    rows = [Row(record["id"], codec.decode(record["payload"]), vectors[record["id"]]) for record in wanted]
-    writing.restore(parts, rows, {record["id"]: record["history"] for record in records})
-    return len(rows), len(living) - len(rows), len(left)
-
-
-def _vector(text: str) -> list[float]:
-    content = base64.b64decode(text)
-    return list(struct.unpack(f"<{len(content) // 4}f", content))
-
-
-def _text(vector: Sequence[float]) -> str:
-    """A vector in the precision that engines keep."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+def _store(parts: Parts, batch: Sequence[tuple[int, Record]]) -> _Done:
+    """Write some memories with their history."""
+    done = _Done()
+    living = [record.id for _, record in batch if record.payload is not None]
+    there = {row.id: row for row in parts.store.fetch(living)} if living else {}
+    wanted: dict[str, Record] = {}
+    taken: list[Record] = []
+    for index, record in batch:
+        known = there[record.id].payload if record.id in there else None
+        if known is None and record.id in wanted:
+            known = wanted[record.id].payload
+        if record.payload is None:
+            pass  # its history alone is left
+        elif known is None:
+            wanted[record.id] = record
+        elif codec.encode(known, canonical=True) != codec.encode(record.payload, canonical=True):
+            problem = f"the id {record.id} is there already, with other content"
+            wrong = InvalidInput("import", problem, "Import into an empty collection, or delete that memory first.")
+            done.failed.append(Failed(index, str(wrong)))
+            continue
+        else:
+            done.present += 1
+        taken.append(record)
+    left = {key: record for key, record in wanted.items() if record.vector is None}
+    made = parts.embedder.vectors([text_of(record.payload or {}) for record in left.values()]) if left else []
+    vectors = dict(zip(left, made, strict=True))
+    rows = [Row(key, record.payload or {}, record.vector or vectors[key]) for key, record in wanted.items()]
+    writing.restore(parts, rows, [(record.id, record.history) for record in taken])
+    done.stored, done.embedded = len(rows), len(left)
+    return done
 
 
 def _head(line: str) -> dict[str, Any]:
     if not is_export(line):
         raise InvalidInput("import", "does not begin like an export of memstack", "Pass a file that export() wrote.")
     head: dict[str, Any] = json.loads(line)
-    if head.get("version") != _VERSION:
+    if head.get("version") != _VERSION or isinstance(head["version"], bool):
         raise InvalidInput("import", "is of a version that this release does not read", "Upgrade memstack.")
     return head
-
-
-def _record(line: str, scope: Scope) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        raise InvalidInput("import", "a line is not JSON", "Export it again.") from None
-    if not isinstance(record, dict):
-        raise InvalidInput("import", f"a line is {describe(record)}", "Export it again.")
-    if record.get("end"):
-        return record
-    try:
-        record["id"] = canonical_id(record["id"])
-        history = list(record.get("history", ()))
-        record["history"] = history
-        owner = scope_of(codec.decode(record["payload"])) if record.get("payload") else _owner(history)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput("import", f"a memory cannot be read ({type(error).__name__})", "Export it again.") from None
-    if not owner or not scope.covers(owner):
-        raise InvalidInput("import", "a memory is of another scope", "Import it without a scope, or with its own.")
-    return record
-
-
-def _owner(history: Sequence[Mapping[str, Any]]) -> Scope:
-    last: Mapping[str, Any] = history[-1] if history else {}
-    return Scope(last.get("user_id"), last.get("agent_id"), last.get("run_id"))
 
 
 @contextmanager

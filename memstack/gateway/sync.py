@@ -535,6 +535,10 @@ class MemoryGateway:
         Memories that are here already are left alone, so an import that was interrupted goes on when it is called
         again. Memories whose vectors are of another embedder, or were not written, are embedded.
 
+        A memory that was damaged, or has an id that is here with other content, is in `failed`, and stops no other. The
+        checksum stands at the end of the file: to know that all of it is as it was written before any of it is
+        stored, call it with `dry_run` first.
+
         Args:
             source: a path, or a text stream.
             dry_run: read and check all of it, store nothing.

@@ -238,16 +238,16 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
         write.upsert(changed, found)
 
 
-def restore(parts: Parts, rows: Sequence[Row], entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def restore(parts: Parts, rows: Sequence[Row], entries: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
     """Write rows as they are, with their history as it is, and that of memories that are gone.
 
     Args:
         parts: where.
         rows: none of which is there yet.
-        entries: of the history, by memory id.
+        entries: of the history, with the id of their memory.
     """
     with together(parts) as write:
-        for memory_id, history in entries.items():
+        for memory_id, history in entries:
             write.log.restore(memory_id, history)
         for row in rows:
             for source in payloads.source_of(row.payload):

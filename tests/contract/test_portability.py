@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memstack import MemoryGateway, Preference, Project, open_memory
-from memstack.errors import InvalidInput, PendingNotFound
+from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.testing.contract.strategies import examples
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -173,6 +177,116 @@ def test_broken_lines_are_told(memory: MemoryGateway, tmp_path: Path) -> None:
             assert len(report.failed) == 1
             assert not report.complete
             assert report.stored == 4
+
+
+def test_what_is_there_with_other_content_stops_nothing_else(open_here: OpenHere, tmp_path: Path) -> None:
+    """A memory that was changed here since then is left as it is, and told; the others of the file are stored."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    ids = [item.id for item in here.add(["tea", "walks", "rain"], user_id="alex").stored]
+    here.export(tmp_path / "all.jsonl")
+    lines = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    there.import_(io.StringIO("\n".join(lines[:2])))
+    there.update(ids[0], text="coffee")
+    report = there.import_(tmp_path / "all.jsonl")
+    assert (report.stored, len(report.failed)) == (2, 1)
+    assert ids[0] in report.failed[0].reason
+    assert {item.text for item in there.get_all(user_id="alex")} == {"coffee", "walks", "rain"}
+    twice = io.StringIO("\n".join([*lines[:2], lines[1], *lines[2:]]))
+    assert there.import_(twice, user_id="alex").stored == 0
+
+
+def test_history_of_somebody_else_is_refused(open_here: OpenHere, tmp_path: Path) -> None:
+    """A handle takes no memory in whose history another's entries were put."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    (known,) = there.add("Bo drinks tea", user_id="bo").stored
+    here.add("Alex drinks tea", user_id="alex")
+    here.export(tmp_path / "all.jsonl")
+    head, line, end = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    record = json.loads(line)
+    forged = {**record["history"][0], "id": "forged", "user_id": "bo", "new_text": "Bo drinks poison"}
+    for bad in (
+        {**record, "history": [forged, *record["history"]]},
+        {"id": known.id, "history": [forged, *record["history"]]},
+    ):
+        report = there.for_user("alex").import_(io.StringIO("\n".join([head, json.dumps(bad), end])))
+        assert (report.stored, len(report.failed), report.complete) == (0, 1, False)
+    assert [change.new_text for change in there.history(known.id)] == ["Bo drinks tea"]
+
+
+ODD: Final = st.sampled_from(
+    [None, 5, -1, 1e308, 2**80, True, "", "x", "\ud800", "a\0b", "2026-99-99", [], [{}], {}, {"$x": 1}, {"$pairs": 1}]
+)
+
+
+def damaged(choose: Callable[[st.SearchStrategy[Any]], Any], content: Any) -> Any:
+    """Content with one place in it replaced, or left out."""
+    if not isinstance(content, (dict, list)) or not content or choose(st.integers(0, 5)) == 0:
+        return choose(ODD)
+    changed: Any = content.copy()
+    key = choose(st.sampled_from(list(content) if isinstance(content, dict) else range(len(content))))
+    if isinstance(content, dict) and choose(st.integers(0, 5)) == 0:
+        del changed[key]
+    else:
+        changed[key] = damaged(choose, content[key])
+    return changed
+
+
+def meaning(line: str) -> str:
+    """A line but for its vector, which can be made anew, and for how its payload is spelled."""
+    content = json.loads(line)
+    if isinstance(content, dict):
+        content.pop("vector", None)
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            content["payload"] = json.loads(content["payload"])
+    return json.dumps(content, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
+    """The lines of an export with vectors, and the ids in it."""
+    with open_memory({"vector_store": {"path": str(tmp_path_factory.mktemp("exported"))}}) as memory:
+        ids = fill(memory)
+        stream = io.StringIO()
+        memory.export(stream, vectors=True)
+    return stream.getvalue().splitlines(), ids
+
+
+@examples(80)
+@given(st.data())
+def test_a_damaged_file_breaks_nothing(
+    shared_memory: MemoryGateway, exported: tuple[list[str], list[str]], data: st.DataObject
+) -> None:
+    """Whatever stands in a line, it is told; what was stored of the file, every verb can read, export and erase."""
+    lines, ids = list(exported[0]), exported[1]
+    place = data.draw(st.integers(0, len(lines) - 1))
+    record = json.loads(lines[place])
+    if "payload" in record and data.draw(st.booleans()):
+        record["payload"] = json.dumps(damaged(data.draw, json.loads(record["payload"])))
+    else:
+        record = damaged(data.draw, record)
+    changed = json.dumps(record)
+    same = meaning(changed) == meaning(lines[place])
+    lines[place] = changed
+    shared_memory.reset()
+    try:
+        report = shared_memory.import_(io.StringIO("\n".join(lines)))
+    except InvalidInput:
+        assert place == 0
+        assert shared_memory.stats()["vector_store"]["rows"] == 0
+        return
+    assert same or place == 0 or not report.complete
+    for user in ("alex", "bo"):
+        shared_memory.search("when?", user_id=user)
+        shared_memory.search("", user_id=user, schema=Preference)
+        for item in shared_memory.iter_all(user_id=user, as_of="2998-01-01"):
+            item.to_dict()
+    for key in ids:
+        with contextlib.suppress(MemoryNotFound):
+            shared_memory.history(key)
+    shared_memory.add("nights", user_id="alex", metadata=Preference(key="time", value="night"), on_conflict="supersede")
+    shared_memory.export(io.StringIO(), vectors=True)
+    assert shared_memory.erase(user_id="alex", compact=False).memories >= 1
+    assert shared_memory.get_all(user_id="alex", as_of="2998-01-01").memories == ()
 
 
 def test_a_failed_export_leaves_no_file(memory: MemoryGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
