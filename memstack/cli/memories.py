@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -12,6 +13,7 @@ from memstack.cli.options import (
     AgentOption,
     AsOfOption,
     CategoryOption,
+    ExpiredOption,
     ExpiresOption,
     FilterOption,
     IdArgument,
@@ -31,6 +33,8 @@ from memstack.gateway.conflicts import OnConflict
 from memstack.records import Order
 
 __all__ = ["add", "delete", "history", "list_", "search", "show", "stats", "update"]
+
+T = TypeVar("T")
 
 
 def add(
@@ -97,6 +101,7 @@ def search(
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many at most.")] = 10,
     threshold: Annotated[float | None, typer.Option("--threshold", help="Least score, 0 to 1.")] = None,
     as_of: AsOfOption = None,
+    show_expired: ExpiredOption = False,
     explain: Annotated[bool, typer.Option("--explain", help="Tell how each was found.")] = False,
 ) -> None:
     """Find the memories that fit a query best, with their scores from 0 to 1."""
@@ -104,7 +109,14 @@ def search(
     where = read_filters(filters, category)
     with session.memory() as memory:
         hits = memory.search(
-            query, **scope, filters=where, limit=limit, threshold=threshold, as_of=as_of, explain=explain
+            query,
+            **scope,
+            filters=where,
+            limit=limit,
+            threshold=threshold,
+            as_of=as_of,
+            show_expired=show_expired,
+            explain=explain,
         )
     session.output.result({"hits": [hit.to_dict() for hit in hits]}, lambda console: show_hits(console, hits))
 
@@ -124,6 +136,7 @@ def list_(
         typer.Option("--order", help="created_at, updated_at or occurred_at; with a leading '-' the newest first."),
     ] = "-created_at",
     as_of: AsOfOption = None,
+    show_expired: ExpiredOption = False,
     everything: Annotated[bool, typer.Option("--all", help="All of them, in place of a page.")] = False,
 ) -> None:
     """List memories, page by page."""
@@ -132,18 +145,21 @@ def list_(
     scope = scope_of(user, agent, run, needed=filters is None)
     where = read_filters(filters, category)
     by: Order = order  # type: ignore[assignment]  # checked by the gateway
+
+    def listing(verb: Callable[..., T], **more: Any) -> T:
+        return verb(**scope, filters=where, as_of=as_of, show_expired=show_expired, order=by, **more)
+
     with session.memory() as memory:
         if not everything:
-            page = memory.get_all(**scope, filters=where, limit=limit, cursor=cursor, as_of=as_of, order=by)
+            page = listing(memory.get_all, limit=limit, cursor=cursor)
             session.output.result(page.to_dict(), lambda console: show_memories(console, page))
             if page.next_cursor is not None:
                 session.output.note(f"There are more: --cursor {page.next_cursor}")
         elif session.output.json:
-            found = [item.to_dict() for item in memory.iter_all(**scope, filters=where, as_of=as_of, order=by)]
+            found = [item.to_dict() for item in listing(memory.iter_all)]
             session.output.result({"memories": found, "next_cursor": None}, lambda _: None)
         else:
-            listed = memory.iter_all(**scope, filters=where, as_of=as_of, order=by)
-            show_memories(session.output.console, listed)
+            show_memories(session.output.console, listing(memory.iter_all))
 
 
 def show(

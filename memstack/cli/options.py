@@ -16,6 +16,7 @@ __all__ = [
     "AgentOption",
     "AsOfOption",
     "CategoryOption",
+    "ExpiredOption",
     "ExpiresOption",
     "FilterOption",
     "IdArgument",
@@ -42,6 +43,7 @@ AsOfOption = Annotated[
     str | None,
     typer.Option("--as-of", metavar="TIME", help="What held then, superseded memories too: ISO 8601. Default: now."),
 ]
+ExpiredOption = Annotated[bool, typer.Option("--show-expired", help="Memories that have expired, too.")]
 RunOption = Annotated[
     str | None,
     typer.Option("--run", metavar="ID", help="Of this run: a session, a conversation.", rich_help_panel=_WHOSE),

@@ -56,6 +56,7 @@ class Memory:
     def __init__(self, config: Config | object = None) -> None:
         settings = settings_of(config)
         self._infers = settings.llm.provider != "none"
+        self._reranks = settings.retrieval.reranker is not None
         self._gateway = open_memory(settings)
         # Mem0's users do not close: what is left behind releases its locks, at the latest when the process ends.
         self._release = weakref.finalize(self, self._gateway.close)
@@ -142,7 +143,9 @@ class Memory:
             filters: only memories for which it holds, in Mem0's syntax; one meaning on every engine.
             threshold: least score, 0 to 1.
             explain: whether ``score_details`` tell how a memory was found.
-            rerank, show_expired, reference_date: none: not supported.
+            rerank: orders them with the reranker of the configuration, which does so whenever there is one.
+            show_expired: whether memories are among them whose last day is over.
+            reference_date: none: of Mem0's platform alone.
 
         Returns:
             ``{"results": [{"id": …, "memory": …, "score": …, …}]}``, best first.
@@ -151,10 +154,16 @@ class Memory:
             ScopeError: nobody is named, or the filter tries to leave the scope.
             InvalidInput, NotSupported: an argument has no meaning here.
         """
-        refuse({"rerank": rerank, "show_expired": show_expired, "reference_date": reference_date})
+        refuse({"rerank": rerank and not self._reranks, "reference_date": reference_date})
         call = read(owners(user_id, agent_id, run_id), filters, limit, top_k, threshold)
         hits = self._gateway.search(
-            query, **call.scope, filters=call.filters, limit=call.limit, threshold=call.threshold, explain=explain
+            query,
+            **call.scope,
+            filters=call.filters,
+            limit=call.limit,
+            threshold=call.threshold,
+            explain=explain,
+            show_expired=show_expired,
         )
         return {"results": [shapes.found(hit) for hit in hits]}
 
@@ -175,7 +184,7 @@ class Memory:
             user_id, agent_id, run_id: whose memories; or named in `filters`. At least one.
             filters: only memories for which it holds.
             limit, top_k: how many at most; two names of one thing.
-            show_expired: none: not supported.
+            show_expired: whether memories are among them whose last day is over.
 
         Returns:
             ``{"results": [{"id": …, "memory": …, …}]}``.
@@ -183,9 +192,8 @@ class Memory:
         Raises:
             ScopeError, InvalidInput, NotSupported: as `search`.
         """
-        refuse({"show_expired": show_expired})
         call = read(owners(user_id, agent_id, run_id), filters, limit, top_k)
-        page = self._gateway.get_all(**call.scope, filters=call.filters, limit=call.limit)
+        page = self._gateway.get_all(**call.scope, filters=call.filters, limit=call.limit, show_expired=show_expired)
         return {"results": [shapes.listed(memory) for memory in page]}
 
     def get(self, memory_id: str) -> shapes.MemoryItem | None:

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_LIMIT",
     "MessageInput",
     "Messages",
+    "check_flag",
     "check_instant",
     "check_limit",
     "check_order",
@@ -159,6 +160,17 @@ def check_instant(value: object, where: str) -> datetime | None:
             where, f"is {describe(value)}, not an instant", "Pass a datetime, or ISO text such as 2026-01-31T08:00:00Z."
         )
     return instant
+
+
+def check_flag(value: object, where: str) -> bool:
+    """True or False, and nothing that passes for one of them.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise InvalidInput(where, f"is {describe(value)}, not a bool", "Pass True or False.")
+    return value
 
 
 def check_limit(limit: object, where: str = "limit") -> int:

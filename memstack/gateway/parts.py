@@ -80,18 +80,13 @@ def tick() -> datetime:
         return _last
 
 
-def visible(at: datetime) -> Node:
-    """Holds for what is remembered at an instant: not expired, not superseded, and not of the future."""
-    return And(
-        (
-            Not(Compare("expires_at", "lte", at)),
-            Not(Compare("valid_to", "lte", at)),
-            Not(Compare("valid_from", "gt", at)),
-        )
-    )
+def visible(at: datetime, *, expired: bool = False) -> Node:
+    """Holds for what is remembered at an instant: not superseded, not of the future, and not (or also) expired."""
+    there = (Not(Compare("valid_to", "lte", at)), Not(Compare("valid_from", "gt", at)))
+    return And(there if expired else (Not(Compare("expires_at", "lte", at)), *there))
 
 
-def held(at: datetime) -> Node:
-    """Holds for what was so at an instant: it had begun by then, and had neither ended nor expired."""
+def held(at: datetime, *, expired: bool = False) -> Node:
+    """Holds for what was so at an instant: it had begun by then, and had not ended, nor expired (or also then)."""
     begun = Or((Compare("valid_from", "lte", at), Not(Exists("valid_from")) & Compare("occurred_at", "lte", at)))
-    return all_of(visible(at), begun)
+    return all_of(visible(at, expired=expired), begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -19,6 +20,7 @@ from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.drafts import Draft, digest_of
 from memstack.gateway.inputs import (
     Messages,
+    check_flag,
     check_instant,
     check_limit,
     check_memory_text,
@@ -581,6 +583,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: None = None,
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -597,6 +600,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: type[S],
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -612,6 +616,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: type[S] | None = None,
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -626,6 +631,7 @@ class MemoryGateway:
                 ``Hits[Preference]``. What does not fit takes no place among the hits: it is in ``.misfits``, raw.
             as_of: what held at this instant, superseded memories among them; None is now. A memory holds from
                 `valid_from` (else `occurred_at`) until `valid_to`.
+            show_expired: memories that have expired, too.
             limit: how many at most, 1 to 10 000.
             threshold: least score, 0 to 1.
             explain: whether hits tell how they were found.
@@ -647,7 +653,9 @@ class MemoryGateway:
         of_schema = None if schema is None else check_schema(schema).where()
         then = check_instant(as_of, "as_of")
         now = utcnow() if then is None else then
-        where = all_of(scope_filter(scope), visible(now) if then is None else held(then), of_schema, rest)
+        expired = check_flag(show_expired, "show_expired")
+        at = visible(now, expired=expired) if then is None else held(then, expired=expired)
+        where = all_of(scope_filter(scope), at, of_schema, rest)
 
         def find(size: int) -> list[Hit]:
             if not words:
@@ -678,6 +686,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: None = None,
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -693,6 +702,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: type[S],
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -707,6 +717,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: type[S] | None = None,
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -718,7 +729,7 @@ class MemoryGateway:
             filters: only memories for which it holds.
             schema: only memories of its category, their metadata as instances of it; those that do not fit are in
                 the page's `misfits`, raw.
-            as_of: as in `search`.
+            as_of, show_expired: as in `search`.
             limit: how many a page, 1 to 10 000.
             cursor: `next_cursor` of the page before.
             order: ``created_at``, ``updated_at`` or ``occurred_at``, with a leading ``-`` for the newest first; ties
@@ -734,13 +745,15 @@ class MemoryGateway:
         parts = self._parts()
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         of_schema = None if schema is None else check_schema(schema).where()
-        then = _at(as_of)
+        expired = check_flag(show_expired, "show_expired")
+        then = _at(as_of, expired=expired)
         base = all_of(scope_filter(scope.require()), of_schema, then, rest)
         field, descending = _sort(check_order(order))
+        listing = f"{order}, expired ones too" if expired else order
         limit = check_limit(limit)
-        after = None if cursor is None else read_cursor(cursor, scope, base, order)
+        after = None if cursor is None else read_cursor(cursor, scope, base, listing)
         rows = parts.store.scan(
-            where=base if then is not None else all_of(base, visible(utcnow())),
+            where=base if then is not None else all_of(base, visible(utcnow(), expired=expired)),
             field=field,
             descending=descending,
             after=after,
@@ -749,7 +762,7 @@ class MemoryGateway:
         following = None
         if len(rows) > limit:
             rows = rows[:limit]
-            following = write_cursor(scope, base, order, (sort_value(rows[-1], field), rows[-1].id))
+            following = write_cursor(scope, base, listing, (sort_value(rows[-1], field), rows[-1].id))
         memories = tuple(retrieval.memory_of(parts.store, row, scope) for row in rows)
         if schema is None:
             return Page(memories, following)
@@ -766,6 +779,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: None = None,
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         order: Order = "-created_at",
     ) -> Iterator[Memory]: ...
 
@@ -779,6 +793,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: type[S],
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         order: Order = "-created_at",
     ) -> Iterator[Memory[S] | Memory]: ...
 
@@ -791,6 +806,7 @@ class MemoryGateway:
         filters: Filters = None,
         schema: type[S] | None = None,
         as_of: datetime | date | str | None = None,
+        show_expired: bool = False,
         order: Order = "-created_at",
     ) -> Iterator[Memory[S] | Memory]:
         """All memories of a listing, one after the other; fetched in pages. Arguments as for `get_all`.
@@ -800,7 +816,10 @@ class MemoryGateway:
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         handle = MemoryGateway(self._core, scope.require())
         where = rest if schema is None else all_of(check_schema(schema).where(), rest)
-        page = handle.get_all(filters=where, as_of=as_of, limit=_PAGE, order=order)
+        listed = partial(
+            handle.get_all, filters=where, as_of=as_of, show_expired=show_expired, limit=_PAGE, order=order
+        )
+        page = listed()
 
         def pages() -> Iterator[Memory[S] | Memory]:
             current = page
@@ -808,9 +827,7 @@ class MemoryGateway:
                 yield from current if schema is None else (fit(memory, schema) for memory in current)
                 if current.next_cursor is None:
                     return
-                current = handle.get_all(
-                    filters=where, as_of=as_of, limit=_PAGE, order=order, cursor=current.next_cursor
-                )
+                current = listed(cursor=current.next_cursor)
 
         return pages()
 
@@ -957,10 +974,10 @@ class MemoryGateway:
         return scope, check_text("idempotency_key", key, InvalidInput), digest_of(drafts)
 
 
-def _at(as_of: object) -> Node | None:
+def _at(as_of: object, *, expired: bool) -> Node | None:
     """What held at an instant; None for now."""
     instant = check_instant(as_of, "as_of")
-    return None if instant is None else held(instant)
+    return None if instant is None else held(instant, expired=expired)
 
 
 def _sort(order: Order) -> tuple[SortField, bool]:

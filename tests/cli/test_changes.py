@@ -85,6 +85,15 @@ def test_what_held_then(run: Runner, alex: str) -> None:
         assert run(*words, "--user", alex, "--as-of", "yesterday").code == 2
 
 
+def test_what_has_expired(run: Runner, alex: str) -> None:
+    """``--show-expired`` shows it in `search` and `list`, page by page and for all."""
+    run("add", "parked on level 3", "--user", alex, "--expires-at", "2020-01-01")
+    for words in (("search", ""), ("search", "where is my car?"), ("list",), ("list", "--all")):
+        assert "level 3" not in run(*words, "--user", alex).out
+        assert "level 3" in run(*words, "--user", alex, "--show-expired").out
+    assert "level 3" in run("list", "--all", "--user", alex, "--show-expired", "--json").out
+
+
 def test_erase_asks_first(run: Runner, store: Path) -> None:
     """Without a yes nothing is erased; with it, the receipt tells what was."""
     run("add", "a secret of the quokka", "--user", "al")

@@ -148,6 +148,11 @@ def test_an_expiration_date_is_a_last_day(m: Memory) -> None:
     m.add("until today", **ALEX, expiration_date=today)
     kept = m.add("until yesterday", **ALEX, expiration_date=(today - timedelta(days=1)).isoformat())["results"][0]["id"]
     assert _texts(m.search("until", **ALEX)) == {"until today"}
+    everything = {"until today", "until yesterday"}
+    assert _texts(m.search("until", **ALEX, show_expired=True)) == everything
+    assert _texts(m.search("until", filters=ALEX, top_k=5, show_expired=True)) == everything
+    assert _texts(m.get_all(filters=ALEX, show_expired=True)) == everything
+    assert _texts(m.get_all(**ALEX)) == _texts(m.get_all(filters=ALEX, show_expired=False)) == {"until today"}
     m.update(kept, expiration_date=None)
     assert len(m.get_all(**ALEX)["results"]) == 2
 
@@ -234,7 +239,7 @@ def test_nothing_leaves_a_scope(m: Memory, call: Any) -> None:
         (lambda m: m.add("tea", **ALEX, prompt="Extract"), NotSupported, "prompt"),
         (lambda m: m.search("tea", **ALEX, rerank=True), NotSupported, "rerank"),
         (lambda m: m.search("tea", **ALEX, reference_date="2026-01-01"), InvalidInput, "reference_date"),
-        (lambda m: m.get_all(**ALEX, show_expired=True), NotSupported, "show_expired"),
+        (lambda m: m.get_all(**ALEX, show_expired="yes"), InvalidInput, "show_expired"),
         (lambda m: m.get("mem_a1b2c3d4"), InvalidInput, "id"),
         (lambda m: m.add("tea", **ALEX, metadata={"user_id": "blake"}), InvalidInput, "user_id"),
         (lambda m: m.search("tea", **ALEX, filters={"due": {"$gte": 1}}), InvalidInput, "due"),
@@ -263,6 +268,22 @@ def test_every_configuration_is_taken(backend: Backend, tmp_path: Path) -> None:
             with second:
                 assert isinstance(second, Memory)
                 assert second.add("I drink tea", **ALEX) == {"results": []} or not kept
+
+
+def test_a_reranker_that_is_there_can_be_asked_for(backend: Backend, tmp_path: Path) -> None:
+    """`rerank=True` is what is done anyway where the configuration names a reranker."""
+    config = {**backend.config(tmp_path), "retrieval": {"reranker": f"{__name__}.shortest_first"}}
+    with Memory(config) as m:
+        for text in ("I drink tea in the morning", "I drink tea"):
+            m.add(text, **ALEX)
+        found = m.search("what do I drink in the morning?", **ALEX, rerank=True)
+        assert [item["memory"] for item in found["results"]] == ["I drink tea", "I drink tea in the morning"]
+        assert found == m.search("what do I drink in the morning?", **ALEX)
+
+
+def shortest_first(query: str, texts: list[str]) -> list[float]:
+    """A reranker."""
+    return [1 / len(text) for text in texts]
 
 
 def test_mem0s_own_configuration_is_taken(tmp_path: Path) -> None:
@@ -324,7 +345,10 @@ async def test_the_same_awaited(backend: Backend, tmp_path: Path) -> None:
         assert _texts(await m.search("tea", **ALEX, limit=1)) == {"I drink tea"}
         assert _texts(await m.get_all(filters=ALEX, top_k=5)) == set(texts)
         key = answers[0]["results"][0]["id"]
-        await m.update(key, data="I drink water")
+        assert await m.get_all(filters=ALEX, show_expired=True) == await m.get_all(filters=ALEX)
+        await m.update(key, data="I drink water", expiration_date="2020-01-01")
+        assert await m.get_all(filters={"AND": [ALEX, {"data": "I drink water"}]}) == {"results": []}
+        assert _texts(await m.search("water", **ALEX, limit=1, show_expired=True)) == {"I drink water"}
         found = await m.get(key)
         assert found is not None
         assert found["memory"] == "I drink water"

@@ -213,7 +213,7 @@ def test_history_of_somebody_else_is_refused(open_here: OpenHere, tmp_path: Path
     assert [change.new_text for change in there.history(known.id)] == ["Bo drinks tea"]
 
 
-ODD: Final = st.sampled_from(
+ODD: Final[st.SearchStrategy[Any]] = st.sampled_from(
     [None, 5, -1, 1e308, 2**80, True, "", "x", "\ud800", "a\0b", "2026-99-99", [], [{}], {}, {"$x": 1}, {"$pairs": 1}]
 )
 

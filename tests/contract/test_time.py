@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -162,6 +163,33 @@ def test_what_expires_did_hold(memory: MemoryGateway) -> None:
     assert alex.search("") == []
     assert at(alex, -2) == ["parked on level 3"]
     assert at(alex, -1) == []
+
+
+def test_what_has_expired_can_be_shown(memory: MemoryGateway) -> None:
+    """`show_expired` has expired memories beside the others, in every verb that lists; superseded ones stay hidden."""
+    alex = memory.for_user("alex")
+    alex.add_many([{"content": f"parked on level {n}", "expires_at": day(-1)} for n in range(3)])
+    say(alex, "morning", -10)
+    say(alex, "evening", -5)
+    shown = {f"parked on level {n}" for n in range(3)} | {"evening"}
+    assert {hit.text for hit in alex.search("", limit=50)} == {"evening"}
+    assert {hit.text for hit in alex.search("", limit=50, show_expired=True)} == shown
+    assert {hit.text for hit in alex.search("where did I park?", limit=50, show_expired=True)} == shown
+    assert {item.text for item in alex.get_all(show_expired=True)} == shown
+    assert {item.text for item in alex.iter_all(show_expired=True)} == shown
+    assert {item.text for item in alex.iter_all(show_expired=True, as_of=day(-7))} == {"morning"}
+    assert len(alex.search("", schema=Preference, show_expired=True)) == 1
+    first = alex.get_all(show_expired=True, limit=2)
+    rest = alex.get_all(show_expired=True, limit=50, cursor=first.next_cursor)
+    assert {item.text for item in (*first, *rest)} == shown
+    with pytest.raises(CursorError):
+        alex.get_all(cursor=first.next_cursor)
+    assert alex.purge_expired() == 3
+    assert {item.text for item in alex.get_all(show_expired=True)} == {"evening"}
+    verbs: list[Any] = [alex.get_all, alex.iter_all, partial(alex.search, "")]
+    for verb in verbs:
+        with pytest.raises(InvalidInput, match="show_expired"):
+            verb(show_expired="yes")
 
 
 def test_filters_and_cursors_go_with_as_of(memory: MemoryGateway) -> None:
