@@ -354,6 +354,8 @@ class ChromaServer(StoreConfig, frozen=True):
     """Tenant of the server. Default: default_tenant."""
     database: Name = "default_database"
     """Database of the tenant. Default: default_database."""
+    timeout: Count = 60
+    """Longest time without a word from the server, in seconds. Default: 60."""
 
 
 class _Pgvector(StoreConfig, frozen=True):

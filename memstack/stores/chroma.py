@@ -513,7 +513,7 @@ class ChromaServerStore(ChromaStore):
             chroma_server_headers={"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else None,
         )
         with _translated(label, "open"):
-            client = _dialled(settings, config.tenant, config.database)
+            client = _dialled(settings, config.tenant, config.database, config.timeout)
         try:
             return cls(client, label, config.collection, dimensions, partial(_hang_up, client))
         except BaseException:
@@ -521,9 +521,22 @@ class ChromaServerStore(ChromaStore):
             raise
 
 
-def _dialled(settings: ChromaSettings, tenant: str, database: str) -> Any:
+class _Client(ChromaClient):
+    """Chroma's own client of a server, which would wait for an answer for ever."""
+
+    seconds: int
+
+    def get_user_identity(self) -> Any:
+        """The first question of a client: before it, its connections learn how long to wait."""
+        server: Any = self._server
+        server._session.timeout = self.seconds  # noqa: SLF001  # there is no setting for it
+        return super().get_user_identity()
+
+
+def _dialled(settings: ChromaSettings, tenant: str, database: str, seconds: int) -> Any:
     """A client of a server. Where it is refused, no connection is left open, as `chromadb.HttpClient` does."""
-    client: Any = ChromaClient.__new__(ChromaClient)
+    client: Any = _Client.__new__(_Client)
+    client.seconds = seconds
     try:
         client.__init__(tenant=tenant, database=database, settings=settings)
     except BaseException:
@@ -741,6 +754,8 @@ def _translated(label: str, what: str) -> Iterator[None]:
         yield
     except MemstackError:
         raise
+    except httpx.TimeoutException as error:
+        raise _late(label, what) from error
     except (httpx.HTTPError, ConnectionError) as error:
         raise _unreachable(label, what) from error
     except Exception as error:
@@ -755,6 +770,8 @@ def _translated(label: str, what: str) -> Iterator[None]:
                 "cannot open: the server has no such tenant or database",
                 "Make it there, or name another with `vector_store.tenant` and `vector_store.database`.",
             ) from error
+        if _timed_out(error):
+            raise _late(label, what) from error
         if status is None and "Could not connect" in str(error):
             raise _unreachable(label, what) from error
         again = status is not None and (status in _BUSY or status >= 500)  # noqa: PLR2004
@@ -772,6 +789,15 @@ def _status_of(error: BaseException) -> int | None:
             return seen.response.status_code
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _timed_out(error: BaseException) -> bool:
+    return isinstance(error.__context__, httpx.TimeoutException)
+
+
+def _late(label: str, what: str) -> StoreError:
+    way = "Is the server overloaded? See `vector_store.timeout`."
+    return StoreError(label, f"cannot {what}: the server did not answer in time", way, retryable=True)
 
 
 def _unreachable(label: str, what: str) -> StoreError:

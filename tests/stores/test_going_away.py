@@ -48,11 +48,13 @@ class _Chroma(_Server):
         self._running = chroma_server(self._folder, port=self._port)
         self._running.__enter__()
 
-    def kill(self) -> None:
+    def processes(self) -> list[Any]:
         psutil: Any = importlib.import_module("psutil")
-        for process in psutil.Process().children():
-            if str(self._folder) in process.cmdline():
-                process.kill()
+        return [one for one in psutil.Process().children() if str(self._folder) in one.cmdline()]
+
+    def kill(self) -> None:
+        for process in self.processes():
+            process.kill()
         self.end()
 
     def end(self) -> None:
@@ -187,3 +189,28 @@ def test_how_long_an_absence_takes(server: _Server, memory: MemoryGateway) -> No
     server.start()
     assert alex.add("cake").stored
     assert {found.text for found in alex.search("")} == {"tea", "cake"}
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    """Nobody waits for ever: a call, or opening, ends after `timeout` seconds, may be made again, and then works."""
+    pytest.importorskip("chromadb")
+    server = _Chroma(tmp_path / "server")
+    server.start()
+    try:
+        config = {"vector_store": {**server.section, "timeout": 1}, "history": {"path": str(tmp_path / "history.db")}}
+        with open_memory(config) as memory:
+            memory.add("tea", user_id="alex")
+            (process,) = server.processes()
+            process.suspend()
+            try:
+                begun = time.monotonic()
+                for call in (lambda: memory.get_all(user_id="alex"), lambda: open_memory(config)):
+                    with pytest.raises(StoreError, match="did not answer in time") as caught:
+                        call()
+                    assert caught.value.retryable
+                assert time.monotonic() - begun < PATIENCE
+            finally:
+                process.resume()
+            assert [found.text for found in memory.get_all(user_id="alex")] == ["tea"]
+    finally:
+        server.end()
