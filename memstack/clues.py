@@ -92,8 +92,8 @@ def place_of(run: str, position: int) -> str:
 
 def place_in_run(payload: Mapping[str, Any]) -> tuple[str, int]:
     """The run and the place in it; an empty run for a memory without."""
-    source = payloads.source_of(payload)
-    if not payload.get("run_id") or not source or source[0].position is None:
+    source = payloads.source_of(payload) if payload.get("run_id") else ()
+    if not source or source[0].position is None:
         return "", 0
     owner = "\0".join(str(payload.get(name) or "") for name in SCOPE_FIELDS)
     return hashlib.blake2b(owner.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest(), source[0].position

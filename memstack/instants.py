@@ -14,6 +14,7 @@ __all__ = ["EPOCH", "as_instant", "from_micros", "iso", "parse_iso", "to_micros"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OURS = 32
+_SHORTEST = 10  # characters: a date
 _MICROSECOND = timedelta(microseconds=1)
 _ISO = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})"
@@ -36,6 +37,8 @@ def parse_iso(text: str) -> datetime | None:
     Returns:
         The instant in UTC, or None where the text is not one (also where it lies outside the years 1 to 9999).
     """
+    if len(text) < _SHORTEST or not "0" <= text[0] <= "9":
+        return None  # as most texts are
     if (
         len(text) == _OURS
         and text.isascii()

@@ -58,7 +58,7 @@ def read_times(
     lifted = metadata.lifted if isinstance(metadata, MemorySchema) else {}
     said = _one("occurred_at", message.occurred_at, lifted)
     return (
-        dataclasses.replace(message, occurred_at=said),
+        message if said is message.occurred_at else dataclasses.replace(message, occurred_at=said),
         _one("expires_at", expires_at, lifted),
         _one("valid_from", valid_from, lifted),
     )

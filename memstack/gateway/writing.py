@@ -413,7 +413,7 @@ def _changed(
 
 def addition(memory: Memory) -> Change:
     """The entry for a memory that was stored."""
-    return dataclasses.replace(_change("ADD", memory, new=memory), at=memory.created_at)
+    return _change("ADD", memory, new=memory, at=memory.created_at)
 
 
 def _roles(memories: Sequence[Memory]) -> dict[str, str]:
@@ -432,16 +432,20 @@ def _supersedings(timeline: Timeline, new: Sequence[Memory]) -> list[Change]:
 
 def _superseding(memory: Memory, successor: str, reason: str | None, *, at: datetime) -> Change:
     """The entry for a memory that was superseded."""
-    entry = _change("SUPERSEDE", memory, old=memory, new=memory)
-    return dataclasses.replace(entry, at=at, reason=reason, superseded_by=successor)
+    entry = _change("SUPERSEDE", memory, old=memory, new=memory, at=at)
+    return dataclasses.replace(entry, reason=reason, superseded_by=successor)
 
 
-def _change(event: Event, memory: Memory, *, old: Memory | None = None, new: Memory | None = None) -> Change:
+def _change(
+    event: Event, memory: Memory, *, old: Memory | None = None, new: Memory | None = None, at: datetime | None = None
+) -> Change:
     source = memory.source[0] if memory.source else None
+    if at is None:
+        at = new.updated_at if new is not None else tick()
     return Change(
         memory_id=memory.id,
         event=event,
-        at=new.updated_at if new is not None else tick(),
+        at=at,
         scope=memory.scope,
         old_text=None if old is None else old.text,
         new_text=None if new is None else new.text,

@@ -13,13 +13,14 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final
 
 from memstack import payload as payloads
 from memstack.clues import name_keys, place_in_run, place_of, word_keys, write_clue
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, NAME, PLACE, WORD, Scalar
 from memstack.filters.evaluate import is_number, resolve
-from memstack.instants import as_instant, to_micros
+from memstack.instants import as_instant, parse_iso, to_micros
 from memstack.metadata import INT_MAX, INT_MIN
 from memstack.scope import SCOPE_FIELDS
 
@@ -86,8 +87,9 @@ def index_of(payload: Mapping[str, Any]) -> Index:
     """The index of a payload."""
     index = Index()
     metadata = payloads.metadata_of(payload)
-    for path in sorted(set(_paths(metadata))):
-        _add(index, path, resolve(metadata, path))
+    nested = any(isinstance(value, Mapping) for value in metadata.values())
+    for path in sorted(set(_paths(metadata))) if nested else sorted(metadata):
+        _add(index, path, resolve(metadata, path) if nested else metadata[path])
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
     index.fingerprint = payloads.fingerprint_of(payload)
@@ -108,6 +110,11 @@ def _add(index: Index, path: str, value: Any) -> None:
     if value is None:
         return
     index.facts.append(exists_term(path))
+    if isinstance(value, str):  # as most are
+        index.facts.append(_term("=", path, f"s{value}"))
+        if (instant := parse_iso(value)) is not None:
+            index.instants[path_key(path)] = to_micros(instant)
+        return
     if isinstance(value, list):
         index.facts.extend({member_term(path, item) for item in value if _is_scalar(item)})
         return
@@ -190,6 +197,15 @@ def number_key(value: float) -> dict[str, int]:
 
 def path_key(path: str) -> str:
     """A field name as a key that is a plain word in every engine's path syntax."""
+    return _path_key_of_short(path) if len(path) <= _LONG else _path_key_of_any(path)
+
+
+@lru_cache(maxsize=1024)  # many memories have the same fields
+def _path_key_of_short(path: str) -> str:
+    return _path_key_of_any(path)
+
+
+def _path_key_of_any(path: str) -> str:
     return "k" + hashlib.blake2b(path.encode(), digest_size=10).hexdigest()
 
 

@@ -299,13 +299,15 @@ class QdrantStore(Store):
         return list(row.vector)
 
 
-def to_point(payload: Payload, index: Index, terms: list[str]) -> dict[str, Any]:
-    """A payload as the point keeps it: the text, the owner, everything else as one text, and the index beside it."""
+def to_point(payload: Payload, index: Index) -> dict[str, Any]:
+    """A payload as the point keeps it: the text, the owner, everything else as one text, and the index beside it.
+
+    What is missing are the terms: each store keeps them in the way that it finds them fastest.
+    """
     return {
         **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
         "data": payload.get("data", ""),
         "body": codec.encode({key: value for key, value in payload.items() if key != "data"}),
-        "terms": terms,
         **({"numbers": {key: number_key(value) for key, value in index.numbers.items()}} if index.numbers else {}),
         **({"instants": index.instants} if index.instants else {}),
         "times": index.times,

@@ -2,10 +2,14 @@
 
 One folder is one collection, indexed by tenant: a search walks the rows of its scope and no others. Measured choices:
 HNSW graphs per tenant only (``m=0, payload_m=16``), and full comparison of every row up to `EXACT_UP_TO` in a scope.
+
+The words and the terms of a row are one text under one index that splits at white space: each text in a list costs
+the bindings five microseconds, and an index of its own as much again. Terms begin with a mark that no word has.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -46,7 +50,7 @@ from memstack.stores.tally import Tally, digest_of, sync_folder, write_durably
 __all__ = ["QdrantEdgeStore"]
 
 _log: Final = logging.getLogger(__name__)
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _MANIFEST: Final = "memstack.json"
 _TALLY: Final = "rows"
 _SHARD: Final = "shard"
@@ -61,7 +65,9 @@ _COPIES: Final = 3  # a write takes its room in the log, in the segment and in t
 _ROW_BYTES: Final = 2048  # of ids and numbers
 _TERM_BYTES: Final = 16  # of a term, besides its text
 _PAYLOAD: Final = edge.PayloadSelector.Include(list(ROW_FIELDS))
-_WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue"])
+_WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue", "index"])
+_INDEX: Final = "index"
+_BORDER: Final = "  "  # between the words and the terms
 _KEPT_ROWS: Final = 20_000  # about 15 MB, for messages of common length
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
 _COPY: Final = 1_000  # rows copied at a time
@@ -71,11 +77,13 @@ class _Words:
     """`qdrant_filters.Vocabulary` in Qdrant Edge's classes."""
 
     def match(self, key: str, values: Sequence[str]) -> Any:
+        if key == "terms":
+            return self.words([_as_word(term) for term in values])
         match = edge.MatchValue(values[0]) if len(values) == 1 else edge.MatchAny(list(values))
         return edge.FieldCondition(key, match=match)
 
     def words(self, words: Sequence[str]) -> Any:
-        return edge.FieldCondition("words", match=edge.MatchTextAny(" ".join(words)))
+        return edge.FieldCondition(_INDEX, match=edge.MatchTextAny(" ".join(words)))
 
     def between(self, key: str, op: str, bound: float) -> Any:
         return edge.FieldCondition(key, range=edge.RangeFloat(**{op: bound}))
@@ -249,7 +257,7 @@ class QdrantEdgeStore(QdrantStore):
                 {key: {name: row[name] for name in ROW_FIELDS if name in row} for key, row in told.items()},
                 version_of_rows,
             )
-            read = [lead.clue for lead in self.clued((key, 0.0, row.get("clue")) for key, row in told.items())]
+            read = [lead.clue for lead in self.clued((key, 0.0, _clue_in(row)) for key, row in told.items())]
             kept.put(read, version)
             made = {clue.id: clue for clue in read}
             clues = [clue or made.get(str(row_id)) for row_id, clue in zip(ids, clues, strict=True)]
@@ -311,9 +319,8 @@ class QdrantEdgeStore(QdrantStore):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in {_MANIFEST}") from error
         if version != _FORMAT:
-            raise StoreError(
-                self.label, f"its format is {version}, and this release reads {_FORMAT}", "Upgrade memstack."
-            )
+            hint = "Export it with the release that made it, and import it anew." if version == 1 else "Upgrade memstack."
+            raise StoreError(self.label, f"its format is {version}, and this release reads {_FORMAT}", hint)
         return fingerprint
 
     def write_fingerprint(self, fingerprint: Fingerprint) -> None:
@@ -493,10 +500,10 @@ def _size_of(folder: Path) -> int:
 
 def _bytes_of(payload: Mapping[str, Any], dimensions: int) -> int:
     """How much room a point may take, generously."""
-    texts = (payload["body"], payload["data"], payload["clue"], payload["words"], *payload["terms"])
+    texts = (payload["body"], payload["data"], payload["clue"], payload[_INDEX])
     characters = sum(len(text) * (1 if text.isascii() else 4) for text in texts)
-    words = str(payload["words"]).count(" ") + 1
-    return _COPIES * (characters + (words + len(payload["terms"])) * _TERM_BYTES + _ROW_BYTES + 5 * dimensions)
+    words = str(payload[_INDEX]).count(" ")
+    return _COPIES * (characters + words * _TERM_BYTES + _ROW_BYTES + 5 * dimensions)
 
 
 def _digest(payload: Mapping[str, Any]) -> str:
@@ -550,13 +557,31 @@ def _indexes() -> dict[str, Any]:
     tenants = {name: edge.KeywordIndexParams(is_tenant=True) for name in SCOPE_FIELDS}
     times = {f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in TIMES}
     words = edge.TextIndexParams(tokenizer=edge.TokenizerType.Whitespace, lowercase=False, enable_hnsw=False)
-    return {**tenants, "terms": edge.KeywordIndexParams(enable_hnsw=False), "words": words, **times}
+    return {**tenants, _INDEX: words, **times}
 
 
 def _point(payload: Payload) -> dict[str, Any]:
-    """The words are one text for an index of words: each text in a list costs the bindings ten microseconds."""
     index = index_of(payload)
-    return {**to_point(payload, index, [*index.facts, index.own]), "words": " ".join(index.words)}
+    terms = " ".join([_as_word(term) for term in (*index.facts, index.own)])
+    point = to_point(payload, index)
+    # The words end the clue, and need not be kept twice.
+    return {**point, "clue": index.clue.rpartition("\t")[0], _INDEX: f"{' '.join(index.words)}{_BORDER}{terms}"}
+
+
+def _clue_in(row: Mapping[str, Any]) -> str | None:
+    """The clue as it was before `_point` took the words out of it."""
+    head = row.get("clue")
+    if head is None:
+        return None
+    words = str(row[_INDEX]).partition(_BORDER)[0]
+    return f"{head}\t {words} " if words else f"{head}\t"
+
+
+def _as_word(term: str) -> str:
+    """A term as one word, whatever white space it has."""
+    if len(term.split()) == 1 and not term[-1].isspace():  # it begins with a mark
+        return term
+    return f"{term[0]}#{hashlib.blake2b(term.encode(), digest_size=16).hexdigest()}"
 
 
 def _filter(*conditions: Any) -> edge.Filter | None:

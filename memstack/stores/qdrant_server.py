@@ -403,7 +403,7 @@ class QdrantMemoryStore(QdrantServerStore):
 
 def _point(payload: Payload) -> dict[str, Any]:
     index = index_of(payload)
-    return to_point(payload, index, index.terms)
+    return {**to_point(payload, index), "terms": index.terms}
 
 
 def _indexes() -> dict[str, Any]:

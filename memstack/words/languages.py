@@ -44,13 +44,18 @@ def _lists() -> dict[str, frozenset[str]]:
 
 
 @lru_cache(maxsize=1)
-def _by_word() -> dict[str, tuple[str, ...]]:
-    """The languages that a word is a function word of."""
-    found: dict[str, tuple[str, ...]] = {}
-    for name, words in _lists().items():
+def _by_word() -> dict[str, tuple[int, ...]]:
+    """The languages that a word is a function word of, as their places in `_lists`."""
+    found: dict[str, tuple[int, ...]] = {}
+    for place, words in enumerate(_lists().values()):
         for word in words:
-            found[word] = (*found.get(word, ()), name)
+            found[word] = (*found.get(word, ()), place)
     return found
+
+
+@lru_cache(maxsize=1)
+def _names() -> tuple[str, ...]:
+    return tuple(_lists())
 
 
 def guess(words: Sequence[str]) -> str | None:
@@ -60,13 +65,13 @@ def guess(words: Sequence[str]) -> str | None:
         words: as they are written.
     """
     by_word = _by_word()
-    votes: dict[str, int] = {}
-    for word in {word.lower() for word in words[:_ENOUGH]}:
-        for name in by_word.get(word, ()):
-            votes[name] = votes.get(name, 0) + 1
+    votes: dict[int, int] = {}
+    for places in map(by_word.get, {word.lower() for word in words[:_ENOUGH]}):
+        for place in places or ():
+            votes[place] = votes.get(place, 0) + 1
     if votes:
         most = max(votes.values())
-        return next(name for name in _lists() if votes.get(name) == most)
+        return _names()[min(place for place, count in votes.items() if count == most)]
     return _DEFAULT if any(word.isascii() and word.isalpha() for word in words) else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -50,14 +50,23 @@ def split(text: str) -> Iterator[str]:
             yield from (found[place : place + 2] for place in range(len(found) - 1))
 
 
-def _parts(found: str) -> Sequence[str]:
+def _parts(found: str) -> tuple[str, ...]:
     """A word, and its parts where it is an identifier."""
+    return _parts_of_short(found) if len(found) <= _LONGEST else _parts_of_any(found)
+
+
+@lru_cache(maxsize=32_768)
+def _parts_of_short(found: str) -> tuple[str, ...]:
+    return _parts_of_any(found)
+
+
+def _parts_of_any(found: str) -> tuple[str, ...]:
     if found.isalpha() and (found.islower() or found[1:].islower() or found.isupper()):
         return (found[:_LONGEST],)
     found = found.strip("_")
     _, parts = _patterns()
     pieces = parts.findall(found)
-    return [piece[:_LONGEST] for piece in ([found, *pieces] if len(pieces) > 1 else pieces)]
+    return tuple(piece[:_LONGEST] for piece in ([found, *pieces] if len(pieces) > 1 else pieces))
 
 
 def fold(word: str) -> str:

@@ -649,7 +649,7 @@ FILES: Final = (
     f"{_SEGMENT}/payload_index/config.json",
     f"{_SEGMENT}/payload_index/*-user_id-map/page_0.dat",
     f"{_SEGMENT}/payload_index/*-user_id-map/tracker.dat",
-    f"{_SEGMENT}/payload_index/*-terms-map/page_0.dat",
+    f"{_SEGMENT}/payload_index/*-index-text/page_0.dat",
     f"{_SEGMENT}/payload_index/*-times_cr-numeric/page_0.dat",
     f"{_SEGMENT}/vector_storage/vectors/config.json",
     f"{_SEGMENT}/vector_storage/vectors/status.dat",
