@@ -70,12 +70,12 @@ app = FastAPI(
 app.mount("/static", StaticFiles(directory=_STATIC))
 
 
-def _memory(request: Request, user: User) -> AsyncMemoryGateway:
+async def _memory(request: Request, user: User) -> AsyncMemoryGateway:
     memory: AsyncMemoryGateway = request.app.state.memory
     return memory.for_user(user)
 
 
-def _tasks(request: Request) -> Tasks:
+async def _tasks(request: Request) -> Tasks:
     tasks: Tasks = request.app.state.tasks
     return tasks
 

@@ -30,7 +30,9 @@ def make_token(user_id: str, secret: SecretStr, *, valid_for: timedelta = timede
     return jwt.encode(claims, secret.get_secret_value(), algorithm=_ALGORITHM)
 
 
-def user_of(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+async def user_of(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> str:
     """The user that the token names; whatever else the request says is not asked."""
     settings: Settings = request.app.state.settings
     try:
