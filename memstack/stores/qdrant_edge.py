@@ -319,7 +319,9 @@ class QdrantEdgeStore(QdrantStore):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in {_MANIFEST}") from error
         if version != _FORMAT:
-            hint = "Export it with the release that made it, and import it anew." if version == 1 else "Upgrade memstack."
+            hint = (
+                "Export it with the release that made it, and import it anew." if version == 1 else "Upgrade memstack."
+            )
             raise StoreError(self.label, f"its format is {version}, and this release reads {_FORMAT}", hint)
         return fingerprint
 
