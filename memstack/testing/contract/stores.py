@@ -221,6 +221,7 @@ class StoreContract(Contract):
 
     @pytest.mark.exhaustive
     @pytest.mark.timeout(1800)
+    @pytest.mark.filterwarnings("ignore:Local mode is not recommended")  # Qdrant's client, above 20 000
     def test_a_small_tenant_among_fifty_thousand(self, large: Store) -> None:
         """A tenant with 30 rows among 50 000 of others gets all of the 20 nearest, in every one of 20 searches."""
         small = [a_row(large, i, user="small") for i in range(30)]
