@@ -207,12 +207,12 @@ async def memory_history(memory_id: UUID, memory: Mine) -> list[ChangeOut]:
 
 @app.delete("/memories/{memory_id}", status_code=204, responses=_NOT_FOUND)
 async def forget(memory_id: UUID, memory: Mine) -> Response:
-    """Forget one memory."""
-    await memory.delete(str(memory_id))
+    """Forget one memory, and those in the place of which it stands."""
+    await remembering.forget(memory, str(memory_id))
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
-@app.delete("/users/{user_id}", responses={403: {"model": Problem, "description": "It is not you"}})
+@app.delete("/users/{user_id:path}", responses={403: {"model": Problem, "description": "It is not you"}})
 async def erase(user_id: str, user: User, memory: Mine, tasks: AllTasks) -> ErasedOut:
     """Erase everything about you: tasks, memories, superseded ones, and their history."""
     if user_id != user:
@@ -238,8 +238,9 @@ async def health(request: Request) -> Health:
 @app.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     """A page on which a person sees what is remembered of them."""
-    policy = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
-    return FileResponse(_STATIC / "index.html", headers={"Content-Security-Policy": policy})
+    policy = "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(_STATIC / "index.html", headers=headers)
 
 
 @app.exception_handler(RequestValidationError)

@@ -115,6 +115,7 @@ class ChangeOut(BaseModel):
     old_text: str | None = None
     new_text: str | None = None
     reason: str | None = None
+    superseded_by: str | None = Field(default=None, description="The memory that took its place.")
 
     @classmethod
     def of(cls, change: Change) -> ChangeOut:

@@ -6,6 +6,7 @@ Every function takes a handle that is bound to one user (`memory.for_user(…)`)
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from memstack.errors import MemoryNotFound
 
 from .understanding import DOMAIN, TIME_OF_DAY
 
-__all__ = ["duration", "learn_duration", "note", "preferred_time", "project_for", "remember", "text_of"]
+__all__ = ["duration", "forget", "learn_duration", "note", "preferred_time", "project_for", "remember", "text_of"]
 
 _RELATED: Final = 0.4  # the score from which on a project is taken to be what a task is about
 _learning: Final = asyncio.Lock()  # a pattern is read, changed and written: one at a time
@@ -88,6 +89,23 @@ async def learn_duration(memory: AsyncMemoryGateway, task_type: str, minutes: fl
 async def note(memory: AsyncMemoryGateway, action: str, task_id: str, title: str) -> None:
     """Remember that something was done with a task."""
     await memory.add(f"{action.capitalize()} task: {title}", metadata=Interaction(action=action, task_id=task_id))
+
+
+async def forget(memory: AsyncMemoryGateway, memory_id: str) -> None:
+    """Forget a memory, and those in the place of which it stands: they must not come back when it is gone.
+
+    Raises:
+        MemoryNotFound: there is none.
+    """
+    await memory.get(memory_id)
+    changes = await memory.history(memory_id)
+    chain = [memory_id]
+    for successor in chain:  # it grows
+        before = [change.memory_id for change in changes if change.superseded_by == successor]
+        chain += [earlier for earlier in before if earlier not in chain]
+    for earlier in reversed(chain):  # last the one that was asked for: where this ends early, it can be asked for again
+        with suppress(MemoryNotFound):  # forgotten meanwhile
+            await memory.delete(earlier)
 
 
 async def text_of(memory: AsyncMemoryGateway, memory_id: str | None) -> str | None:

@@ -128,6 +128,24 @@ def test_what_is_forgotten_is_shown_nowhere(server: Server) -> None:
         assert client.get(f"/memories/{secret['memory']['id']}/history").status_code == 404
 
 
+def test_what_a_forgotten_memory_replaced_is_forgotten_too(server: Server) -> None:
+    """With a memory go those in the place of which it stands: they do not come back, and decide nothing."""
+    with server.client("fickle") as client:
+        latest = client.post("/preferences", json={"text": MORNING}).json()["memory"]["id"]
+        for text in (EVENING, "Afternoons, please"):
+            asked = client.post("/preferences", json={"text": text}).json()["confirm"]
+            done = client.post("/preferences", params={"confirm": asked}, json={"text": text})
+            latest = done.json()["memory"]["id"]
+        changes = client.get(f"/memories/{latest}/history").json()
+        assert [change["event"] for change in changes if change["superseded_by"]] == ["SUPERSEDE"] * 2
+        assert client.delete(f"/memories/{latest}").status_code == 204
+        for then in (_ago(days=-1), _ago(seconds=0)):
+            assert client.get("/memories", params={"as_of": then}).json() == []
+        for change in changes:
+            assert client.get(f"/memories/{change['memory_id']}/history").status_code == 404
+        assert client.post("/tasks", json={"title": "Buy milk"}).json()["scheduled_for"] == "unscheduled"
+
+
 def test_nobody_sees_anothers(server: Server) -> None:
     """Another's task, memory or history is not there; another's data cannot be erased."""
     with server.client("owner") as owner, server.client("thief") as thief:
@@ -144,13 +162,13 @@ def test_nobody_sees_anothers(server: Server) -> None:
 
 def test_erasure(server: Server) -> None:
     """Erasing oneself leaves no task, memory or history, and nobody else worse off; the receipt holds no content."""
-    with server.client("leaver") as client, server.client("stayer") as other:
+    with server.client("leaver/of 2") as client, server.client("stayer") as other:
         for one in (client, other):
             one.post("/preferences", json={"text": MORNING})
         asked = client.post("/preferences", json={"text": EVENING}).json()
         client.post("/preferences", params={"confirm": asked["confirm"]}, json={"text": EVENING})
         task = client.post("/tasks", json={"title": "Zanzibar itinerary"}).json()["id"]
-        answer = client.delete("/users/leaver")
+        answer = client.delete("/users/leaver%2Fof%202")
         assert answer.status_code == 200
         receipt = answer.json()
         assert (receipt["tasks"], receipt["memories"]) == (1, 3)  # one of the preferences was superseded
