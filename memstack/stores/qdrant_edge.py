@@ -135,7 +135,8 @@ class _Shard:
         return _digest(found[0].payload or {}) if found else None
 
     def close(self) -> None:
-        with self.lock, _translated(self._label, self._folder, "close"):
+        # The engine refuses to be closed while a call is in it: those that are under way come out first.
+        with self.gate.alone(), self.lock, _translated(self._label, self._folder, "close"):
             rows = self.rows()
             self.engine.close()
             if self.tally.in_use:
@@ -556,9 +557,11 @@ def _edge_config(dimensions: int) -> edge.EdgeConfig:
 
 
 def _indexes() -> dict[str, Any]:
-    tenants = {name: edge.KeywordIndexParams(is_tenant=True) for name in SCOPE_FIELDS}
-    times = {f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False) for name in TIMES}
-    words = edge.TextIndexParams(tokenizer=edge.TokenizerType.Whitespace, lowercase=False, enable_hnsw=False)
+    """What is searched by. `on_disk` maps the files that a reorganisation makes: they are not read to open them."""
+    kept: Any = {"on_disk": True, "enable_hnsw": False}
+    tenants = {name: edge.KeywordIndexParams(is_tenant=True, on_disk=True) for name in SCOPE_FIELDS}
+    times = {f"times.{name}": edge.IntegerIndexParams(lookup=False, range=True, **kept) for name in TIMES}
+    words = edge.TextIndexParams(tokenizer=edge.TokenizerType.Whitespace, lowercase=False, **kept)
     return {**tenants, _INDEX: words, **times}
 
 
