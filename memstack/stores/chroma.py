@@ -197,7 +197,7 @@ class ChromaStore(Store):
             "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
             f"`in` with more than {_MANY} values is, too.",
             "Listings are sorted here; for a page of a long one, all its ids are asked for, and the rows near it.",
-            "Deleted rows stay in its index: where 9,000 were, a small write took eight times as long. `migrate` begins anew.",
+            "Its index keeps what was deleted: after 9,000, a small write took 8 times as long. `migrate` begins anew.",
         ),
     )
 
