@@ -10,6 +10,7 @@ from memstack.compat import Added, FoundItem, Memory, Results
 
 class TaskCreate(BaseModel):
     title: str
+    description: str | None = None
     priority: str | None = "normal"
     category: str | None = None
 
@@ -27,6 +28,8 @@ def make_app(memory: Memory) -> FastAPI:
             text = mem["memory"].lower()
             if "morning" in text:
                 preferences["preferred_time"] = "morning"
+            elif "afternoon" in text:
+                preferences["preferred_time"] = "afternoon"
             elif "evening" in text:
                 preferences["preferred_time"] = "evening"
         return preferences
@@ -49,6 +52,9 @@ def make_app(memory: Memory) -> FastAPI:
         tasks[task_id] = {
             "id": task_id,
             "title": task.title,
+            "description": task.description,
+            "priority": task.priority,
+            "user_id": user_id,
             "scheduled_time": scheduled_time,
             "context": context_memories[0]["memory"] if context_memories else None,
         }
@@ -64,6 +70,8 @@ def make_app(memory: Memory) -> FastAPI:
 
     @app.get("/tasks/{task_id}")
     async def get_task(task_id: str, user_id: str) -> dict[str, object]:
+        if task_id not in tasks:
+            return {"error": "Task not found"}
         memories = memory.search(str(tasks[task_id]["title"]), user_id=user_id, limit=3)
         return {**tasks[task_id], "related_memories": [m["memory"] for m in memories.get("results", [])]}
 

@@ -90,7 +90,7 @@ async def test_the_task_api(configured: dict[str, Any]) -> None:
             assert response.json() == {"status": "stored", "preference": said}
 
             response = await client.post("/tasks", params=user, json={"title": "Review PR #123", "priority": "high"})
-            assert response.json()["title"] == "Review PR #123"
+            assert (response.json()["title"], response.json()["priority"]) == ("Review PR #123", "high")
             assert response.json()["scheduled_time"] == "morning"
 
             response = await client.post(
@@ -100,6 +100,7 @@ async def test_the_task_api(configured: dict[str, Any]) -> None:
 
             response = await client.get("/tasks/task_2", params=user)
             assert any("Phoenix" in text for text in response.json()["related_memories"])
+            assert (await client.get("/tasks/task_9", params=user)).json() == {"error": "Task not found"}
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["still open", "closed"])
