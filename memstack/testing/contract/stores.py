@@ -144,15 +144,15 @@ class StoreContract(Contract):
         assert store.nearest(a_vector(store, 1), limit=5) == []
         assert store.nearest(a_vector(store, 1), limit=0) == []
 
-    def test_thousands_at_once(self, store: Store) -> None:
+    def test_thousands_at_once(self, large: Store) -> None:
         """Six thousand rows are written, read, listed and removed in one call each, whatever the engine's batches."""
-        rows = [a_row(store, i) for i in range(6000)]
-        store.upsert(rows)
-        assert store.count() == len(rows)
-        assert by_id(store.fetch([row.id for row in rows])) == by_id(rows)
-        assert [row.id for row in store.scan(descending=False)] == in_order(rows, "created_at", descending=False)
-        store.remove([row.id for row in rows[1:]])
-        assert [row.id for row in store.scan()] == [rows[0].id]
+        rows = [a_row(large, i) for i in range(6000)]
+        large.upsert(rows)
+        assert large.count() == len(rows)
+        assert by_id(large.fetch([row.id for row in rows])) == by_id(rows)
+        assert [row.id for row in large.scan(descending=False)] == in_order(rows, "created_at", descending=False)
+        large.remove([row.id for row in rows[1:]])
+        assert [row.id for row in large.scan()] == [rows[0].id]
 
     @pytest.mark.parametrize("shape", ["short", "long", "none"])
     def test_vectors_of_another_length_are_refused(self, store: Store, shape: str) -> None:
