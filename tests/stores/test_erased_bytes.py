@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,16 +17,13 @@ REWRITE = [sys.executable, "-W", "error", "-m", "memstack.stores.chroma_rewrite"
 
 
 def holding(folder: Path) -> set[str]:
-    """The words in any file but those of Chroma's vector index.
-
-    It writes parts of them from memory that it never set, in which by chance stands what the server has read.
-    """
-    contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".bin"]
+    """The words in any file."""
+    contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     return {words for words in WORDS if any(words.encode() in content for content in contents)}
 
 
 def test_a_chroma_server_after_the_rewrite(tmp_path: Path) -> None:
-    """The bytes are there before, and until its folder is rewritten; then in no database. Others' are as before."""
+    """The bytes are there before, and until its folder is rewritten; then nowhere. Others' memories are as before."""
     pytest.importorskip("chromadb")
     folder = tmp_path / "server"
     with chroma_server(folder) as options:
@@ -57,3 +55,26 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     done = subprocess.run([*REWRITE, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, f"there is no chroma.sqlite3 in {tmp_path}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_vector_index_never_set(tmp_path: Path) -> None:
+    """Pieces of memory in the files of Chroma's index, behind its elements, are gone after ``erase``; it works on."""
+    pytest.importorskip("chromadb")
+    section = {"provider": "chroma", "mode": "embedded", "path": str(tmp_path / "store")}
+    config = {"vector_store": section, "history": {"path": str(tmp_path / "history.db")}}
+    piece = WORDS[0].encode()
+    with open_memory(config) as memory:
+        memory.add_many([{"role": "user", "content": f"tea number {i}"} for i in range(60)], user_id="bo")
+        memory.add(WORDS[0], user_id="alex")
+        before = memory.search("tea", user_id="bo")
+    (header,) = tmp_path.rglob("header.bin")
+    elements, size = struct.unpack_from("<QQ", header.read_bytes(), 20)
+    for name, each in (("length.bin", 4), ("data_level0.bin", size)):
+        path = header.with_name(name)
+        content = path.read_bytes()
+        assert len(content) > elements * each + len(piece)  # or there is nothing to show
+        path.write_bytes(content[: -len(piece)] + piece)
+    with open_memory(config) as memory:
+        assert memory.erase(user_id="alex").residue == ()
+        assert holding(tmp_path) == set()
+        assert memory.search("tea", user_id="bo") == before
