@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from memstack.testing import StoreContract
 from memstack.testing.contract import Contract, FilterContract, GatewayContract, ScopeContract
+from memstack.testing.contract.strategies import examples
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugin"
@@ -139,3 +141,13 @@ def test_every_test_says_what_it_shows() -> None:
         for name in dir(suite):
             if name.startswith("test"):
                 assert getattr(suite, name).__doc__, name
+
+
+def test_examples_follow_the_profile() -> None:
+    """How many examples a property is tried on is told by the profile that is loaded when it is tried."""
+    assert examples(40).max_examples == 40
+    settings.load_profile("thorough")
+    try:
+        assert examples(40).max_examples == 800
+    finally:
+        settings.load_profile("ci")

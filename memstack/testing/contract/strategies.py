@@ -28,13 +28,13 @@ Scalar = Any
 Metadata = dict[str, Any]
 
 UTC: Final = timezone.utc
-_PROFILE: Final = settings().max_examples  # of the profile in force
 _SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large)  # an engine takes its time
 
 
 def examples(count: int) -> settings:
     """This many examples in a profile of 100, hypothesis' default, and more or fewer in proportion in the others."""
-    return settings(max_examples=max(1, count * _PROFILE // 100), deadline=None, suppress_health_check=_SLOW)
+    profile = settings().max_examples  # of the profile that is loaded now
+    return settings(max_examples=max(1, count * profile // 100), deadline=None, suppress_health_check=_SLOW)
 
 
 # -- where choices come from -----------------------------------------------------------------
