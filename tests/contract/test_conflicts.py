@@ -491,3 +491,14 @@ def test_projects_have_one_state(memory: MemoryGateway) -> None:
         "Apollo": "active",
     }
     assert "status and role" in done.conflicts[0].reason
+
+
+def test_what_follows_a_deleted_memory(memory: MemoryGateway) -> None:
+    """A memory whose successor was deleted is followed by the one that is put in its place, and ended when it did."""
+    alex = memory.for_user("alex")
+    (first,) = alex.add("tea").stored
+    alex.delete(alex.supersede(first.id, "coffee").id)
+    ended = alex.get(first.id).valid_to
+    last = alex.supersede(first.id, "milk")
+    assert (alex.get(first.id).valid_to, alex.get(first.id).superseded_by) == (ended, last.id)
+    assert [found.text for found in alex.get_all()] == ["milk"]

@@ -189,8 +189,8 @@ class _AgainstModel(RuleBasedStateMachine):
         assert new.occurred_at == new.created_at == new.updated_at > self.clock
         self.clock = new.created_at
         self.model[new.id] = new
-        if old.valid_to is None:
-            self.model[old.id] = replace(old, valid_to=new.occurred_at, superseded_by=new.id)
+        # Where its successor is deleted, it ended then, and is followed by the new one.
+        self.model[old.id] = replace(old, valid_to=old.valid_to or new.occurred_at, superseded_by=new.id)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
