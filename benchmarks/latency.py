@@ -58,14 +58,16 @@ class Corpus:
         self.users = max(1, size // PER_USER)
         self.items = list(facts(size, users=self.users))
         self.embedder = WordLlamaEmbedder()
-        texts = [item["content"] for item in self.items]
-        self.vectors = [row for start in range(0, size, BATCH) for row in self.embedder.vectors(texts[start:][:BATCH])]
+        self.vectors = np.empty((size, self.embedder.dimensions), dtype=np.float32)  # a million lists are 8 GB
+        for start in range(0, size, BATCH):
+            texts = [item["content"] for item in self.items[start : start + BATCH]]
+            self.vectors[start : start + BATCH] = self.embedder.vectors(texts)
         self.queries = list(zip(QUERIES, self.embedder.vectors(list(QUERIES)), strict=True))
 
     def batches(self) -> Iterator[tuple[list[Item], Vectors]]:
         """The items with their vectors, `BATCH` at a time."""
         for start in range(0, len(self.items), BATCH):
-            yield self.items[start : start + BATCH], self.vectors[start : start + BATCH]
+            yield self.items[start : start + BATCH], self.vectors[start : start + BATCH].tolist()
 
     def question(self, number: int) -> tuple[str, str, str, Sequence[float]]:
         """User, category, words and vector of a question; the same for every subject."""
@@ -104,8 +106,7 @@ def ask_mem0(memory: Any, corpus: Corpus) -> Callable[[int], object]:
 
 def ask_numpy(corpus: Corpus) -> Callable[[int], object]:
     """One product of the user's vectors with the query's, the filter as a mask."""
-    matrix = np.asarray(corpus.vectors, dtype=np.float32)
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    matrix = corpus.vectors / np.linalg.norm(corpus.vectors, axis=1, keepdims=True)
     categories = np.array([item["metadata"]["category"] for item in corpus.items])
     rows = {f"user-{user}": np.arange(user, len(corpus.items), corpus.users) for user in range(corpus.users)}
 

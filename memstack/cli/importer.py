@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from memstack.batching import batched
 from memstack.cli.options import ScopeIds
 from memstack.cli.sources import Entry
 from memstack.instants import as_instant, utcnow
@@ -98,8 +98,7 @@ class Importer:
 
     def run(self, entries: Iterable[Entry]) -> None:
         """Go through the entries; `report` tells what became of them, also while it runs."""
-        following = iter(entries)
-        while batch := list(itertools.islice(following, self._size)):
+        for batch in batched(entries, self._size):
             self._store(batch)
             self._progressed(batch[-1].done)
             if self.report.stopped:

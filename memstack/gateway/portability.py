@@ -138,6 +138,7 @@ class _Done:
         self.stored += more.stored
         self.present += more.present
         self.embedded += more.embedded
+        self.failed += more.failed
 
 
 def import_lines(
@@ -174,19 +175,15 @@ def import_lines(
     digest = Checksum()
     dimensions = parts.embedder.dimensions if same else None
     total = _Done()
-    failed: list[Failed] = []
     end: Mapping[str, Any] | None = None
     batch: list[tuple[int, Record]] = []
 
     def flush() -> None:
         if batch and not dry_run:
             try:
-                done = _store(parts, batch)
+                total.count(_store(parts, batch))
             except MemstackError as error:
-                failed.extend(Failed(index, str(error), error.retryable) for index, _ in batch)
-            else:
-                total.count(done)
-                failed.extend(done.failed)
+                total.failed.extend(Failed(index, str(error), error.retryable) for index, _ in batch)
         batch.clear()
         if progress is not None:
             progress(digest.memories)
@@ -197,7 +194,7 @@ def import_lines(
         try:
             record = read_line(line, scope, dimensions)
         except InvalidInput as error:
-            failed.append(Failed(index, str(error)))
+            total.failed.append(Failed(index, str(error)))
             continue
         if isinstance(record, End):
             end = record.summary
@@ -215,7 +212,7 @@ def import_lines(
         present=total.present,
         embedded=total.embedded,
         changes=digest.changes,
-        failed=tuple(sorted(failed, key=lambda item: item.index)),
+        failed=tuple(sorted(total.failed, key=lambda item: item.index)),
         checksum=summary["checksum"],
         complete=complete,
     )

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from memstack import payload as payloads
+from memstack.batching import batched
 from memstack.errors import IdempotencyMismatch, MemoryNotFound
 from memstack.filters.ast import FINGERPRINT, In, Node, all_of
 from memstack.filters.scoping import scope_filter
@@ -286,11 +287,10 @@ def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[
 def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
     """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
     found: dict[str, str] = {}
-    for start in range(0, len(drafts), _BATCH):
-        some = tuple(draft.fingerprint for draft in drafts[start : start + _BATCH])
-        scopes = {draft.scope for draft in drafts[start : start + _BATCH]}
-        within = scope_filter(next(iter(scopes))) if len(scopes) == 1 else None
-        where = all_of(within, In(FINGERPRINT, some), visible(tick()))
+    for some in batched(drafts, _BATCH):
+        scopes = {draft.scope for draft in some}
+        within = scope_filter(scopes.pop()) if len(scopes) == 1 else None
+        where = all_of(within, In(FINGERPRINT, tuple(draft.fingerprint for draft in some)), visible(tick()))
         for row in parts.store.iter_scan(where=where, size=len(some)):
             found[payloads.fingerprint_of(row.payload)] = row.id
     return found

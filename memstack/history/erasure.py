@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
+from memstack.batching import batched
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["ErasedHistory", "compact", "erase", "holds", "texts"]
@@ -47,8 +48,7 @@ def erase(connection: sqlite3.Connection, collection: str, scope: Scope, memory_
     """Delete what is of a scope, and the entries of these memories. Stands inside a transaction."""
     where, values = _scoped(scope)
     changes = _delete(connection, f"changes WHERE collection = ? AND {where}", (collection, *values))
-    for start in range(0, len(memory_ids), _BATCH):
-        some = memory_ids[start : start + _BATCH]
+    for some in batched(memory_ids, _BATCH):
         marks = ", ".join("?" * len(some))
         changes += _delete(connection, f"changes WHERE collection = ? AND memory_id IN ({marks})", (collection, *some))
     pending = _delete(connection, f"pending WHERE collection = ? AND {where}", (collection, *values))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memstack import payload as payloads
+from memstack.batching import batched
 from memstack.clues import Clue, read_clue, write_clue
 from memstack.errors import EmbedderMismatch, StoreError
 from memstack.filters.ast import ALL, Node
@@ -358,9 +359,7 @@ class Store(Mem0VectorStore, ABC):
 
     def pages(self, *, where: Node = ALL, descending: bool = True, size: int) -> Iterator[list[Row]]:
         """All rows for which a filter holds, by (created_at, id), `size` at a time; they may be deleted meanwhile."""
-        rows = self.iter_scan(where=where, descending=descending, size=size)
-        while page := list(islice(rows, size)):
-            yield page
+        return batched(self.iter_scan(where=where, descending=descending, size=size), size)
 
     def count(self, where: Node = ALL) -> int:
         """How many rows a filter holds for."""

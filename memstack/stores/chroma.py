@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -27,6 +27,7 @@ from chromadb.errors import ChromaError, NotFoundError
 from filelock import FileLock, Timeout
 
 from memstack import metadata as codec
+from memstack.batching import batched
 from memstack.config import ChromaEmbedded, ChromaServer
 from memstack.errors import ConfigError, MemstackError, StoreError, StoreLocked
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
@@ -145,43 +146,50 @@ class _Compiler(FilterCompiler[_Both]):
         return self.disjunction([_between(key, op[:2], part), tail])
 
 
+@dataclass(frozen=True)
 class _Listing:
-    """Rows where a condition holds, in the order of an instant and the id, behind a cursor."""
+    """Rows where a condition holds, in the order of an instant and the id.
 
-    def __init__(
-        self,
-        condition: _Both | None,
-        field: SortField,
-        *,
-        descending: bool,
-        after: tuple[datetime, str] | None = None,
-        end: int | None = None,
-    ) -> None:
-        self._condition = condition
-        self._field: SortField = field
-        self._descending = descending
-        self._after = after
-        sign = -1 if descending else 1
-        self._sign = sign
-        self._first = None if after is None else (sign * to_micros(after[0]), after[1])
-        behind, before = ("lte", "gte") if descending else ("gte", "lte")
-        parts = [] if condition is None else [condition]
-        if after is not None:
-            parts.append(_between(field, behind, to_micros(after[0])))
-        if end is not None:
-            parts.append(_between(field, before, sign * end))
-        self.where = _all([part.holds for part in parts]) if parts else None
+    Attributes:
+        condition: None is all rows.
+        field: the instant.
+        descending: whether the latest come first.
+        after: the cursor: what the row before the first is sorted by; None is from the beginning.
+        end: the last place that belongs to it; None is to the end.
+    """
+
+    condition: _Both | None
+    field: SortField
+    descending: bool
+    after: tuple[datetime, str] | None = None
+    end: int | None = None
+
+    @property
+    def where(self) -> Any:
+        """The condition, the cursor and the end in Chroma's words."""
+        behind, before = ("lte", "gte") if self.descending else ("gte", "lte")
+        parts = [] if self.condition is None else [self.condition]
+        if self.after is not None:
+            parts.append(_between(self.field, behind, to_micros(self.after[0])))
+        if self.end is not None:
+            parts.append(_between(self.field, before, self._sign * self.end))
+        return _all([part.holds for part in parts]) if parts else None
 
     def places(self, found: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
         """What found rows are sorted by; those before the cursor are left out."""
+        first = None if self.after is None else (self._sign * to_micros(self.after[0]), self.after[1])
         for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-            place = (self._sign * metadata.get(self._field, 0), row_id)
-            if self._first is None or place > self._first:
+            place = (self._sign * metadata.get(self.field, 0), row_id)
+            if first is None or place > first:
                 yield place
 
     def until(self, place: int) -> _Listing:
         """The same, ended after the instant of a place."""
-        return _Listing(self._condition, self._field, descending=self._descending, after=self._after, end=place)
+        return replace(self, end=place)
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.descending else 1
 
 
 class ChromaStore(Store):
@@ -229,8 +237,7 @@ class ChromaStore(Store):
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
-        for start in range(0, len(rows), _BATCH):
-            some = rows[start : start + _BATCH]
+        for some in batched(rows, _BATCH):
             embeddings = np.asarray([self._vector(row) for row in some], dtype=np.float32)
             ids = [row.id for row in some]
             with self._forgetting(ids):
@@ -249,13 +256,13 @@ class ChromaStore(Store):
             return [_row(row_id, told, None) for row_id, told in self._kept.through(wanted, self._told).items()]
         include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         rows: list[Row] = []
-        for some in _batches(wanted):
+        for some in batched(wanted, _BATCH):
             rows += _rows(self._call("read", lambda some=some: self._rows.get(ids=some, include=include)))  # type: ignore[misc]
         return rows
 
     def remove(self, ids: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(ids))
-        for some in _batches(wanted):
+        for some in batched(wanted, _BATCH):
             with self._forgetting(some):
                 self._call("delete", lambda some=some: self._rows.delete(ids=some))  # type: ignore[misc]
 
@@ -305,7 +312,7 @@ class ChromaStore(Store):
     def _told(self, ids: Sequence[str]) -> dict[str, _Told]:
         self._check_open("read")
         told: dict[str, _Told] = {}
-        for some in _batches(ids):
+        for some in batched(ids, _BATCH):
             found = self._call("read", lambda some=some: self._rows.get(ids=some, include=["metadatas"]))  # type: ignore[misc]
             for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
                 told[row_id] = {name: metadata[name] for name in ("body", "clue") if name in metadata}
@@ -341,9 +348,7 @@ class ChromaStore(Store):
         after: tuple[datetime, str] | None,
         size: int,
     ) -> Iterator[list[Row]]:
-        rows = self._in_order(_Listing(condition, field, descending=descending, after=after))
-        while page := list(islice(rows, size)):
-            yield page
+        return batched(self._in_order(_Listing(condition, field, descending=descending, after=after)), size)
 
     def _narrowed(self, listing: _Listing, limit: int) -> _Listing:
         """The same listing, ended where at least `limit` rows of a long one are before the end.
@@ -385,19 +390,17 @@ class ChromaStore(Store):
             return
         places: list[tuple[int, str]] = []
         bodies: dict[str, int] = {}
-        for some in _batches(self._named(listing)):
+        for some in batched(self._named(listing), _BATCH):
             found = self._get(ids=some, include=["metadatas"])
             places.extend(listing.places(found))
             bodies.update((key, hash(told["body"])) for key, told in zip(found["ids"], found["metadatas"], strict=True))
-        for some in _batches([row_id for _, row_id in sorted(places)]):
+        for some in batched((row_id for _, row_id in sorted(places)), _BATCH):
             found = self._get(ids=some, include=["metadatas"])
             told = dict(zip(found["ids"], found["metadatas"], strict=True))
-            changed = [key for key in told if hash(told[key]["body"]) != bodies[key]]
-            for key in (
-                {*changed} - {*self._get(ids=changed, where=listing.where, include=[])["ids"]} if changed else ()
-            ):
-                del told[key]
-            yield from (_row(row_id, told[row_id], None) for row_id in some if row_id in told)
+            gone = {key for key in told if hash(told[key]["body"]) != bodies[key]}
+            if gone:  # of those that were changed meanwhile, some may still be asked for
+                gone -= set(self._get(ids=list(gone), where=listing.where, include=[])["ids"])
+            yield from (_row(row_id, told[row_id], None) for row_id in some if row_id in told and row_id not in gone)
 
     def _get(self, **asked: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._call("scan", lambda: self._rows.get(**asked))
@@ -687,9 +690,7 @@ def _any(conditions: Sequence[_Condition]) -> _Condition:
 def _joined(operator: str, conditions: Sequence[_Condition]) -> _Condition:
     """Conditions under one operator, in groups: SQLite takes a thousand in a row for an expression that is too deep."""
     while len(conditions) > _GROUP:
-        conditions = [
-            _joined(operator, conditions[start : start + _GROUP]) for start in range(0, len(conditions), _GROUP)
-        ]
+        conditions = [_joined(operator, some) for some in batched(conditions, _GROUP)]
     return conditions[0] if len(conditions) == 1 else {operator: list(conditions)}
 
 
@@ -719,11 +720,6 @@ def _to_chroma(payload: Payload) -> dict[str, Any]:
         "terms": index.shared,
         "keys": list(ranged),
     }
-
-
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]
 
 
 def _row(row_id: str, metadata: Mapping[str, Any], vector: Sequence[float] | None) -> Row:

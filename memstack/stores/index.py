@@ -13,7 +13,6 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import lru_cache
 from typing import Any, Final
 
 from memstack import payload as payloads
@@ -21,6 +20,7 @@ from memstack.clues import name_keys, place_in_run, place_of, word_keys, write_c
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, NAME, PLACE, WORD, Scalar
 from memstack.filters.evaluate import is_number, resolve
 from memstack.instants import as_instant, parse_iso, to_micros
+from memstack.memo import kept_for_short
 from memstack.metadata import INT_MAX, INT_MIN
 from memstack.scope import SCOPE_FIELDS
 
@@ -195,17 +195,9 @@ def number_key(value: float) -> dict[str, int]:
     return key
 
 
+@kept_for_short(_LONG, entries=1024)  # many memories have the same fields
 def path_key(path: str) -> str:
     """A field name as a key that is a plain word in every engine's path syntax."""
-    return _path_key_of_short(path) if len(path) <= _LONG else _path_key_of_any(path)
-
-
-@lru_cache(maxsize=1024)  # many memories have the same fields
-def _path_key_of_short(path: str) -> str:
-    return _path_key_of_any(path)
-
-
-def _path_key_of_any(path: str) -> str:
     return "k" + hashlib.blake2b(path.encode(), digest_size=10).hexdigest()
 
 

@@ -51,6 +51,9 @@ class Vocabulary(Protocol):
     def match(self, key: str, values: Sequence[str]) -> Any:
         """The keyword field at `key` has any of the values."""
 
+    def terms(self, terms: Sequence[str]) -> Any:
+        """The memory has any of the terms."""
+
     def words(self, words: Sequence[str]) -> Any:
         """The memory has any of the words."""
 
@@ -104,7 +107,7 @@ class QdrantCompiler(FilterCompiler[Any]):
     def visit_contains(self, node: Contains) -> Compiled[Any] | None:
         if isinstance(node.value, str):
             return None  # also a substring: Qdrant's text matching splits words
-        return Compiled(self._words.match("terms", [member_term(node.field, node.value)]))
+        return Compiled(self._words.terms([member_term(node.field, node.value)]))
 
     def visit_icontains(self, node: IContains) -> Compiled[Any] | None:
         return None
@@ -114,7 +117,7 @@ class QdrantCompiler(FilterCompiler[Any]):
             return Compiled(self._words.between(f"times.{node.field}", "gte", float("-inf")))
         if node.field in (*SCOPE_FIELDS, "id", "data"):
             return None
-        return Compiled(self._words.match("terms", [exists_term(node.field)]))
+        return Compiled(self._words.terms([exists_term(node.field)]))
 
     def visit_compare(self, node: Compare) -> Compiled[Any] | None:
         if is_number(node.bound):
@@ -141,7 +144,7 @@ class QdrantCompiler(FilterCompiler[Any]):
             return None
         if field == WORD:
             return Compiled(self._words.words([str(value) for value in values]))
-        return Compiled(self._words.match("terms", [eq_term(field, value) for value in values]))
+        return Compiled(self._words.terms([eq_term(field, value) for value in values]))
 
     def _match_strings(self, key: str, values: Sequence[Scalar]) -> Any:
         strings = [value for value in values if isinstance(value, str)]

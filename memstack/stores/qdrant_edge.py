@@ -65,8 +65,8 @@ _COPIES: Final = 3  # a write takes its room in the log, in the segment and in t
 _ROW_BYTES: Final = 2048  # of ids and numbers
 _TERM_BYTES: Final = 16  # of a term, besides its text
 _PAYLOAD: Final = edge.PayloadSelector.Include(list(ROW_FIELDS))
-_WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue", "index"])
 _INDEX: Final = "index"
+_WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue", _INDEX])
 _BORDER: Final = "  "  # between the words and the terms
 _KEPT_ROWS: Final = 20_000  # about 15 MB, for messages of common length
 _TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
@@ -77,10 +77,11 @@ class _Words:
     """`qdrant_filters.Vocabulary` in Qdrant Edge's classes."""
 
     def match(self, key: str, values: Sequence[str]) -> Any:
-        if key == "terms":
-            return self.words([_as_word(term) for term in values])
         match = edge.MatchValue(values[0]) if len(values) == 1 else edge.MatchAny(list(values))
         return edge.FieldCondition(key, match=match)
+
+    def terms(self, terms: Sequence[str]) -> Any:
+        return self.words([_as_word(term) for term in terms])
 
     def words(self, words: Sequence[str]) -> Any:
         return edge.FieldCondition(_INDEX, match=edge.MatchTextAny(" ".join(words)))

@@ -16,6 +16,7 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from memstack.batching import batched
 from memstack.config import QdrantInMemory, QdrantServer
 from memstack.errors import MemstackError, StoreError
 from memstack.filters.ast import WORD
@@ -54,8 +55,11 @@ class _Words:
         match = models.MatchValue(value=values[0]) if len(values) == 1 else models.MatchAny(any=list(values))
         return models.FieldCondition(key=key, match=match)
 
+    def terms(self, terms: Sequence[str]) -> Any:
+        return self.match("terms", terms)
+
     def words(self, words: Sequence[str]) -> Any:
-        return self.match("terms", [eq_term(WORD, word) for word in words])
+        return self.terms([eq_term(WORD, word) for word in words])
 
     def between(self, key: str, op: str, bound: float) -> Any:
         return models.FieldCondition(key=key, range=models.Range(**{op: bound}))
@@ -147,15 +151,13 @@ class QdrantServerStore(QdrantStore):
         points = [
             models.PointStruct(id=row.id, vector=self._checked_vector(row), payload=_point(row.payload)) for row in rows
         ]
-        for start in range(0, len(points), _BATCH):
-            some = points[start : start + _BATCH]
+        for some in batched(points, _BATCH):
             self._call("write", lambda some=some: self.client.upsert(self.collection, some, wait=True))  # type: ignore[misc]
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         wanted = list(dict.fromkeys(ids))
         rows: list[Row] = []
-        for start in range(0, len(wanted), _BATCH):
-            some = wanted[start : start + _BATCH]
+        for some in batched(wanted, _BATCH):
             found = self._call(
                 "read",
                 lambda some=some: self.client.retrieve(  # type: ignore[misc]
@@ -166,8 +168,8 @@ class QdrantServerStore(QdrantStore):
         return rows
 
     def remove(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), _BATCH):  # none at all is an error to the client
-            selector = models.PointIdsList(points=list(ids[start : start + _BATCH]))
+        for some in batched(ids, _BATCH):  # none at all is an error to the client
+            selector = models.PointIdsList(points=list[Any](some))
             self._call(
                 "delete",
                 lambda selector=selector: self.client.delete(self.collection, selector, wait=True),  # type: ignore[misc]
@@ -227,12 +229,7 @@ class QdrantServerStore(QdrantStore):
 
         def write() -> None:
             if not self.client.collection_exists(_MANIFESTS):
-                params = models.VectorParams(size=1, distance=models.Distance.DOT)
-                try:
-                    self.client.create_collection(_MANIFESTS, vectors_config=params)
-                except _REFUSED:
-                    if not self.client.collection_exists(_MANIFESTS):
-                        raise
+                self._make(_MANIFESTS, vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT))
             self.client.upsert(_MANIFESTS, [point], wait=True)
 
         self._call("write", write)
@@ -290,18 +287,22 @@ class QdrantServerStore(QdrantStore):
         )
 
     def _create(self) -> None:
+        self._make(
+            self.collection,
+            vectors_config=models.VectorParams(size=self.dimensions, distance=models.Distance.COSINE),
+            hnsw_config=models.HnswConfigDiff(
+                m=0, payload_m=16, full_scan_threshold=full_scan_kibibytes(self.dimensions)
+            ),
+            **self._creation,
+        )
+
+    def _make(self, name: str, **how: Any) -> None:
+        """Make a collection, unless another process does so in between."""
         try:
-            self.client.create_collection(
-                self.collection,
-                vectors_config=models.VectorParams(size=self.dimensions, distance=models.Distance.COSINE),
-                hnsw_config=models.HnswConfigDiff(
-                    m=0, payload_m=16, full_scan_threshold=full_scan_kibibytes(self.dimensions)
-                ),
-                **self._creation,  # type: ignore[arg-type]
-            )
+            self.client.create_collection(name, **how)
         except _REFUSED:
-            if not self.client.collection_exists(self.collection):
-                raise  # otherwise another process has made it in between
+            if not self.client.collection_exists(name):
+                raise
 
     def _index(self, name: str, schema: Any) -> None:
         self.client.create_payload_index(self.collection, name, field_schema=schema, wait=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from memstack.memo import kept_for_short
 from memstack.words.languages import guess, is_function_word
 from memstack.words.split import fold, split
 from memstack.words.stems import stem
@@ -16,15 +17,11 @@ _SHORT: Final = 32  # characters: of categories, names and the like, which many 
 
 def keys_of(text: str) -> list[str]:
     """The keys of a text: each word as it is written, and its stem, folded; in the order of their appearance."""
-    return list(_keys_of_short(text) if len(text) <= _SHORT else _keys_of_any(text))
+    return list(_keys_of(text))
 
 
-@lru_cache(maxsize=4096)
-def _keys_of_short(text: str) -> tuple[str, ...]:
-    return _keys_of_any(text)
-
-
-def _keys_of_any(text: str) -> tuple[str, ...]:
+@kept_for_short(_SHORT, entries=4096)
+def _keys_of(text: str) -> tuple[str, ...]:
     words = list(split(text))
     language = guess(words)
     return tuple(dict.fromkeys(key for word in words for key in _keys(word, language)))

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from memstack.memo import kept_for_short
+
 __all__ = ["fold", "split"]
 
 _UNSPACED: Final = (
@@ -50,17 +52,9 @@ def split(text: str) -> Iterator[str]:
             yield from (found[place : place + 2] for place in range(len(found) - 1))
 
 
+@kept_for_short(_LONGEST, entries=32_768)
 def _parts(found: str) -> tuple[str, ...]:
     """A word, and its parts where it is an identifier."""
-    return _parts_of_short(found) if len(found) <= _LONGEST else _parts_of_any(found)
-
-
-@lru_cache(maxsize=32_768)
-def _parts_of_short(found: str) -> tuple[str, ...]:
-    return _parts_of_any(found)
-
-
-def _parts_of_any(found: str) -> tuple[str, ...]:
     if found.isalpha() and (found.islower() or found[1:].islower() or found.isupper()):
         return (found[:_LONGEST],)
     found = found.strip("_")
