@@ -69,7 +69,11 @@ _INDEX: Final = "index"
 _WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue", _INDEX])
 _BORDER: Final = "  "  # between the words and the terms
 _KEPT_ROWS: Final = 20_000  # about 15 MB, for messages of common length
-_TIDY_EVERY: Final = 20_000  # rows written between two reorganisations
+# So many rows are written between two reorganisations: the more there are, the longer one takes. What was written since
+# is read whole when the folder is opened: 20 000 rows take a quarter of a second.
+_TIDY_AFTER: Final = range(20_000, 50_000)
+_TIDY_SHARE: Final = 10  # and in between, a tenth of what is there
+_SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time
 
 
@@ -197,7 +201,8 @@ class QdrantEdgeStore(QdrantStore):
             shard.engine.update(edge.UpdateOperation.upsert_points(points))
             shard.tally.after(shard.rows(), rows[-1].id, _digest(payloads[-1]))
             shard.written += len(points)
-        if self._shared.engine.written >= _TIDY_EVERY:
+            due = shard.written >= min(max(_TIDY_AFTER.start, shard.rows() // _TIDY_SHARE), _TIDY_AFTER.stop)
+        if due:
             self.tidy()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
@@ -554,6 +559,7 @@ def _edge_config(dimensions: int) -> edge.EdgeConfig:
         hnsw_config=edge.HnswIndexConfig(
             m=0, ef_construct=100, full_scan_threshold=full_scan_kibibytes(dimensions), payload_m=16
         ),
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=_SEGMENTS),
     )
 
 
