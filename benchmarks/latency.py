@@ -1,7 +1,8 @@
 """How long does a search take: embedding included, inside one user's scope, with a filter on the category?
 
 Memories of 256 dimensions, 100 of each user. Compared side by side: memstack, bare Mem0 on the same engine with the
-same embedder, the engine alone (the query's vector ready, the same condition in the engine's own language), and numpy
+same embedder, the engine alone (the query's vector ready, the same condition in the engine's own language, the texts
+told), and numpy
 over the user's rows with their vectors at hand, which is the least that the machine can do.
 
     python -m benchmarks.latency --sizes 1000 10000 100000
@@ -144,7 +145,11 @@ def _qdrant(folder: Path, corpus: Corpus) -> Iterator[Ask]:
     shard.update(edge.UpdateOperation.create_field_index("category", edge.KeywordIndexParams()))
     for items, vectors in corpus.batches():
         points = [
-            edge.Point(str(uuid.uuid4()), list(vector), {"user_id": item["user_id"], **item["metadata"]})
+            edge.Point(
+                str(uuid.uuid4()),
+                list(vector),
+                {"user_id": item["user_id"], "data": item["content"], **item["metadata"]},
+            )
             for item, vector in zip(items, vectors, strict=True)
         ]
         shard.update(edge.UpdateOperation.upsert_points(points))
@@ -175,6 +180,7 @@ def _chroma(folder: Path, corpus: Corpus) -> Iterator[Ask]:
         collection.add(
             ids=[str(uuid.uuid4()) for _ in items],
             embeddings=np.asarray(vectors, dtype=np.float32),
+            documents=[item["content"] for item in items],
             metadatas=[{"user_id": item["user_id"], **item["metadata"]} for item in items],
         )
 
@@ -194,16 +200,17 @@ def _pgvector(folder: Path, corpus: Corpus) -> Iterator[Ask]:
     with psycopg.connect(get_server(folder / "engine-postgres").get_uri(), autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         register_vector(connection)
-        connection.execute("CREATE TABLE engine (id bigserial PRIMARY KEY, owner text, category text, v vector(256))")
-        with connection.cursor().copy("COPY engine (owner, category, v) FROM STDIN WITH (FORMAT BINARY)") as copy:
-            copy.set_types(["text", "text", "vector"])
+        columns = "owner text, category text, data text, v vector(256)"
+        connection.execute(f"CREATE TABLE engine (id bigserial PRIMARY KEY, {columns})")
+        with connection.cursor().copy("COPY engine (owner, category, data, v) FROM STDIN WITH (FORMAT BINARY)") as copy:
+            copy.set_types(["text", "text", "text", "vector"])
             for items, vectors in corpus.batches():
                 for item, vector in zip(items, vectors, strict=True):
-                    row = (item["user_id"], item["metadata"]["category"], np.asarray(vector, dtype=np.float32))
-                    copy.write_row(row)
+                    told = (item["user_id"], item["metadata"]["category"], item["content"])
+                    copy.write_row((*told, np.asarray(vector, dtype=np.float32)))
         connection.execute("CREATE INDEX ON engine (owner)")
         connection.execute("ANALYZE engine")
-        query = "SELECT id, v <=> %s FROM engine WHERE owner = %s AND category = %s ORDER BY 2 LIMIT %s"
+        query = "SELECT data, v <=> %s FROM engine WHERE owner = %s AND category = %s ORDER BY 2 LIMIT %s"
 
         def ask(user: str, category: str, vector: Sequence[float]) -> object:
             given = (np.asarray(vector, dtype=np.float32), user, category, LIMIT)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Final, Generic, TypeVar
-from uuid import UUID
+from typing import Generic, TypeVar
 
-from memstack.clues import Clue
-
-__all__ = ["Kept", "KeptClues"]
+__all__ = ["Kept"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-_MOST: Final = 50_000  # about 30 MB of clues, for messages of common length
 
 
 class Kept(Generic[K, V]):
@@ -24,7 +20,7 @@ class Kept(Generic[K, V]):
         version: changes with every `forget`. What was read before must not be put in after.
     """
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int) -> None:
         self.version = 0
         self._most = most
         self._values: dict[K, V] = {}
@@ -68,31 +64,3 @@ class Kept(Generic[K, V]):
                 return
             for key in keys:
                 self._values.pop(key, None)
-
-
-class KeptClues:
-    """The clues that were read last, by id.
-
-    Attributes:
-        kept: by the number of the UUID.
-    """
-
-    def __init__(self, most: int = _MOST) -> None:
-        self.kept: Kept[int, Clue] = Kept(most)
-
-    @property
-    def version(self) -> int:
-        """See `Kept`."""
-        return self.kept.version
-
-    def get(self, ids: Iterable[UUID]) -> list[Clue | None]:
-        """The clues of these ids; None for each that is not kept."""
-        return self.kept.get(row_id.int for row_id in ids)
-
-    def put(self, clues: Iterable[Clue], version: int) -> None:
-        """Keep clues that were read when `version` was this."""
-        self.kept.put({UUID(clue.id).int: clue for clue in clues}, version)
-
-    def forget(self, ids: Iterable[str] | None = None) -> None:
-        """Rows with these ids have changed; None is all of them."""
-        self.kept.forget(None if ids is None else [UUID(row_id).int for row_id in ids])

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import qdrant_edge as edge
 
@@ -32,7 +33,7 @@ from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.foreign import check_nobody_elses
 from memstack.stores.gate import Gate
 from memstack.stores.index import index_of
-from memstack.stores.kept import Kept, KeptClues
+from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
@@ -68,6 +69,7 @@ _PAYLOAD: Final = edge.PayloadSelector.Include(list(ROW_FIELDS))
 _INDEX: Final = "index"
 _WITH_CLUE: Final = edge.PayloadSelector.Include([*ROW_FIELDS, "clue", _INDEX])
 _BORDER: Final = "  "  # between the words and the terms
+_KEPT_CLUES: Final = 50_000  # about 30 MB
 _KEPT_ROWS: Final = 20_000  # about 15 MB, for messages of common length
 # So many rows are written between two reorganisations: the more there are, the longer one takes. What was written since
 # is read whole when the folder is opened: 20 000 rows take a quarter of a second.
@@ -119,7 +121,7 @@ class _Shard:
         self.engine = engine
         self.gate = Gate()
         self.written = 0
-        self.clues = KeptClues()
+        self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
         self.kept: Kept[str, Mapping[str, Any]] = Kept(_KEPT_ROWS)
         self.lock = threading.RLock()
         self.tally = Tally(folder / _TALLY, label)
@@ -250,23 +252,20 @@ class QdrantEdgeStore(QdrantStore):
         return [Lead(clue, point.score) for clue, point in zip(clues, found, strict=True) if clue is not None]
 
     def _clues(self, ids: Sequence[Any]) -> list[Clue | None]:
-        kept = self._shared.engine.clues
-        clues = kept.get(ids)
-        missing: list[Any] = [str(row_id) for row_id, clue in zip(ids, clues, strict=True) if clue is None]
+        kept, rows = self._shared.engine.clues, self._shared.engine.kept
+        clues = kept.get([row_id.int for row_id in ids])
+        missing = [row_id for row_id, clue in zip(ids, clues, strict=True) if clue is None]
         if missing:
-            rows = self._shared.engine.kept
             version, version_of_rows = kept.version, rows.version
             with self._call("read") as engine:
                 points = engine.retrieve(missing, with_payload=_WITH_CLUE, with_vector=False)
-            # The rows are read along: the best of them are asked for next, and each reading parses the whole point.
             told = {str(point.id): point.payload or {} for point in points}
-            rows.put(
-                {key: {name: row[name] for name in ROW_FIELDS if name in row} for key, row in told.items()},
-                version_of_rows,
-            )
-            read = [lead.clue for lead in self.clued((key, 0.0, _clue_in(row)) for key, row in told.items())]
-            kept.put(read, version)
-            made = {clue.id: clue for clue in read}
+            made = {
+                lead.clue.id: lead.clue for lead in self.clued((key, 0.0, _taken(row)) for key, row in told.items())
+            }
+            # The rows are read along: the best of them are asked for next, and each reading parses the whole point.
+            rows.put(told, version_of_rows)
+            kept.put({row_id.int: clue for row_id in missing if (clue := made.get(str(row_id))) is not None}, version)
             clues = [clue or made.get(str(row_id)) for row_id, clue in zip(ids, clues, strict=True)]
         return clues
 
@@ -406,7 +405,7 @@ class QdrantEdgeStore(QdrantStore):
         try:
             yield
         finally:
-            self._shared.engine.clues.forget(ids)
+            self._shared.engine.clues.forget(None if ids is None else [UUID(row_id).int for row_id in ids])
             self._shared.engine.kept.forget(ids)
 
     @contextmanager
@@ -580,12 +579,12 @@ def _point(payload: Payload) -> dict[str, Any]:
     return {**point, "clue": index.clue.rpartition("\t")[0], _INDEX: f"{' '.join(index.words)}{_BORDER}{terms}"}
 
 
-def _clue_in(row: Mapping[str, Any]) -> str | None:
-    """The clue as it was before `_point` took the words out of it."""
-    head = row.get("clue")
+def _taken(row: dict[str, Any]) -> str | None:
+    """Take the clue out of a point; it is what it was before `_point` took the words out of it."""
+    head, index = row.pop("clue", None), row.pop(_INDEX, "")
     if head is None:
         return None
-    words = str(row[_INDEX]).partition(_BORDER)[0]
+    words = str(index).partition(_BORDER)[0]
     return f"{head}\t {words} " if words else f"{head}\t"
 
 

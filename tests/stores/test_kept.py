@@ -20,7 +20,7 @@ def test_it_is_bounded() -> None:
 
 def test_what_was_read_before_a_change_is_not_put_in_after() -> None:
     """Whoever read while another wrote keeps nothing."""
-    kept: Kept[int, str] = Kept()
+    kept: Kept[int, str] = Kept(3)
     version = kept.version
     kept.forget([1])
     kept.put({1: "old"}, version)
