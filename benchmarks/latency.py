@@ -2,8 +2,7 @@
 
 Memories of 256 dimensions, 100 of each user. Compared side by side: memstack, bare Mem0 on the same engine with the
 same embedder, the engine alone (the query's vector ready, the same condition in the engine's own language, the texts
-told), and numpy
-over the user's rows with their vectors at hand, which is the least that the machine can do.
+told), and numpy over the user's rows with their vectors at hand, which is the least that the machine can do.
 
     python -m benchmarks.latency --sizes 1000 10000 100000
 """
