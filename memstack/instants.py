@@ -37,15 +37,9 @@ def parse_iso(text: str) -> datetime | None:
     Returns:
         The instant in UTC, or None where the text is not one (also where it lies outside the years 1 to 9999).
     """
-    if len(text) < _SHORTEST or not "0" <= text[0] <= "9":
+    if len(text) < _SHORTEST or text[4] != "-" or not "0" <= text[0] <= "9":
         return None  # as most texts are
-    if (
-        len(text) == _OURS
-        and text.isascii()
-        and text[10] == "T"
-        and text[26:] == "+00:00"
-        and text[4] == text[7] == "-"
-    ):
+    if len(text) == _OURS and text.isascii() and text[10] == "T" and text[26:] == "+00:00" and text[7] == "-":
         try:
             return _read(text)
         except ValueError:

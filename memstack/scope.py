@@ -54,6 +54,8 @@ class Scope:
         Raises:
             ScopeError: the two name different ids for the same field.
         """
+        if not self:
+            return other
         for name, value in other.as_dict().items():
             mine = getattr(self, name)
             if mine is not None and mine != value:

@@ -76,7 +76,7 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
 
 def _removed(store: Store, where: Node) -> Iterator[Row]:
     """The rows for which a filter holds, removed batch by batch."""
-    for found in store.pages(where=where, size=_BATCH):
+    for found in store.batches(where=where, size=_BATCH):
         store.remove([row.id for row in found])
         yield from found
 
@@ -94,9 +94,9 @@ def _elsewhere(parts: Parts, entities: Store, sought: set[str]) -> set[str]:
     for store in (parts.store, entities):
         if not left:
             break
-        for row in store.iter_scan(size=_BATCH):
-            text = text_of(row.payload)
-            left -= {part for part in left if part in text}
+        for rows in store.batches(size=_BATCH):
+            for text in (text_of(row.payload) for row in rows):
+                left -= {part for part in left if part in text}
             if not left:
                 break
     return sought - left

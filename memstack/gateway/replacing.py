@@ -39,6 +39,11 @@ class Replacement:
     slots: bool = True
     reasons: Mapping[int, str] = field(default_factory=dict)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing that could be replaced."""
+        return not (self.slots or self.ids)
+
 
 class Timeline:
     """Puts new rows in their place, one after the other. Stands inside a write transaction.
@@ -65,6 +70,9 @@ class Timeline:
             row: the new row.
             equal: a row that says the same, in the place of which the new one stands, too.
         """
+        if self._replacement.nothing and equal is None:
+            self._new[row.id] = row
+            return
         begin = _begin(row)
         given = draft.valid_from is not None or draft.message.occurred_at is not None
         named = {found.id: found for found in self._named(draft)}

@@ -14,8 +14,7 @@ from typing import Any, Final
 from memstack import payload as payloads
 from memstack.batching import batched
 from memstack.errors import IdempotencyMismatch, MemoryNotFound
-from memstack.filters.ast import FINGERPRINT, In, Node, all_of
-from memstack.filters.scoping import scope_filter
+from memstack.filters.ast import FINGERPRINT, In, Node
 from memstack.gateway.drafts import Draft, draft_of, payload_of
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.gateway.replacing import Replacement, Timeline, ended
@@ -28,7 +27,7 @@ from memstack.payload import Payload, memory_from
 from memstack.records import AddResult, Change, Event, Memory, Message, Skipped
 from memstack.schemas import MemorySchema
 from memstack.scope import Scope
-from memstack.stores.base import Row, holds
+from memstack.stores.base import Row, holds, sort_value
 
 __all__ = [
     "UNSET",
@@ -286,14 +285,14 @@ def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[
 
 def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
     """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
-    found: dict[str, str] = {}
+    found: list[Row] = []
+    now = visible(tick())
     for some in batched(drafts, _BATCH):
-        scopes = {draft.scope for draft in some}
-        within = scope_filter(scopes.pop()) if len(scopes) == 1 else None
-        where = all_of(within, In(FINGERPRINT, tuple(draft.fingerprint for draft in some)), visible(tick()))
-        for row in parts.store.iter_scan(where=where, size=len(some)):
-            found[payloads.fingerprint_of(row.payload)] = row.id
-    return found
+        equal = In(FINGERPRINT, tuple(draft.fingerprint for draft in some))
+        for rows in parts.store.batches(where=equal, size=_BATCH):
+            found += [row for row in rows if holds(now, row)]  # they are few, and the engine compares one term alone
+    found.sort(key=lambda row: (sort_value(row, "created_at"), row.id), reverse=True)  # of several, the oldest counts
+    return {payloads.fingerprint_of(row.payload): row.id for row in found}
 
 
 def _vector_of(parts: Parts, equal: str | None) -> Sequence[float]:
@@ -364,13 +363,14 @@ def delete(parts: Parts, memory_id: str, scope: Scope) -> None:
 def delete_rows(parts: Parts, where: Node) -> int:
     """Delete all memories for which a filter holds, in batches; their history stays. Returns how many."""
     deleted = 0
-    for found in parts.store.pages(where=where, size=_BATCH):
+    batches = parts.store.batches(where=where, size=_BATCH, vectors=True)
+    while True:
         with together(parts) as write:
-            rows = parts.store.fetch([row.id for row in found], vectors=True)
-            rows = [row for row in rows if holds(where, row)]  # nobody can change it now, and somebody may have
+            rows = next(batches, None)  # read where nobody can change them any more
+            if rows is None:
+                return deleted
             _delete(write, rows)
         deleted += len(rows)
-    return deleted
 
 
 def _delete(write: Write, rows: Sequence[Row]) -> None:

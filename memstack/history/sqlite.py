@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -235,12 +234,12 @@ class Transaction:
             HistoryError: it cannot be noted.
         """
         if self.number is None:
-            self.number = self._committed + 1
-            self._connection.execute(
-                "INSERT INTO writes (collection, number) VALUES (?, ?) "
-                "ON CONFLICT DO UPDATE SET number = excluded.number",
-                (self._collection, self.number),
-            )
+            (number,) = self._connection.execute(
+                "INSERT INTO writes (collection, number) VALUES (?, 1) "
+                "ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number",
+                (self._collection,),
+            ).fetchone()
+            self.number = int(number)
         try:
             begin = self._journal.append(self.number, undo)
         except OSError as error:
@@ -253,17 +252,18 @@ class Transaction:
         """What was announced and not committed, newest first: by this transaction, or by a process that died."""
         if self._journal.empty:
             return []
-        return [undo for number, undo in reversed(self._journal.read()) if number > self._committed]
+        committed = self._committed
+        return [undo for number, undo in reversed(self._journal.read()) if number > committed]
 
     def forget(self) -> None:
         """Forget what was announced: it was taken back, or committed."""
         if not self._journal.empty:
             self._journal.cut()
 
-    @cached_property
+    @property
     def _committed(self) -> int:
         """The number of the last transaction that was committed before this one and wrote to the store."""
-        return _last_write(self._connection, self._collection)
+        return _last_write(self._connection, self._collection) if self.number is None else self.number - 1
 
 
 class SqliteHistory:
@@ -367,7 +367,7 @@ class SqliteHistory:
                 self._take_back(connection, transaction, undo)
                 raise
             if transaction.number is not None:
-                self._forget(connection)
+                self._forget(connection, transaction.number)
 
     def _take_back(
         self, connection: sqlite3.Connection, transaction: Transaction, undo: Callable[[Transaction], object] | None
@@ -395,21 +395,19 @@ class SqliteHistory:
         except sqlite3.Error:  # a file that cannot be read was not committed to
             return False
 
-    def _forget(self, connection: sqlite3.Connection) -> None:
+    def _forget(self, connection: sqlite3.Connection, committed: int) -> None:
         """Let the journal forget what is committed: it holds texts. Whoever has the lock now has done so already."""
-        (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(connection, self.collection, self._journal, self.path)
-            if not transaction.unfinished():
-                transaction.forget()
+            if all(number <= committed for number, _ in self._journal.read()):
+                self._journal.cut()
         except (sqlite3.Error, OSError):  # the write is done; the next one comes back to this
             pass
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            connection.execute(f"PRAGMA busy_timeout = {patience}")
+            connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
 
     @property
     def unfinished(self) -> bool:

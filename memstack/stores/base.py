@@ -223,6 +223,19 @@ class Store(Mem0VectorStore, ABC):
             after = (sort_value(found[-1], field), found[-1].id)
             size = min(size * _GROWTH, _LARGEST_ROUND)
 
+    def native_batches(self, condition: Any, *, size: int, vectors: bool) -> Iterator[list[Row]]:
+        """All rows where a native condition holds, in any order, `size` at a time; see `batches`.
+
+        An engine that lists them in some order faster than in that of an instant should.
+        """
+        after = None
+        while True:
+            found = self.native_scan(condition, "created_at", descending=False, after=after, limit=size)
+            yield self.fetch([row.id for row in found], vectors=True) if vectors else found
+            if len(found) < size:
+                return
+            after = (sort_value(found[-1], "created_at"), found[-1].id)
+
     def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
         """The same as `native_nearest`, told in short. An engine that can leave out the payloads should.
 
@@ -360,6 +373,15 @@ class Store(Mem0VectorStore, ABC):
     def pages(self, *, where: Node = ALL, descending: bool = True, size: int) -> Iterator[list[Row]]:
         """All rows for which a filter holds, by (created_at, id), `size` at a time; they may be deleted meanwhile."""
         return batched(self.iter_scan(where=where, descending=descending, size=size), size)
+
+    def batches(self, *, where: Node = ALL, size: int, vectors: bool = False) -> Iterator[list[Row]]:
+        """All rows for which a filter holds, in any order, up to `size` at a time; with their vectors, where asked.
+
+        Each batch is read when its turn comes, and is as the rows are then; those before may be deleted meanwhile.
+        """
+        plan = self.plan(where)
+        for found in self.native_batches(plan.native, size=size, vectors=vectors):
+            yield [row for row in found if plan.residual is None or holds(plan.residual, row)]
 
     def count(self, where: Node = ALL) -> int:
         """How many rows a filter holds for."""

@@ -350,6 +350,16 @@ class ChromaStore(Store):
     ) -> Iterator[list[Row]]:
         return batched(self._in_order(_Listing(condition, field, descending=descending, after=after)), size)
 
+    def native_batches(self, condition: _Both | None, *, size: int, vectors: bool) -> Iterator[list[Row]]:
+        """Named at once, which is cheap, and each batch read when its turn has come, where the condition still holds.
+
+        Rows that come meanwhile are not among them.
+        """
+        where = None if condition is None else condition.holds
+        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
+        for some in batched(self._get(where=where, include=[])["ids"], min(size, _BATCH)):
+            yield _rows(self._get(ids=some, where=where, include=include))
+
     def _narrowed(self, listing: _Listing, limit: int) -> _Listing:
         """The same listing, ended where at least `limit` rows of a long one are before the end.
 

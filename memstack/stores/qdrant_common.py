@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -237,6 +237,7 @@ class QdrantStore(Store):
         limit: int,
         offset: str | None = None,
         order: tuple[str, bool, int | None] | None = None,
+        vectors: bool = False,
     ) -> list[Row]:
         """`limit` rows where all conditions hold (None among them says nothing).
 
@@ -270,6 +271,16 @@ class QdrantStore(Store):
             # Short of the limit only where others deleted or changed what tied with the last: it goes on behind it.
             start = to_micros(last) - 1 if descending else to_micros(last) + 1
         return rows[:limit]
+
+    def native_batches(self, condition: Any, *, size: int, vectors: bool) -> Iterator[list[Row]]:
+        """By id, which costs Qdrant nothing."""
+        following: str | None = None
+        while True:
+            found = self._scroll([condition], limit=size + 1, offset=following, vectors=vectors)
+            yield found[:size]
+            if len(found) <= size:
+                return
+            following = found[size].id
 
     def _scan_by_hand(
         self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int

@@ -379,17 +379,23 @@ class QdrantEdgeStore(QdrantStore):
         limit: int,
         offset: str | None = None,
         order: tuple[str, bool, int | None] | None = None,
+        vectors: bool = False,
     ) -> list[Row]:
         directed = None
         if order is not None:
             key, descending, start = order
             directed = edge.OrderBy(key, edge.Direction.Desc if descending else edge.Direction.Asc, start)
         request = edge.ScrollRequest(
-            limit=limit, offset=offset, order_by=directed, filter=_filter(*conditions), with_payload=_PAYLOAD
+            limit=limit,
+            offset=offset,
+            order_by=directed,
+            filter=_filter(*conditions),
+            with_payload=_PAYLOAD,
+            with_vector=vectors,
         )
         with self._call("scan") as engine:
             found, _ = engine.scroll(request)
-        return [to_row(point.id, point.payload, None) for point in found]
+        return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def _check_room(self, more: int = 0) -> None:
         _check_room(self.label, self.root, _FREE_BYTES + more)

@@ -314,6 +314,7 @@ class QdrantServerStore(QdrantStore):
         limit: int,
         offset: str | None = None,
         order: tuple[str, bool, int | None] | None = None,
+        vectors: bool = False,
     ) -> list[Row]:
         directed = None
         if order is not None:
@@ -329,9 +330,10 @@ class QdrantServerStore(QdrantStore):
                 offset=offset,
                 order_by=directed,
                 with_payload=_PAYLOAD,
+                with_vectors=vectors,
             ),
         )
-        return [to_row(point.id, point.payload, None) for point in found]
+        return [to_row(point.id, point.payload, point.vector) for point in found]
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         if self._closed:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,6 +26,7 @@ __all__ = ["Counted", "Tally", "digest_of", "sync_folder", "write_durably"]
 
 _log: Final = logging.getLogger(__name__)
 _BLOCK: Final = 512
+_IN_PLACE: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -60,6 +61,9 @@ class _Note:
     boot: str
     last: str | None = None
     digest: str | None = None
+
+
+_NAMES: Final = tuple(field.name for field in fields(_Note))
 
 
 class Tally:
@@ -133,15 +137,19 @@ class Tally:
         raise self._damaged(f"{self.file.name} is no note of ours")
 
     def _write(self, note: _Note) -> None:
-        block = json.dumps(asdict(note)).ljust(_BLOCK - 1).encode("ascii") + b"\n"
+        block = json.dumps({name: getattr(note, name) for name in _NAMES}).ljust(_BLOCK - 1).encode("ascii") + b"\n"
         try:
-            if not self.file.exists():
+            try:
+                handle = os.open(self.file, _IN_PLACE)  # that needs no room
+            except FileNotFoundError:
                 write_durably(self.file, block)
             else:
-                with self.file.open("r+b", buffering=0) as file:  # in place: that needs no room
-                    file.write(block)
+                try:
+                    os.write(handle, block)
                     if note.closed or not self._open:
-                        os.fsync(file.fileno())
+                        os.fsync(handle)
+                finally:
+                    os.close(handle)
         except OSError as error:
             raise StoreError(self._label, f"cannot write {self.file} ({error.strerror})") from error
         self._open = not note.closed

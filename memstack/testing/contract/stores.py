@@ -260,6 +260,25 @@ class StoreContract(Contract):
                 rest = store.scan(where=where, field=field, descending=descending, after=after, limit=9)
                 assert [row.id for row in rest] == expected[place + 1 : place + 10]
 
+    @pytest.mark.parametrize("where", [F.category == "work", F.category.icontains("WOR")], ids=["native", "residual"])
+    @pytest.mark.parametrize("vectors", [False, True])
+    def test_batches(self, store: Store, where: Node, vectors: bool) -> None:
+        """Batches have every row once, those before may be deleted, and each is as its rows are when it is read."""
+        store.upsert([a_row(store, i, category="work" if i % 3 else "home") for i in range(90)])
+        work = {row.id for row in store.scan(where=F.category == "work")}
+        batches = store.batches(where=where, size=7, vectors=vectors)
+        read = next(batches)
+        gone, other = (row for row in store.fetch(sorted(work - {row.id for row in read}), vectors=True)[:2])
+        store.remove([gone.id, *(row.id for row in read)])
+        store.upsert([Row(other.id, {**other.payload, "category": "home"}, other.vector)])
+        for rows in batches:
+            assert len(rows) <= 7
+            store.remove([row.id for row in rows])
+            read += rows
+        assert sorted(row.id for row in read) == sorted(work - {gone.id, other.id})
+        assert all(len(row.vector or ()) == (store.dimensions if vectors else 0) for row in read)
+        assert store.count() == 31
+
     @pytest.mark.exhaustive
     @pytest.mark.timeout(900)
     def test_a_long_listing(self, large: Store) -> None:
