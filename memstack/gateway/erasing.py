@@ -7,8 +7,8 @@ files for what was erased.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from typing import Final
 
 from memstack.filters.ast import Node
@@ -24,6 +24,7 @@ from memstack.stores.base import Row, Store
 __all__ = ["erase"]
 
 _BATCH: Final = 1000
+_ENTITIES: Final = "entities"  # what Mem0 names the collection of them
 
 
 def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
@@ -41,29 +42,26 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
         StoreError, HistoryError: it was interrupted. Erasing again goes on where this ended.
     """
     where = scope_filter(scope)
-    with closing(parts.store.sibling("entities")) as entities:
-        erased: list[Row] = []
+    with ExitStack() as opened:
+        stores = [parts.store]
+        if parts.store.has_sibling(_ENTITIES):
+            stores.append(opened.enter_context(closing(parts.store.sibling(_ENTITIES))))
         texts = parts.history.texts(scope)
         with together(parts) as write:  # nobody else writes meanwhile; there is no way back
-            for row in _removed(parts.store, where):
-                erased.append(row)
-                texts.append(text_of(row.payload))
-            linked = 0
-            for row in _removed(entities, where):
-                linked += 1
-                texts.append(text_of(row.payload))
+            erased, *linked = [list(_removed(store, where)) for store in stores]
             log = write.log.erase(scope, [row.id for row in erased])
+        texts += [text_of(row.payload) for rows in (erased, *linked) for row in rows]
         todo: list[str] = []
         if compact:
-            todo += [note for note in (parts.store.scrub(), entities.scrub()) if note]
+            todo += [note for store in stores if (note := store.scrub())]
             todo += parts.history.compact()
-        residue = _residue(parts, entities, where, texts) if compact else ()
+        residue = _residue(parts, stores, where, texts) if compact else ()
     return ErasureReceipt(
         scope=scope,
         at=tick(),
         memories=len(erased),
         superseded=sum(1 for row in erased if row.payload.get("superseded_by") is not None),
-        entities=linked,
+        entities=sum(map(len, linked)),
         changes=log.changes,
         pending=log.pending,
         messages=log.messages,
@@ -81,17 +79,17 @@ def _removed(store: Store, where: Node) -> Iterator[Row]:
         yield from found
 
 
-def _residue(parts: Parts, entities: Store, where: Node, texts: list[str]) -> list[str]:
+def _residue(parts: Parts, stores: Sequence[Store], where: Node, texts: list[str]) -> list[str]:
     """Where something is left: rows, or bytes in files."""
-    left = [store.label for store in (parts.store, entities) if store.count(where)]
-    files = sorted({*parts.store.files(), *entities.files(), *parts.history.files()})
-    return [*left, *search(files, needles(texts), lambda sought: _elsewhere(parts, entities, sought))]
+    left = [store.label for store in stores if store.count(where)]
+    files = sorted({*parts.history.files(), *(file for store in stores for file in store.files())})
+    return [*left, *search(files, needles(texts), lambda sought: _elsewhere(parts, stores, sought))]
 
 
-def _elsewhere(parts: Parts, entities: Store, sought: set[str]) -> set[str]:
+def _elsewhere(parts: Parts, stores: Sequence[Store], sought: set[str]) -> set[str]:
     """The words among these that somebody else's memory, or its history, has: all are looked for in one reading."""
     left = {part for part in sought if not parts.history.holds(part)}
-    for store in (parts.store, entities):
+    for store in stores:
         if not left:
             break
         for rows in store.batches(size=_BATCH):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +32,10 @@ def search(files: Iterable[Path], parts: Sequence[str], elsewhere: Callable[[set
         elsewhere: which of the parts that were found may be there, since somebody else's memory has them.
     """
     there: dict[str, set[str] | None] = {}
+    wanted = {part: part.encode() for part in parts}
     for path in files:
         try:
-            there[str(path)] = _found_in(path, parts)
+            there[str(path)] = _found_in(path, wanted)
         except PermissionError:
             there[f"{path} (cannot be read)"] = None
     suspected = {part for found in there.values() for part in found or ()}
@@ -42,9 +43,8 @@ def search(files: Iterable[Path], parts: Sequence[str], elsewhere: Callable[[set
     return [name for name, found in there.items() if found is None or found - innocent]
 
 
-def _found_in(path: Path, parts: Sequence[str]) -> set[str]:
-    """The parts that are in a file."""
-    wanted = {part: part.encode() for part in parts}
+def _found_in(path: Path, wanted: Mapping[str, bytes]) -> set[str]:
+    """The parts that are in a file, given with their bytes."""
     overlap = max((len(content) for content in wanted.values()), default=1) - 1
     found: set[str] = set()
     try:

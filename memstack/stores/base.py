@@ -200,6 +200,10 @@ class Store(Mem0VectorStore, ABC):
         It is a handle of its own: closing it closes neither this store nor what another call returned.
         """
 
+    def has_sibling(self, suffix: str) -> bool:
+        """Whether there is such a sibling already; also True where that is not known without making it."""
+        return True
+
     @abstractmethod
     def clear(self) -> None:
         """Delete every row; the collection stays."""

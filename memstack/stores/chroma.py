@@ -442,6 +442,9 @@ class ChromaStore(Store):
         }
         self._call("write", lambda: self._rows.modify(metadata={_MANIFEST: json.dumps(content)}))
 
+    def has_sibling(self, suffix: str) -> bool:
+        return self._call("read", lambda: self._found(f"{self.collection}_{suffix}")) is not None
+
     def sibling(self, suffix: str) -> ChromaStore:
         return ChromaStore(self.client, self.label, f"{self.collection}_{suffix}", self.dimensions)
 
@@ -460,7 +463,7 @@ class ChromaStore(Store):
     # -- inside ----------------------------------------------------------------------------------
 
     def _prepare(self) -> Any:
-        found = self._found()
+        found = self._found(self.collection)
         if found is None:
             try:
                 return self.client.create_collection(
@@ -470,16 +473,16 @@ class ChromaStore(Store):
                     metadata={_MANIFEST: ""},
                 )
             except ChromaError:
-                found = self._found()
+                found = self._found(self.collection)
                 if found is None:
                     raise  # otherwise another process has made it in between
         if _MANIFEST not in (found.metadata or {}):
             raise not_ours(self.label, f"the collection {self.collection!r}")
         return found
 
-    def _found(self) -> Any:
+    def _found(self, name: str) -> Any:
         try:
-            return self.client.get_collection(self.collection, embedding_function=None)
+            return self.client.get_collection(name, embedding_function=None)
         except (NotFoundError, ValueError):
             return None
 

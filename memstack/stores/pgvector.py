@@ -458,6 +458,11 @@ class PgvectorStore(Store):
     def sibling(self, suffix: str) -> PgvectorStore:
         return self._sibling(suffix)
 
+    def has_sibling(self, suffix: str) -> bool:
+        name = sql.Identifier(self._schema, f"{self.collection}_{suffix}").as_string()
+        ((found,),) = self._select("read", sql.SQL("SELECT to_regclass(%s) IS NOT NULL").format(), (name,))
+        return bool(found)
+
     def _sibling(self, suffix: str) -> Self:
         sibling = type(self)(
             self.pool,

@@ -357,6 +357,9 @@ class QdrantEdgeStore(QdrantStore):
                     )
             super().bind(fingerprint)
 
+    def has_sibling(self, suffix: str) -> bool:
+        return (self.root / f"{self.collection}_{suffix}").exists()
+
     def sibling(self, suffix: str) -> QdrantEdgeStore:
         return QdrantEdgeStore(self.root, f"{self.collection}_{suffix}", self.dimensions)
 

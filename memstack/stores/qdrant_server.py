@@ -240,6 +240,9 @@ class QdrantServerStore(QdrantStore):
             "For a rewrite at once, migrate the collection into a new one (`memstack migrate`) and delete the old one."
         )
 
+    def has_sibling(self, suffix: str) -> bool:
+        return self._call("read", lambda: self.client.collection_exists(f"{self.collection}_{suffix}"))
+
     def sibling(self, suffix: str) -> QdrantServerStore:
         sibling = type(self)(
             self.client,

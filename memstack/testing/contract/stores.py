@@ -330,6 +330,7 @@ class StoreContract(Contract):
         store.upsert([row])
         sibling = store.sibling("other")
         assert sibling.count() == 0
+        assert store.has_sibling("other")
         sibling.upsert([other])
         assert [found.id for found in store.scan()] == [row.id]
         sibling.close()
