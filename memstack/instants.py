@@ -70,8 +70,8 @@ def _read(text: str) -> datetime:
 
 def as_instant(value: object) -> datetime | None:
     """The instant that a date, a datetime or an ISO string stands for, in UTC; None for everything else."""
-    if value is None:
-        return None
+    if isinstance(value, str):
+        return parse_iso(value)
     if isinstance(value, datetime):
         try:
             return (value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value).astimezone(timezone.utc)
@@ -79,8 +79,6 @@ def as_instant(value: object) -> datetime | None:
             return None
     if isinstance(value, date):
         return datetime.combine(value, time(), timezone.utc)
-    if isinstance(value, str):
-        return parse_iso(value)
     return None
 
 

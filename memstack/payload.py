@@ -188,4 +188,5 @@ def normalised(text: str) -> str:
 
 
 def _instant(payload: Mapping[str, Any], name: str) -> datetime | None:
-    return as_instant(payload.get(name))
+    value = payload.get(name)
+    return None if value is None else as_instant(value)  # a row leaves out half of them

@@ -286,13 +286,15 @@ def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[
 def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
     """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
     found: list[Row] = []
-    now = visible(tick())
     for some in batched(drafts, _BATCH):
         equal = In(FINGERPRINT, tuple(draft.fingerprint for draft in some))
         for rows in parts.store.batches(where=equal, size=_BATCH):
-            found += [row for row in rows if holds(now, row)]  # they are few, and the engine compares one term alone
+            found += rows
+    if not found:
+        return {}
+    now = visible(tick())  # evaluated here: they are few, and the engine looks for one term alone
     found.sort(key=lambda row: (sort_value(row, "created_at"), row.id), reverse=True)  # of several, the oldest counts
-    return {payloads.fingerprint_of(row.payload): row.id for row in found}
+    return {payloads.fingerprint_of(row.payload): row.id for row in found if holds(now, row)}
 
 
 def _vector_of(parts: Parts, equal: str | None) -> Sequence[float]:

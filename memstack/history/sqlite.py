@@ -43,6 +43,7 @@ _BUSY_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
 _MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
 _TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
+_KEYS: Final = json.JSONEncoder(ensure_ascii=False)
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS changes (
@@ -699,7 +700,7 @@ def _last_write(connection: sqlite3.Connection, collection: str) -> int:
 
 
 def _key(scope: Scope) -> str:
-    return json.dumps([getattr(scope, name) for name in SCOPE_FIELDS], ensure_ascii=False)
+    return _KEYS.encode([getattr(scope, name) for name in SCOPE_FIELDS])
 
 
 def _change(row: Sequence[Any]) -> Change:

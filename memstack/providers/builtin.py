@@ -78,9 +78,10 @@ def _alone(model: WordLlamaInference, text: str) -> list[float]:
     import numpy as np  # noqa: PLC0415
 
     ids = np.array(model.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
-    rows = model.embedding[np.clip(ids, 0, len(model.embedding) - 1)]
-    mean = np.sum(rows[None, :], axis=1, dtype=np.float32) / np.float32(max(len(ids), 1))
-    return _normalised(mean)[0]
+    rows = model.embedding.take(ids, axis=0, mode="clip")
+    mean = np.add.reduce(rows, axis=0, dtype=np.float32) / np.float32(max(len(ids), 1))
+    length = np.sqrt(np.add.reduce(mean * mean))
+    return (mean / length if length > 0 else mean).tolist()  # type: ignore[no-any-return]
 
 
 def _normalised(found: Any) -> list[list[float]]:

@@ -201,9 +201,10 @@ class QdrantEdgeStore(QdrantStore):
         with self._writing("write") as shard, self._forgetting([row.id for row in rows]):
             shard.tally.before(shard.rows(), added=len(points))
             shard.engine.update(edge.UpdateOperation.upsert_points(points))
-            shard.tally.after(shard.rows(), rows[-1].id, _digest(payloads[-1]))
+            count = shard.rows()
+            shard.tally.after(count, rows[-1].id, _digest(payloads[-1]))
             shard.written += len(points)
-            due = shard.written >= min(max(_TIDY_AFTER.start, shard.rows() // _TIDY_SHARE), _TIDY_AFTER.stop)
+            due = shard.written >= min(max(_TIDY_AFTER.start, count // _TIDY_SHARE), _TIDY_AFTER.stop)
         if due:
             self.tidy()
 
