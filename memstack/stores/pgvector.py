@@ -38,6 +38,7 @@ from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.foreign import not_ours
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
+from memstack.stores.patience import PatientConnection, ServerSilent
 from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
 
@@ -53,6 +54,7 @@ _EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all comp
 _INDEX_FROM: Final = _EXACT_UP_TO  # a collection of more rows gets the index
 _INDEX_EVERY: Final = 100_000  # rows written without an index, until one is built under a process that goes on
 _CONNECT_SECONDS: Final = 10
+_GRACE_SECONDS: Final = 5.0  # after `statement_timeout` the server says that it is over; until then it may be silent
 _RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, the next call tries at once
 _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _COLUMNS: Final = (
@@ -160,7 +162,7 @@ class PgvectorStore(Store):
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[Any]],
+        pool: ConnectionPool[PatientConnection],
         label: str,
         collection: str,
         dimensions: int,
@@ -223,17 +225,24 @@ class PgvectorStore(Store):
         timeout = f"-c statement_timeout={int(config.statement_timeout * 1000)}"
         given["options"] = f"{given.get('options', '')} {timeout}".strip()
         text = conninfo.make_conninfo(**given)
+        patience = config.statement_timeout + _GRACE_SECONDS
         with _translated(label, "open"):
-            _ensure_extension(text, label, config.schema_name)
-        pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+            _ensure_extension(text, label, config.schema_name, patience)
+
+        def configure(connection: PatientConnection) -> None:
+            connection.patience = patience
+            register_vector(connection)
+
+        pool: ConnectionPool[PatientConnection] = ConnectionPool(
             text,
+            connection_class=PatientConnection,
             min_size=config.pool_min,
             max_size=config.pool_max,
             timeout=_CONNECT_SECONDS,
             reconnect_timeout=_RECONNECT_SECONDS,
             kwargs={"autocommit": True},
-            configure=register_vector,
-            check=ConnectionPool.check_connection,
+            configure=configure,
+            check=_check,
             open=False,
         )
 
@@ -608,7 +617,7 @@ class PgvectorStore(Store):
     def _maintain(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do what takes its time, outside of a transaction."""
         self._check_open(what)
-        with _translated(self.label, what), self.pool.connection() as connection:
+        with _translated(self.label, what), self.pool.connection() as connection, connection.waiting(None):
             connection.execute("SET statement_timeout = 0")
             try:
                 return action(connection)
@@ -696,8 +705,14 @@ class PgvectorEmbeddedStore(PgvectorStore):
         return ""
 
 
-def _ensure_extension(text: str, label: str, schema: str) -> None:
-    with psycopg.connect(text, autocommit=True) as connection:
+def _check(connection: PatientConnection) -> None:
+    """Look whether a connection that lay idle still works."""
+    with connection.waiting(_CONNECT_SECONDS):
+        ConnectionPool.check_connection(connection)
+
+
+def _ensure_extension(text: str, label: str, schema: str, patience: float) -> None:
+    with PatientConnection.connect(text, autocommit=True) as connection, connection.waiting(patience):
         needed = (
             (
                 sql.SQL("SELECT 1 FROM pg_extension WHERE extname = 'vector'"),
@@ -799,6 +814,13 @@ def _translated(label: str, what: str) -> Iterator[None]:
     except psycopg.errors.QueryCanceled as error:
         raise StoreError(
             label, f"cannot {what}: it took longer than `statement_timeout`", "Raise it.", retryable=True
+        ) from error
+    except ServerSilent as error:
+        raise StoreError(
+            label,
+            f"cannot {what}: the server did not answer in time",
+            "Does it still run? It is given `statement_timeout`, and five seconds more.",
+            retryable=True,
         ) from error
     except psycopg.OperationalError as error:
         if (refused := _refusal(label, what, str(error))) is not None:

