@@ -351,14 +351,19 @@ class ChromaStore(Store):
         return batched(self._in_order(_Listing(condition, field, descending=descending, after=after)), size)
 
     def native_batches(self, condition: _Both | None, *, size: int, vectors: bool) -> Iterator[list[Row]]:
-        """Named at once, which is cheap, and each batch read when its turn has come, where the condition still holds.
+        """Named first; what later batches have is named once more, since to read under ids and a condition is slow.
 
         Rows that come meanwhile are not among them.
         """
         where = None if condition is None else condition.holds
         include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
-        for some in batched(self._get(where=where, include=[])["ids"], min(size, _BATCH)):
-            yield _rows(self._get(ids=some, where=where, include=include))
+        ids = self._get(where=where, include=[])["ids"]
+        for begin in range(0, len(ids), min(size, _BATCH)):
+            some = ids[begin : begin + min(size, _BATCH)]
+            if begin and where is not None:
+                still = set(self._get(where=where, include=[])["ids"])
+                some = [row_id for row_id in some if row_id in still]
+            yield _rows(self._get(ids=some, include=include)) if some else []
 
     def _narrowed(self, listing: _Listing, limit: int) -> _Listing:
         """The same listing, ended where at least `limit` rows of a long one are before the end.
