@@ -159,7 +159,10 @@ class QdrantEdgeStore(QdrantStore):
         pushdown=PUSHDOWN,
         shared_by_processes=False,
         exact_up_to=EXACT_UP_TO,
-        notes=NOTES,
+        notes=(
+            *NOTES,
+            "After 20,000 to 50,000 new memories it reorganises itself, and holds up the whole process for seconds.",
+        ),
     )
 
     def __init__(self, path: str | os.PathLike[str], collection: str, dimensions: int) -> None:
