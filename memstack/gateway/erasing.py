@@ -18,6 +18,7 @@ from memstack.gateway.residue import needles, search
 from memstack.gateway.together import together
 from memstack.payload import text_of
 from memstack.records import ErasureReceipt
+from memstack.retrieval import memory_of
 from memstack.scope import Scope
 from memstack.stores.base import Row, Store
 
@@ -48,7 +49,7 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
             stores.append(opened.enter_context(closing(parts.store.sibling(_ENTITIES))))
         texts = parts.history.texts(scope)
         with together(parts) as write:  # nobody else writes meanwhile; there is no way back
-            erased, *linked = [list(_removed(store, where)) for store in stores]
+            erased, *linked = [list(_removed(store, scope)) for store in stores]
             log = write.log.erase(scope, [row.id for row in erased])
         texts += [text_of(row.payload) for rows in (erased, *linked) for row in rows]
         todo: list[str] = []
@@ -72,9 +73,15 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
     )
 
 
-def _removed(store: Store, where: Node) -> Iterator[Row]:
-    """The rows for which a filter holds, removed batch by batch."""
-    for found in store.batches(where=where, size=_BATCH):
+def _removed(store: Store, scope: Scope) -> Iterator[Row]:
+    """The rows of a scope, removed batch by batch.
+
+    Raises:
+        StoreError: the engine told of somebody else's, before anything of that batch was removed.
+    """
+    for found in store.batches(where=scope_filter(scope), size=_BATCH):
+        for row in found:
+            memory_of(store, row, scope)
         store.remove([row.id for row in found])
         yield from found
 

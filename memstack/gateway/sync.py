@@ -470,7 +470,7 @@ class MemoryGateway:
         """
         parts = self._parts()
         scope, rest = self._split(user_id, agent_id, run_id, filters)
-        return writing.delete_rows(parts, all_of(scope_filter(scope.require()), rest))
+        return writing.delete_rows(parts, scope.require(), rest)
 
     def erase(
         self,
@@ -567,8 +567,7 @@ class MemoryGateway:
             How many there were.
         """
         scope = self._scope(user_id, agent_id, run_id)
-        expired = Compare("expires_at", "lte", utcnow())
-        return writing.delete_rows(self._parts(), all_of(scope_filter(scope), expired))
+        return writing.delete_rows(self._parts(), scope, Compare("expires_at", "lte", utcnow()))
 
     # -- reading ---------------------------------------------------------------------------------
 

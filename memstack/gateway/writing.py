@@ -14,7 +14,8 @@ from typing import Any, Final
 from memstack import payload as payloads
 from memstack.batching import batched
 from memstack.errors import IdempotencyMismatch, MemoryNotFound
-from memstack.filters.ast import FINGERPRINT, In, Node
+from memstack.filters.ast import FINGERPRINT, In, Node, all_of
+from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, draft_of, payload_of
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.gateway.replacing import Replacement, Timeline, ended
@@ -25,6 +26,7 @@ from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
 from memstack.records import AddResult, Change, Event, Memory, Message, Skipped
+from memstack.retrieval import memory_of
 from memstack.schemas import MemorySchema
 from memstack.scope import Scope
 from memstack.stores.base import Row, holds, sort_value
@@ -359,24 +361,36 @@ def delete(parts: Parts, memory_id: str, scope: Scope) -> None:
         MemoryNotFound: there is none with this id in the scope.
     """
     with together(parts) as write:
-        _delete(write, [_find(parts, memory_id, scope)])
+        row = _find(parts, memory_id, scope)
+        _delete(write, [row], [memory_from(row.id, row.payload)])
 
 
-def delete_rows(parts: Parts, where: Node) -> int:
-    """Delete all memories for which a filter holds, in batches; their history stays. Returns how many."""
+def delete_rows(parts: Parts, scope: Scope, where: Node) -> int:
+    """Delete all memories of a scope for which a filter holds, in batches; their history stays.
+
+    Args:
+        parts: where.
+        scope: whose; everybody's, where it names nobody.
+        where: the filter.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StoreError, HistoryError: nothing of the batch was deleted; nor was it where the engine told of somebody else's.
+    """
     deleted = 0
-    batches = parts.store.batches(where=where, size=_BATCH, vectors=True)
+    batches = parts.store.batches(where=all_of(scope_filter(scope), where), size=_BATCH, vectors=True)
     while True:
         with together(parts) as write:
             rows = next(batches, None)  # read where nobody can change them any more
             if rows is None:
                 return deleted
-            _delete(write, rows)
+            _delete(write, rows, [memory_of(parts.store, row, scope) for row in rows])
         deleted += len(rows)
 
 
-def _delete(write: Write, rows: Sequence[Row]) -> None:
-    memories = [memory_from(row.id, row.payload) for row in rows]
+def _delete(write: Write, rows: Sequence[Row], memories: Sequence[Memory]) -> None:
     write.log.append(
         [_change("DELETE", memory, old=memory) for memory in memories],
         roles=_roles(memories),

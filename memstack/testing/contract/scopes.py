@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memstack.errors import CursorError, InvalidInput, MemoryNotFound, MetadataError, ScopeError
+from memstack.errors import CursorError, InvalidInput, MemoryNotFound, MetadataError, ScopeError, StoreError
 from memstack.filters import F, parse
 from memstack.filters.ast import all_of
 from memstack.filters.scoping import scope_filter
+from memstack.filters.visit import Plan
 from memstack.gateway import MemoryGateway
 from memstack.gateway.cursors import write_cursor
 from memstack.ids import new_id
 from memstack.records import AddResult, Memory, Order
 from memstack.scope import SCOPE_FIELDS, Scope
 from memstack.testing.contract.base import Contract
+from memstack.testing.contract.state import parts_of
 from memstack.testing.contract.strategies import (
     SCOPE_IDS,
     Drawn,
@@ -532,6 +534,22 @@ class ScopeContract(Contract):
             assert (len(result.stored), len(result.skipped)) == (1, 0)
             again = handle.add("the same words", metadata={"a": 1})
             assert [skip.memory_id for skip in again.skipped] == [result.stored[0].id]
+
+    def test_an_engine_that_forgets_the_filter_deletes_nobody_elses(
+        self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each row that is to be deleted is looked at once more: one of another owner is an error, and nothing goes."""
+        memory.add("mine", user_id="alice")
+        other = memory.add("not mine", user_id="bob").stored[0]
+        store = parts_of(memory).store
+        everything: Plan[Any] = Plan(None, None)
+        monkeypatch.setattr(store, "plan", lambda _: everything)
+        for delete in (memory.delete_all, memory.erase):
+            with pytest.raises(StoreError, match="outside of the scope"):
+                delete(user_id="alice")
+        monkeypatch.undo()
+        assert memory.get(other.id, user_id="bob") == other
+        assert len(memory.get_all(user_id="alice")) == 1
 
     def test_purging_keeps_to_its_scope(self, shared_memory: MemoryGateway) -> None:
         """`purge_expired` of a scope leaves the expired memories of others."""
