@@ -12,7 +12,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -612,7 +612,7 @@ class PgvectorStore(Store):
                 connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             return connection.execute(query, params).fetchall()
 
-        return self._transact(what, read)
+        return self._call(what, read, transaction=self._hnsw)  # one statement is a transaction by itself
 
     def _maintain(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do what takes its time, outside of a transaction."""
@@ -625,13 +625,23 @@ class PgvectorStore(Store):
                 connection.execute("RESET statement_timeout")
 
     def _transact(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
+        return self._call(what, action, transaction=True)
+
+    def _call(self, what: str, action: Callable[[psycopg.Connection[Any]], T], *, transaction: bool) -> T:
+        """Do something with a connection: the one that `exclusive` holds, whose transaction it then belongs to.
+
+        What fails there ends that transaction, and the caller's block with it.
+        """
         self._check_open(what)
         if (held := self._connection) is not None:  # not tried again: with the connection the lock would be lost
-            with _translated(self.label, what), held.transaction():
+            with _translated(self.label, what):
                 return action(held)
 
+        def begun(connection: PatientConnection) -> AbstractContextManager[object]:
+            return connection.transaction() if transaction else nullcontext()
+
         def once() -> T:
-            with _translated(self.label, what), self.pool.connection() as connection, connection.transaction():
+            with _translated(self.label, what), self.pool.connection() as connection, begun(connection):
                 return action(connection)
 
         return retrying(once)
