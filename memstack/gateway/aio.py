@@ -1,6 +1,7 @@
 """The same verbs, awaited. The logic is `MemoryGateway`'s alone: each verb runs in a thread of this gateway's pool.
 
-The embedded engines and the model clients release the interpreter lock while they work, so threads are enough.
+Servers, model clients and Chroma leave the interpreter lock to others while they work, so threads are enough. On the
+embedded default a search hardly ever leaves it: there, searches take turns in a thread of their own.
 """
 
 from __future__ import annotations
@@ -57,34 +58,44 @@ class AsyncMemoryGateway:
     written whole.
     """
 
-    def __init__(self, gateway: MemoryGateway, pool: ThreadPoolExecutor | None = None) -> None:
+    def __init__(
+        self,
+        gateway: MemoryGateway,
+        pool: ThreadPoolExecutor | None = None,
+        searching: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._gateway = gateway
         self._pool = pool or ThreadPoolExecutor(thread_name_prefix="memstack")
+        alone = gateway._core.one_search_at_a_time  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one class, in two
+        self._searching = searching or (ThreadPoolExecutor(1, "memstack-search") if alone else self._pool)
 
     def __repr__(self) -> str:
         return repr(self._gateway).replace("MemoryGateway", "AsyncMemoryGateway", 1)
 
     async def _run(self, verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await self._run_in(self._pool, verb, *args, **kwargs)
+
+    async def _run_in(self, pool: ThreadPoolExecutor, verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if self._gateway.closed or self._gateway.forked:
             raise GatewayClosed(forked=self._gateway.forked)
         context = contextvars.copy_context()
         call: Callable[[], T] = partial(context.run, partial(verb, *args, **kwargs))
         try:
-            running = self._pool.submit(call)
+            running = pool.submit(call)
         except RuntimeError as error:  # the pool is shut down first when the gateway is closed
             raise GatewayClosed from error
         return await asyncio.wrap_future(running)
 
     def for_user(self, user_id: str) -> AsyncMemoryGateway:
         """A handle on one user's memory."""
-        return AsyncMemoryGateway(self._gateway.for_user(user_id), self._pool)
+        return AsyncMemoryGateway(self._gateway.for_user(user_id), self._pool, self._searching)
 
     def scoped(
         self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> AsyncMemoryGateway:
         """A handle whose verbs all work inside this scope."""
         handle = self._gateway.scoped(user_id=user_id, agent_id=agent_id, run_id=run_id)
-        return AsyncMemoryGateway(handle, self._pool)
+        return AsyncMemoryGateway(handle, self._pool, self._searching)
 
     async def add(
         self,
@@ -356,7 +367,8 @@ class AsyncMemoryGateway:
     ) -> list[Hit] | Hits[S]:
         """Find the memories that fit a query best."""
         verb: Callable[..., Any] = self._gateway.search
-        return await self._run(
+        return await self._run_in(
+            self._searching,
             verb,
             query,
             user_id=user_id,
@@ -542,7 +554,8 @@ class AsyncMemoryGateway:
     async def close(self) -> None:
         """Release locks, pools and clients, once the verbs under way are done; for all handles."""
         if not self._gateway.forked:  # else the threads are the parent's
-            await asyncio.to_thread(self._pool.shutdown)
+            for pool in (self._searching, self._pool):
+                await asyncio.to_thread(pool.shutdown)
         await asyncio.to_thread(self._gateway.close)
 
     async def __aenter__(self) -> Self:

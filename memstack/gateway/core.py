@@ -32,6 +32,11 @@ class Core:
         """Whether this process was forked from the one that opened the memory."""
         return self.parts.history.forked
 
+    @property
+    def one_search_at_a_time(self) -> bool:
+        """Whether more get less done: nothing of a search waits for another process."""
+        return self.parts.embedder.quick and self.parts.store.one_search_at_a_time
+
     def usable(self) -> Parts:
         """The parts, for a verb.
 

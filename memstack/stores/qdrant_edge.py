@@ -155,6 +155,7 @@ class QdrantEdgeStore(QdrantStore):
 
     config_model = QdrantEmbedded
     words = _Words()
+    one_search_at_a_time = True
     capabilities = Capabilities(
         pushdown=PUSHDOWN,
         shared_by_processes=False,
