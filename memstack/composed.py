@@ -21,7 +21,7 @@ from memstack.errors import LLMNotConfigured, MemstackError, ProviderError, Unre
 from memstack.extraction import RESPONSE_FORMAT, Extraction, Reading, Unreadable, numbered, read, repair_request
 from memstack.providers.base import LLM, Embedder
 from memstack.providers.none import NoModel
-from memstack.stores.base import Store
+from memstack.stores.base import ENTITIES, Store
 from memstack.stores.mem0 import OutputData
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         """Mem0's entities, in a collection beside the memories."""
         store = self._entity_store
         if store is None:
-            self._entity_store = store = self._parts.store.sibling("entities")
+            self._entity_store = store = self._parts.store.sibling(ENTITIES)
         return store
 
     def extract(

@@ -20,12 +20,11 @@ from memstack.payload import text_of
 from memstack.records import ErasureReceipt
 from memstack.retrieval import memory_of
 from memstack.scope import Scope
-from memstack.stores.base import Row, Store
+from memstack.stores.base import ENTITIES, Row, Store
 
 __all__ = ["erase"]
 
 _BATCH: Final = 1000
-_ENTITIES: Final = "entities"  # what Mem0 names the collection of them
 
 
 def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
@@ -45,8 +44,8 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
     where = scope_filter(scope)
     with ExitStack() as opened:
         stores = [parts.store]
-        if parts.store.has_sibling(_ENTITIES):
-            stores.append(opened.enter_context(closing(parts.store.sibling(_ENTITIES))))
+        if parts.store.has_sibling(ENTITIES):
+            stores.append(opened.enter_context(closing(parts.store.sibling(ENTITIES))))
         texts = parts.history.texts(scope)
         with together(parts) as write:  # nobody else writes meanwhile; there is no way back
             erased, *linked = [list(_removed(store, scope)) for store in stores]

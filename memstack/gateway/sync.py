@@ -55,7 +55,7 @@ from memstack.records import (
 )
 from memstack.schemas import MemorySchema, fit
 from memstack.scope import Scope
-from memstack.stores.base import SortField, sort_value
+from memstack.stores.base import ENTITIES, SortField, sort_value
 
 if TYPE_CHECKING:
     from mem0 import Memory as Mem0Memory
@@ -903,7 +903,7 @@ class MemoryGateway:
         """Delete everything of the collection: every scope's memories, Mem0's entities, and the history."""
         parts = self._unbound("reset")
         parts.store.clear()
-        entities = parts.store.sibling("entities")
+        entities = parts.store.sibling(ENTITIES)
         try:
             entities.clear()
         finally:

@@ -30,6 +30,7 @@ from memstack.payload import Payload
 from memstack.stores.mem0 import Mem0VectorStore
 
 __all__ = [
+    "ENTITIES",
     "Capabilities",
     "Fingerprint",
     "Lead",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _log: Final = logging.getLogger(__name__)
+ENTITIES: Final = "entities"  # what the sibling is called that has Mem0's entities
 _FIRST_ROUND: Final = 64
 _GROWTH: Final = 4
 _LARGEST_ROUND: Final = 4096

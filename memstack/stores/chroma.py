@@ -359,12 +359,10 @@ class ChromaStore(Store):
         where = None if condition is None else condition.holds
         include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         ids = self._get(where=where, include=[])["ids"]
-        for begin in range(0, len(ids), min(size, _BATCH)):
-            some = ids[begin : begin + min(size, _BATCH)]
-            if begin and where is not None:
-                still = set(self._get(where=where, include=[])["ids"])
-                some = [row_id for row_id in some if row_id in still]
-            yield _rows(self._get(ids=some, include=include)) if some else []
+        for number, some in enumerate(batched(ids, min(size, _BATCH))):
+            still = set(self._get(where=where, include=[])["ids"]) if number and where is not None else set(some)
+            there = [row_id for row_id in some if row_id in still]
+            yield _rows(self._get(ids=there, include=include)) if there else []
 
     def _narrowed(self, listing: _Listing, limit: int) -> _Listing:
         """The same listing, ended where at least `limit` rows of a long one are before the end.

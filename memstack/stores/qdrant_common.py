@@ -286,13 +286,7 @@ class QdrantStore(Store):
         self, condition: Any, field: SortField, *, descending: bool, after: tuple[datetime, str] | None, limit: int
     ) -> list[Row]:
         """The same among instants so far away that Qdrant cannot order them: every row is fetched, and sorted here."""
-        rows: list[Row] = []
-        while True:
-            more = self._scroll([condition], limit=_PAGE, offset=rows[-1].id if rows else None)
-            fresh = more[1:] if rows else more
-            rows += fresh
-            if len(more) < _PAGE:
-                break
+        rows = [row for some in self.native_batches(condition, size=_PAGE, vectors=False) for row in some]
         rows.sort(key=lambda row: _sort_key(row, field, descending=descending))
         if after is not None:
             micros = to_micros(after[0])
