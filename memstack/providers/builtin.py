@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from memstack.config import BuiltinEmbedder
 from memstack.errors import ProviderError
+from memstack.memo import kept_for_short
 from memstack.providers.base import Embedder, Provider
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ __all__ = ["BuiltinProvider", "WordLlamaEmbedder"]
 
 _MODEL: Final = "l2_supercat"
 _DIMENSIONS: Final = 256
-_BATCH: Final = 64
-_BATCH_CHARACTERS: Final = 131_072  # a batch is padded to its longest text
+_LONGEST_WORD: Final = 32  # characters
 _loading: Final = threading.Lock()
 
 
@@ -53,16 +53,14 @@ class WordLlamaEmbedder(Embedder):
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
         import numpy as np  # noqa: PLC0415
 
-        if not texts:
-            return []
+        found = np.empty((len(texts), self.dimensions), dtype=np.float32)
         try:
             with _loading:
-                model = _model()
-            if len(texts) == 1:
-                return [_alone(model, texts[0])]
-            found = np.empty((len(texts), self.dimensions), dtype=np.float32)
-            for batch in _batches(texts):
-                found[batch] = model.embed([texts[i] for i in batch], norm=False, batch_size=len(batch))
+                matrix = _model().embedding
+            for place, text in enumerate(texts):
+                # One text after the other: `add.reduceat` over all of them takes ten times as long as these sums.
+                tokens = np.array(_tokens(text), dtype=np.intp)
+                np.add.reduce(matrix.take(tokens, axis=0, mode="clip"), axis=0, out=found[place])
         except (OSError, ValueError, RuntimeError) as error:
             raise ProviderError(
                 self.provider,
@@ -70,38 +68,33 @@ class WordLlamaEmbedder(Embedder):
                 f"cannot embed ({error})",
                 hint="Reinstall wordllama: its wheel holds the model.",
             ) from error
-        return _normalised(found)
+        # The sum points where the average does.
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        return np.divide(found, lengths, out=found, where=lengths > 0).tolist()  # type: ignore[no-any-return]
 
 
-def _alone(model: WordLlamaInference, text: str) -> list[float]:
-    """The vector of one text, the same to the bit: a batch is handed to other threads, which takes longer than it."""
-    import numpy as np  # noqa: PLC0415
+def _tokens(text: str) -> list[int]:
+    """The tokens of a text, word by word.
 
-    ids = np.array(model.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
-    rows = model.embedding.take(ids, axis=0, mode="clip")
-    mean = np.add.reduce(rows, axis=0, dtype=np.float32) / np.float32(max(len(ids), 1))
-    length = np.sqrt(np.add.reduce(mean * mean))
-    return (mean / length if length > 0 else mean).tolist()  # type: ignore[no-any-return]
-
-
-def _normalised(found: Any) -> list[list[float]]:
-    import numpy as np  # noqa: PLC0415
-
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    normalised = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
-    return normalised.tolist()  # type: ignore[no-any-return]
+    The vocabulary has no token that goes on behind a space, so a word has the tokens that it has within the text. Most
+    words came up before, and looking them up takes a fifth of the time. Where the tokenizer looks at a space from both
+    sides, it reads the whole text: several of them are one token (as is U+2581, which stands for a space), and ``<s>``
+    and the like are cut out together with none of those around.
+    """
+    words = text.split(" ")
+    if "" in words or "<" in text or "\u2581" in text:
+        return _read(text)
+    return [token for word in words for token in _of_word(word)]
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """The places of the texts in batches of like length, so that one long text does not pad many short ones."""
-    batch: list[int] = []
-    for place in sorted(range(len(texts)), key=lambda i: len(texts[i])):
-        if batch and (len(batch) >= _BATCH or (len(batch) + 1) * len(texts[place]) > _BATCH_CHARACTERS):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+def _read(text: str) -> list[int]:
+    ids: list[int] = _model().tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+@kept_for_short(_LONGEST_WORD, entries=16_384)  # about 5 MB
+def _of_word(word: str) -> tuple[int, ...]:
+    return tuple(_read(word))
 
 
 class BuiltinProvider(Provider):
