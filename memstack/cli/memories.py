@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -29,8 +29,10 @@ from memstack.cli.output import literal
 from memstack.cli.rendering import fields_of, show_added, show_changes, show_fields, show_hits, show_memories
 from memstack.cli.session import Session
 from memstack.errors import InvalidInput
-from memstack.gateway.conflicts import OnConflict
-from memstack.records import Order
+
+if TYPE_CHECKING:
+    from memstack.gateway.conflicts import OnConflict
+    from memstack.records import Order
 
 __all__ = ["add", "delete", "history", "list_", "search", "show", "stats", "update"]
 
