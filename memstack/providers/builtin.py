@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memstack.config import BuiltinEmbedder
 from memstack.errors import ProviderError
@@ -15,28 +15,51 @@ from memstack.memo import kept_for_short
 from memstack.providers.base import Embedder, Provider
 
 if TYPE_CHECKING:
-    from wordllama import WordLlamaInference
+    import numpy as np
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
 __all__ = ["BuiltinProvider", "WordLlamaEmbedder"]
 
 _MODEL: Final = "l2_supercat"
 _DIMENSIONS: Final = 256
+_TOKENIZER: Final = f"tokenizers/{_MODEL}_tokenizer_config.json"  # in the package wordllama
+_WEIGHTS: Final = f"weights/{_MODEL}_{_DIMENSIONS}.safetensors"
+_TENSOR: Final = "embedding.weight"
 _LONGEST_WORD: Final = 32  # characters
 _loading: Final = threading.Lock()
 
 
+class _Model(NamedTuple):
+    """What makes vectors.
+
+    Attributes:
+        tokenizer: tells the tokens of a text, by their numbers.
+        embedding: the vector of each token.
+    """
+
+    tokenizer: Tokenizer
+    embedding: NDArray[np.float32]
+
+
 @lru_cache(maxsize=1)
-def _model() -> WordLlamaInference:
-    """The model, loaded once for the process, from the installed wheel alone."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        import wordllama  # noqa: PLC0415  # it costs a second, and sets up the root logger on import
-    finally:
-        root.handlers[:], root.level = handlers, level
-    return wordllama.WordLlama.load(
-        _MODEL, dim=_DIMENSIONS, cache_dir=Path(wordllama.__file__).parent, disable_download=True
-    )
+def _model() -> _Model:
+    """The model, loaded once for the process, from the installed wheel alone.
+
+    Importing WordLlama imports a client for HTTP, to download other models with, and sets up the root logger: its files
+    are read here as it reads them.
+    """
+    import numpy as np  # noqa: PLC0415  # the three take a fifth of a second
+    from safetensors.numpy import load_file  # noqa: PLC0415
+    from tokenizers import Tokenizer  # noqa: PLC0415
+
+    package = find_spec("wordllama")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("wordllama is not installed")
+    folder = Path(package.origin).parent
+    tokenizer = Tokenizer.from_buffer((folder / _TOKENIZER).read_bytes())
+    tokenizer.no_truncation()
+    return _Model(tokenizer, load_file(folder / _WEIGHTS)[_TENSOR].astype(np.float32))
 
 
 class WordLlamaEmbedder(Embedder):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 import pytest
+import wordllama
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +24,15 @@ _TEXTS = st.one_of(
 )
 
 
+@lru_cache(maxsize=1)
+def _wordllama() -> wordllama.WordLlamaInference:
+    wheel = Path(wordllama.__file__).parent
+    return wordllama.WordLlama.load("l2_supercat", dim=256, cache_dir=wheel, disable_download=True)
+
+
 def _expected(text: str) -> np.ndarray:
     """WordLlama's own vector, brought to length 1."""
-    vector = np.asarray(_model().embed([text], norm=False)[0])
+    vector = np.asarray(_wordllama().embed([text], norm=False)[0])
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
@@ -54,6 +64,12 @@ def test_no_token_goes_on_behind_a_space() -> None:
     vocabulary = _model().tokenizer.get_vocab()
     assert len(vocabulary) > 1000
     assert not [token for token in vocabulary if "\u2581" in token.lstrip("\u2581")]
+
+
+def test_the_model_is_wordllamas() -> None:
+    """What is read from the files of the wheel is what WordLlama reads from them."""
+    assert np.array_equal(_model().embedding, _wordllama().embedding)
+    assert _model().tokenizer.get_vocab() == _wordllama().tokenizer.get_vocab()
 
 
 def test_no_text() -> None:
