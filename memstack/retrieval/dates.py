@@ -89,7 +89,7 @@ def windows(query: str, now: datetime) -> tuple[Window, ...]:
     """
     text = fold(query)
     found: list[Window] = []
-    for pattern in _patterns():
+    for pattern in _patterns() if _may_hold_date(text) else ():
         rest = ""
         end = 0
         for match in pattern.finditer(text):
@@ -105,6 +105,11 @@ def windows(query: str, now: datetime) -> tuple[Window, ...]:
             start = midnight - timedelta(days=back)
             found.append(Window(to_micros(start), to_micros(start + timedelta(days=length))))
     return tuple(dict.fromkeys(found))
+
+
+def _may_hold_date(text: str) -> bool:
+    """Whether a digit or the name of a month is there; most queries are not worth reading the patterns for."""
+    return any(map(str.isdecimal, text)) or any(name in text for name in _NUMBERS)
 
 
 def _read(parts: dict[str, str | None], now: datetime) -> Iterator[Window]:

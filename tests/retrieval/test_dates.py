@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack.instants import from_micros
-from memstack.retrieval.dates import windows
+from memstack.retrieval.dates import _NUMBERS, _may_hold_date, _patterns, windows
 
 UTC = timezone.utc
 NOW = datetime(2024, 3, 15, 12, 30, tzinfo=UTC)
@@ -63,3 +63,9 @@ def test_any_query(query: str) -> None:
     """Any text can be read, and every time begins before it ends."""
     for window in windows(query, NOW):
         assert window.start < window.end
+
+
+@given(st.lists(st.sampled_from([*_NUMBERS, "7", "2023", "年", "月", "of ", " ", "-", "a", "m", "٣"])).map("".join))
+def test_no_query_that_names_a_time_is_passed_over(text: str) -> None:
+    """Wherever a pattern finds something, the look at the text beforehand says so."""
+    assert _may_hold_date(text) or not any(pattern.search(text) for pattern in _patterns())
