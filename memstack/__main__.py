@@ -1,6 +1,7 @@
 """The command ``memstack``, and ``python -m memstack``: the command line, in a process of its own."""
 
 import gc
+import os
 from typing import Final
 
 __all__ = ["main"]
@@ -15,6 +16,7 @@ def main() -> None:
     process gives its memory back anyway. What has to be closed was closed by whoever opened it.
     """
     gc.set_threshold(_COLLECT_AFTER)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of NumPy for products of matrices
     from memstack.cli import main as run  # noqa: PLC0415  # the imports are what takes time
 
     try:
