@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.instants import EPOCH, to_micros
+from memstack.instants import to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.words import keys_of
 
@@ -47,11 +48,20 @@ class Clue:
     words: str
 
 
-def write_clue(payload: Mapping[str, Any], words: Iterable[str] | None = None) -> str:
-    """The clue of a payload. `words`: its `word_keys`, where they are known."""
+def write_clue(
+    payload: Mapping[str, Any], *, words: Iterable[str] | None = None, times: Mapping[str, int] | None = None
+) -> str:
+    """The clue of a payload.
+
+    Args:
+        payload: of the memory.
+        words: its `word_keys`, where they are known.
+        times: its instants in microseconds since 1970 UTC, where they are known.
+    """
+    if times is None:
+        times = {name: to_micros(instant) for name, instant in payloads.instants_of(payload).items()}
     run, position = place_in_run(payload)
-    created = payloads.instant_of(payload, "created_at") or EPOCH
-    occurred = payloads.instant_of(payload, "occurred_at") or created
+    created = times.get("created_at", 0)
     asks = payloads.text_of(payload).rstrip(_CLOSING).endswith(_QUESTION_MARKS)
     keys = word_keys(payload) if words is None else words
     return "\t".join(
@@ -60,8 +70,8 @@ def write_clue(payload: Mapping[str, Any], words: Iterable[str] | None = None) -
             str(position),
             _spaced(name_keys(payload)),
             "?" if asks else "",
-            str(to_micros(occurred)),
-            str(to_micros(created)),
+            str(times.get("occurred_at", created)),
+            str(created),
             _spaced(keys),
         )
     )
@@ -75,14 +85,14 @@ def read_clue(memory_id: str, text: str) -> Clue:
 
 def word_keys(payload: Mapping[str, Any]) -> list[str]:
     """The keys of the words of a memory: of its text, and of the texts in its metadata."""
-    texts = [payloads.text_of(payload), *_texts(payloads.metadata_of(payload))]
-    return list(dict.fromkeys(key for text in texts for key in keys_of(text)))
+    texts = [payloads.text_of(payload), *_texts(payloads.metadata_of(payload).values())]
+    return list(dict.fromkeys(chain.from_iterable([keys_of(text) for text in texts])))
 
 
-def name_keys(payload: Mapping[str, Any]) -> list[str]:
+def name_keys(payload: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys of the words of the speaker's name."""
     name = payload.get("actor_id")
-    return keys_of(name) if isinstance(name, str) else []
+    return keys_of(name) if isinstance(name, str) else ()
 
 
 def place_of(run: str, position: int) -> str:
@@ -99,15 +109,14 @@ def place_in_run(payload: Mapping[str, Any]) -> tuple[str, int]:
     return hashlib.blake2b(owner.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest(), source[0].position
 
 
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from _texts(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _texts(value)
 
 
 def _spaced(keys: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ __all__ = ["EPOCH", "as_instant", "from_micros", "iso", "parse_iso", "to_micros"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OURS = 32
-_SHORTEST = 10  # characters: a date
+_LENGTHS = range(10, 37)  # characters: from a date to all that `_ISO` takes
 _MICROSECOND = timedelta(microseconds=1)
 _ISO = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})"
@@ -37,11 +37,17 @@ def parse_iso(text: str) -> datetime | None:
     Returns:
         The instant in UTC, or None where the text is not one (also where it lies outside the years 1 to 9999).
     """
-    if len(text) < _SHORTEST or text[4] != "-" or not "0" <= text[0] <= "9":
+    if len(text) not in _LENGTHS or text[4] != "-" or not "0" <= text[0] <= "9":
         return None  # as most texts are
+    return _read(text)
+
+
+@lru_cache(maxsize=4096)  # a row names its instants several times, and is read again and again
+def _read(text: str) -> datetime | None:
+    """What `parse_iso` makes of a text that may be one."""
     if len(text) == _OURS and text.isascii() and text[10] == "T" and text[26:] == "+00:00" and text[7] == "-":
         try:
-            return _read(text)
+            return datetime.fromisoformat(text)  # what `iso` wrote, read faster
         except ValueError:
             pass  # something else of this length
     match = _ISO.fullmatch(text)
@@ -60,12 +66,6 @@ def parse_iso(text: str) -> datetime | None:
         return local.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
-
-
-@lru_cache(maxsize=4096)  # a row names its instants several times, and is read again and again
-def _read(text: str) -> datetime:
-    """What `iso` wrote, read faster."""
-    return datetime.fromisoformat(text)
 
 
 def as_instant(value: object) -> datetime | None:

@@ -23,10 +23,10 @@ from memstack.scope import SCOPE_FIELDS, Scope
 __all__ = [
     "Payload",
     "build",
-    "expiry_of",
     "fields",
     "fingerprint_of",
     "instant_of",
+    "instants_of",
     "memory_from",
     "metadata_of",
     "normalised",
@@ -37,6 +37,7 @@ __all__ = [
 
 Payload = dict[str, Any]
 _INTERNAL: Final = "_memstack"
+_INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
@@ -86,18 +87,19 @@ def build(
 
 def memory_from(memory_id: str, payload: Mapping[str, Any]) -> Memory:
     """The memory that a payload describes, whoever wrote it."""
-    created = _instant(payload, "created_at") or EPOCH
+    known = instants_of(payload)
+    created = known.get("created_at", EPOCH)
     return Memory(
         id=memory_id,
         text=text_of(payload),
         scope=scope_of(payload),
         metadata=metadata_of(payload),
         created_at=created,
-        updated_at=_instant(payload, "updated_at") or created,
-        occurred_at=_instant(payload, "occurred_at") or created,
-        expires_at=expiry_of(payload),
-        valid_from=_instant(payload, "valid_from"),
-        valid_to=_instant(payload, "valid_to"),
+        updated_at=known.get("updated_at", created),
+        occurred_at=known.get("occurred_at", created),
+        expires_at=known.get("expires_at"),
+        valid_from=known.get("valid_from"),
+        valid_to=known.get("valid_to"),
         superseded_by=payload.get("superseded_by"),
         source=source_of(payload),
     )
@@ -131,19 +133,10 @@ def metadata_of(payload: Mapping[str, Any]) -> dict[str, Any]:
 def source_of(payload: Mapping[str, Any]) -> tuple[Source, ...]:
     """The messages that a memory came from."""
     internal = payload.get(_INTERNAL)
-    if isinstance(internal, Mapping) and isinstance(internal.get("source"), list):
+    if isinstance(internal, dict) and isinstance(internal.get("source"), list):
         return tuple(Source(*item) for item in internal["source"])
     role = payload.get("role")
     return (Source(role, payload.get("actor_id")),) if isinstance(role, str) else ()
-
-
-def expiry_of(payload: Mapping[str, Any]) -> datetime | None:
-    """From when on a memory is hidden. A date that Mem0 wrote covers its whole day."""
-    if (instant := _instant(payload, "expires_at")) is not None:
-        return instant
-    day = payload.get("expiration_date")
-    instant = as_instant(day) if isinstance(day, (str, date)) else None
-    return None if instant is None else instant + _DAY
 
 
 def fields(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,17 +146,36 @@ def fields(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     seen["data"] = text_of(payload)
     for name in ("hash", "actor_id", "role", "superseded_by", *SCOPE_FIELDS):
         seen[name] = payload.get(name)
-    for name in ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to"):
-        seen[name] = instant_of(payload, name)
+    seen.update(dict.fromkeys(_INSTANTS), **instants_of(payload))
     return seen
+
+
+def instants_of(payload: Mapping[str, Any]) -> dict[str, datetime]:
+    """Those of the system's instants that a row has, by name."""
+    return {name: instant for name in _INSTANTS if (instant := instant_of(payload, name)) is not None}
 
 
 def instant_of(payload: Mapping[str, Any], name: str) -> datetime | None:
     """One of the system's instants, as `fields` has it: a row that does not tell was changed and said when stored."""
-    if name == "expires_at":
-        return expiry_of(payload)
-    instant = _instant(payload, name)
-    return _instant(payload, "created_at") if instant is None and name in ("updated_at", "occurred_at") else instant
+    value = payload.get(name)
+    instant = None if value is None else as_instant(value)
+    if instant is None and name in _INSTEAD:
+        return _INSTEAD[name](payload)
+    return instant
+
+
+def _stored(payload: Mapping[str, Any]) -> datetime | None:
+    return instant_of(payload, "created_at")
+
+
+def _after_last_day(payload: Mapping[str, Any]) -> datetime | None:
+    """From when on a memory is hidden that has a date of Mem0's, which covers its whole day."""
+    day = payload.get("expiration_date")
+    instant = as_instant(day) if isinstance(day, (str, date)) else None
+    return None if instant is None else instant + _DAY
+
+
+_INSTEAD: Final = {"updated_at": _stored, "occurred_at": _stored, "expires_at": _after_last_day}
 
 
 def fingerprint_of(payload: Mapping[str, Any]) -> str:
@@ -171,13 +183,11 @@ def fingerprint_of(payload: Mapping[str, Any]) -> str:
 
     Text is normalised to NFC with runs of white space folded. Case counts: "Polish" is not "polish".
     """
-    text = normalised(text_of(payload))
-    metadata = metadata_of(payload)
     parts = (
-        *(payload.get(name) or "" for name in SCOPE_FIELDS),
+        *[payload.get(name) or "" for name in SCOPE_FIELDS],
         payload.get("actor_id") or "",
-        text,
-        codec.encode(metadata, canonical=True),
+        normalised(text_of(payload)),
+        codec.encode(metadata_of(payload), canonical=True),
     )
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
@@ -185,8 +195,3 @@ def fingerprint_of(payload: Mapping[str, Any]) -> str:
 def normalised(text: str) -> str:
     """A text as duplicates are told by: in NFC, with runs of white space folded."""
     return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _instant(payload: Mapping[str, Any], name: str) -> datetime | None:
-    value = payload.get(name)
-    return None if value is None else as_instant(value)  # a row leaves out half of them

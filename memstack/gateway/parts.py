@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from memstack.filters.ast import And, Compare, Exists, Node, Not, Or, all_of
 from memstack.instants import EPOCH, utcnow
@@ -70,13 +70,14 @@ class Parts:
 
 _clock = threading.Lock()
 _last = EPOCH
+_STEP: Final = timedelta(microseconds=1)
 
 
 def tick() -> datetime:
     """The current instant, later than every one that this process got before: writes have an order of their own."""
     global _last  # noqa: PLW0603  # one clock for the process
     with _clock:
-        _last = max(utcnow(), _last + timedelta(microseconds=1))
+        _last = max(utcnow(), _last + _STEP)
         return _last
 
 

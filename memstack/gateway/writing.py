@@ -160,11 +160,13 @@ def _write(
             if draft.fingerprint not in made:
                 made[draft.fingerprint] = _vector_of(parts, equal)
             payload = payload_of(draft, tick(), _positions(write.log, [draft]))
-            row = Row(known[draft.fingerprint], payload, made[draft.fingerprint])
+            row = Row(known[draft.fingerprint], payload, made[draft.fingerprint], draft.fingerprint)
             timeline.place(draft, row, equal=equal)
         places = _positions(write.log, new)
         for draft in new:
-            row = Row(known[draft.fingerprint], payload_of(draft, tick(), places), vectors[draft.fingerprint])
+            fingerprint = draft.fingerprint
+            payload = payload_of(draft, tick(), places)
+            row = Row(known[fingerprint], payload, vectors[fingerprint], fingerprint)
             timeline.place(draft, row)
         rows.extend(timeline.rows)
         stored.extend(memory_from(row.id, row.payload) for row in rows)

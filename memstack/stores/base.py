@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -61,11 +61,13 @@ class Row:
         id: a UUID in its canonical form.
         payload: see `memstack.payload`.
         vector: the embedding; None where it was not asked for.
+        fingerprint: what `payload.fingerprint_of` says of the payload, where it is known; None is to be computed.
     """
 
     id: str
     payload: Payload
     vector: Sequence[float] | None = None
+    fingerprint: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,4 +441,4 @@ def _rank(hit: Scored) -> tuple[float, int, str]:
 
 def with_payload(row: Row, payload: Mapping[str, Any]) -> Row:
     """The row with another payload."""
-    return replace(row, payload=dict(payload))
+    return Row(row.id, dict(payload), row.vector)

@@ -34,7 +34,6 @@ from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains,
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.instants import as_instant, to_micros
-from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import chroma_rewrite
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
@@ -248,7 +247,7 @@ class ChromaStore(Store):
         """Chroma merges what it is given into what is there: what is gone has to be named."""
         found = self._rows.get(ids=ids, include=["metadatas"])
         stale = {row_id: dict.fromkeys(stored) for row_id, stored in zip(found["ids"], found["metadatas"], strict=True)}
-        metadatas = [{**stale.get(row.id, {}), **_to_chroma(row.payload)} for row in rows]
+        metadatas = [{**stale.get(row.id, {}), **_to_chroma(row)} for row in rows]
         self._rows.upsert(ids=ids, embeddings=embeddings, metadatas=metadatas)
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
@@ -724,8 +723,9 @@ def _between(key: str, op: str, bound: int) -> _Both:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def _to_chroma(payload: Payload) -> dict[str, Any]:
-    index = index_of(payload)
+def _to_chroma(row: Row) -> dict[str, Any]:
+    payload = row.payload
+    index = index_of(payload, row.fingerprint)
     numbers = {f"{key}{name}": part for key, value in index.numbers.items() for name, part in number_key(value).items()}
     ranged = {**numbers, **{f"{key}t": micros for key, micros in index.instants.items()}, **index.times}
     return {

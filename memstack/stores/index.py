@@ -40,7 +40,6 @@ EXACT: Final = 2**53  # integers up to here are exact as 64-bit floats
 _LONG: Final = 200
 # System fields that live in columns of their own on every engine, so that terms for them would be waste.
 _COLUMNS: Final = frozenset({*SCOPE_FIELDS, *INSTANT_FIELDS, "id", "data"})
-_TIMES: Final = tuple(sorted(INSTANT_FIELDS))
 # How the terms of the library's own fields begin.
 _MARKS: Final = {FINGERPRINT: "!", WORD: "~", NAME: "&", PLACE: "^"}
 
@@ -83,26 +82,22 @@ class Index:
         return [*self.shared, self.own]
 
 
-def index_of(payload: Mapping[str, Any]) -> Index:
-    """The index of a payload."""
-    index = Index()
+def index_of(payload: Mapping[str, Any], fingerprint: str | None = None) -> Index:
+    """The index of a payload. `fingerprint`: what `payload.fingerprint_of` says of it, where that is known."""
+    index = Index(fingerprint=fingerprint or payloads.fingerprint_of(payload))
     metadata = payloads.metadata_of(payload)
-    nested = any(isinstance(value, Mapping) for value in metadata.values())
+    nested = any(isinstance(value, dict) for value in metadata.values())
     for path in sorted(set(_paths(metadata))) if nested else sorted(metadata):
         _add(index, path, resolve(metadata, path) if nested else metadata[path])
     for name in ("hash", "actor_id", "role", "superseded_by"):
         _add(index, name, payload.get(name))
-    index.fingerprint = payloads.fingerprint_of(payload)
     index.words = word_keys(payload)
-    index.clue = write_clue(payload, index.words)
+    index.times = {name: to_micros(instant) for name, instant in payloads.instants_of(payload).items()}
+    index.clue = write_clue(payload, words=index.words, times=index.times)
     index.facts.extend(eq_term(NAME, word) for word in name_keys(payload))
     run, position = place_in_run(payload)
     if run:
         index.facts.append(eq_term(PLACE, place_of(run, position)))
-    for name in _TIMES:
-        instant = payloads.instant_of(payload, name)
-        if instant is not None:
-            index.times[name] = to_micros(instant)
     return index
 
 

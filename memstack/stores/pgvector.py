@@ -583,7 +583,7 @@ class PgvectorStore(Store):
             got = "none" if row.vector is None else str(len(row.vector))
             raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
         payload: Payload = row.payload
-        index = index_of(payload)
+        index = index_of(payload, row.fingerprint)
         numbers = ", ".join(f'"{key}": {Decimal(value):f}' for key, value in index.numbers.items())
         return (
             row.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from memstack.memo import kept_for_short
@@ -15,16 +16,12 @@ __all__ = ["keys_of", "query_words"]
 _SHORT: Final = 32  # characters: of categories, names and the like, which many memories have
 
 
-def keys_of(text: str) -> list[str]:
-    """The keys of a text: each word as it is written, and its stem, folded; in the order of their appearance."""
-    return list(_keys_of(text))
-
-
 @kept_for_short(_SHORT, entries=4096)
-def _keys_of(text: str) -> tuple[str, ...]:
-    words = list(split(text))
+def keys_of(text: str) -> tuple[str, ...]:
+    """The keys of a text: each word as it is written, and its stem, folded; in the order of their appearance."""
+    words = split(text)
     language = guess(words)
-    return tuple(dict.fromkeys(key for word in words for key in _keys(word, language)))
+    return tuple(dict.fromkeys(chain.from_iterable([_keys(word, language) for word in words])))
 
 
 def query_words(text: str) -> list[tuple[str, ...]]:
@@ -35,7 +32,7 @@ def query_words(text: str) -> list[tuple[str, ...]]:
     Returns:
         For each word its keys: a memory that has one of them has the word.
     """
-    words = list(split(text))
+    words = split(text)
     language = guess(words)
     telling = [word for word in words if not is_function_word(word, language)]
     found = dict.fromkeys(_keys(word, language) for word in telling or words)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -35,21 +34,21 @@ def _patterns() -> tuple[Any, Any]:
     return runs, parts
 
 
-def split(text: str) -> Iterator[str]:
+def split(text: str) -> list[str]:
     """The words of a text as they are written, repetitions included."""
     if text.isascii():
-        for found in _ASCII.findall(text):
-            yield from _parts(found)
-        return
+        return [part for found in _ASCII.findall(text) for part in _parts(found)]
     runs, _ = _patterns()
+    words: list[str] = []
     for run in runs.finditer(unicodedata.normalize("NFKC", text)):
         found = run.group()
         if run.lastgroup == "word":
-            yield from _parts(found)
+            words += _parts(found)
         elif len(found) == 1:
-            yield found
+            words.append(found)
         else:
-            yield from (found[place : place + 2] for place in range(len(found) - 1))
+            words += (found[place : place + 2] for place in range(len(found) - 1))
+    return words
 
 
 @kept_for_short(_LONGEST, entries=32_768)
