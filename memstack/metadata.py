@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Scalar = str | int | float | bool | date | datetime  # what filters compare with
+_SINGLE: Final = (str, int, float, date)
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
 
@@ -90,7 +91,7 @@ def check_metadata(
     """
     if metadata is None:
         return {}
-    if not isinstance(metadata, Mapping):
+    if not isinstance(metadata, (dict, Mapping)):
         raise MetadataError(
             field, f"is {describe(metadata)}, not a mapping", "Pass a dict, as in {'category': 'preferences'}."
         )
@@ -117,10 +118,11 @@ def _check(value: Any, where: str, depth: int, left: list[int], limit: int) -> A
         raise MetadataError(
             where, f"is beyond the {limit} values that one memory may have", "Store less, or elsewhere."
         )
-    if isinstance(value, (Mapping, list, tuple)):
+    # Single values are told first: to ask whether something is a Mapping takes longer than all the rest.
+    if not isinstance(value, _SINGLE) and isinstance(value, (dict, list, tuple, Mapping)):
         if depth <= 0:
             raise MetadataError(where, "is nested too deeply, or refers to itself", "Flatten it.")
-        if isinstance(value, Mapping):
+        if not isinstance(value, (list, tuple)):
             return _check_mapping(value, where, depth, left, limit)
         return [_check(item, f"{where}[{i}]", depth - 1, left, limit) for i, item in enumerate(value)]
     if value is None:

@@ -128,7 +128,8 @@ class MemorySchema(BaseModel):
         for name, stored in cls.stored_as.items():
             if stored in fields:
                 fields[name] = fields.pop(stored)
-        fields.update({name: value for name, value in lifted.items() if name in cls.model_fields})
+        if lifted:
+            fields.update({name: value for name, value in lifted.items() if name in cls.model_fields})
         try:
             return cls.model_validate(fields)
         except ValidationError as error:

@@ -36,10 +36,12 @@ class Scope:
 
     def __post_init__(self) -> None:
         for name in SCOPE_FIELDS:
-            _check_id(name, getattr(self, name))
+            value = getattr(self, name)
+            if value is not None:
+                _check_id(name, value)
 
     def __bool__(self) -> bool:
-        return any(getattr(self, name) is not None for name in SCOPE_FIELDS)
+        return self.user_id is not None or self.agent_id is not None or self.run_id is not None
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items())
@@ -56,6 +58,8 @@ class Scope:
         """
         if not self:
             return other
+        if not other:
+            return self
         for name, value in other.as_dict().items():
             mine = getattr(self, name)
             if mine is not None and mine != value:
@@ -86,8 +90,6 @@ class Scope:
 
 
 def _check_id(name: str, value: object) -> None:
-    if value is None:
-        return
     if not isinstance(value, str):
         raise ScopeError(name, f"is {describe(value)}", "Ids are strings: pass str(…) yourself if that is meant.")
     if not value.strip():

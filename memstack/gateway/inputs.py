@@ -47,7 +47,7 @@ def read_messages(messages: object, max_text: int) -> list[Message]:
     Raises:
         InvalidInput: naming the message and the field.
     """
-    if isinstance(messages, (str, Message, Mapping)):
+    if isinstance(messages, (str, Message, dict, Mapping)):
         return [_read(messages, "messages", max_text)]
     if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
         raise InvalidInput(
@@ -63,7 +63,7 @@ def _read(message: object, where: str, max_text: int) -> Message:
         return Message("user", _text(message, where, max_text))
     if isinstance(message, Message):
         given: Mapping[str, Any] = {name: getattr(message, name) for name in _FIELDS}
-    elif isinstance(message, Mapping):
+    elif isinstance(message, (dict, Mapping)):
         given = message
         unknown = [key for key, value in given.items() if key not in _FIELDS and not _says_nothing(value)]
         if unknown:

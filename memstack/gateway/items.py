@@ -31,15 +31,17 @@ def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft
     Raises:
         InvalidInput: naming the field.
     """
-    own: Mapping[str, Any] = {}
     message: object = item
-    if isinstance(item, Mapping):
-        own = {key: value for key, value in item.items() if key in _OWN}
-        message = {"role": "user", **{key: value for key, value in item.items() if key not in _OWN}}
+    own: dict[str, Any] = {}
+    if isinstance(item, (dict, Mapping)):
+        fields = {"role": "user", **item}
+        own = {name: fields.pop(name) for name in _OWN if name in fields}
+        message = fields
     elif isinstance(item, (list, tuple)):
         raise InvalidInput("item", "is a list", "Each item is one message.")
     (said,) = read_messages(message, options.max_text)
-    scope = outer.narrow(Scope(**{name: own.get(name) for name in SCOPE_FIELDS})).require()
-    metadata = read_metadata(own.get("metadata"), options)
-    said, expires_at, valid_from = read_times(own.get("metadata"), said, own.get("expires_at"), own.get("valid_from"))
-    return Draft(index, said, scope, metadata, expires_at, valid_from, schema=schema_of(own.get("metadata")))
+    scope = outer.narrow(Scope(*map(own.get, SCOPE_FIELDS))).require()
+    given = own.get("metadata")
+    metadata = read_metadata(given, options)
+    said, expires_at, valid_from = read_times(given, said, own.get("expires_at"), own.get("valid_from"))
+    return Draft(index, said, scope, metadata, expires_at, valid_from, schema=schema_of(given))
