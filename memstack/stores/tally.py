@@ -79,27 +79,31 @@ class Tally:
         self._label = label
         self._open = False  # whether the file says that the folder is in use
 
-    def check(self, engine: Counted) -> None:
+    def check(self, engine: Counted) -> bool:
         """Compare the note with the engine. Where there is none, there is nothing to compare.
+
+        Returns:
+            Whether a write may be there in part: it was under way, or the machine stopped.
 
         Raises:
             StoreCorrupted: rows are missing, or there are some that were deleted.
         """
         note = self._read()
         if note is None:
-            return
+            return False
         self._open = not note.closed
         if not note.closed and note.boot != _boot():
             _log.warning(
                 "%s: the machine stopped while it was open: what was written in the seconds before may be lost",
                 self._label,
             )
-            return
+            return True
         rows = engine.rows()
         if not note.least <= rows <= note.most:
             raise self._damaged(f"{rows} rows are there, and {_range(note)} were stored")
         if note.last is not None and engine.digest(note.last) != note.digest:
             raise self._damaged("what was written last is not there")
+        return note.least != note.most
 
     def before(self, rows: int, *, added: int = 0, removed: int = 0) -> None:
         """Note that a write is about to happen.

@@ -1,0 +1,114 @@
+"""The rows of a folder, in SQLite, beside an engine that finds them.
+
+An engine in this process takes a payload over value by value, and parses all of it to tell any of it. SQLite writes and
+tells a row in a fraction of that time. So the engine has what it searches by, and this file what a row is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from memstack.batching import batched
+
+__all__ = ["RowFile"]
+
+_APPLICATION: Final = 0x6D737277  # "msrw", in the header of the file
+_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS rows (id TEXT PRIMARY KEY, clue TEXT NOT NULL, payload TEXT NOT NULL)"
+_AT_ONCE: Final = 500  # keys of a query: older releases of SQLite take up to 999
+_LOG_PAGES: Final = 4_000  # of 4 KiB: a bulk of rows is brought to its place less often than by default
+
+
+class RowFile:
+    """Payloads and clues, as texts, by the row's id. Safe to be called from several threads.
+
+    It outlives the process, however that ends, with each transaction that was committed. Where the machine stops, the
+    last ones may be lost.
+
+    Args:
+        file: where they are kept; made when missing.
+
+    Raises:
+        sqlite3.Error: (so do all methods) the file cannot be used.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+        if application != _APPLICATION:
+            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(_SCHEMA)
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What the block does is kept when it ends, and taken back when it raises. Threads take turns."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # some failures of SQLite have taken it back already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def put(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Write rows, given as id, clue and payload, over those with the same ids."""
+        with self._lock:
+            self._connection.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
+
+    def drop(self, ids: Iterable[str] | None) -> None:
+        """Delete rows; None is all of them."""
+        with self._lock:
+            if ids is None:
+                self._connection.execute("DELETE FROM rows")
+            else:
+                self._connection.executemany("DELETE FROM rows WHERE id = ?", ((row_id,) for row_id in ids))
+
+    def payloads(self, ids: Iterable[str]) -> dict[str, str]:
+        """The payloads of these rows; those that are not there are left out."""
+        return self._told("payload", ids)
+
+    def clues(self, ids: Iterable[str]) -> dict[str, str]:
+        """The clues of these rows; those that are not there are left out."""
+        return self._told("clue", ids)
+
+    def _told(self, column: str, ids: Iterable[str]) -> dict[str, str]:
+        told: dict[str, str] = {}
+        for some in batched(ids, _AT_ONCE):
+            query = f"SELECT id, {column} FROM rows WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
+            with self._lock:
+                told.update(self._connection.execute(query, some).fetchall())
+        return told
+
+    def ids(self) -> set[str]:
+        """The ids of all rows."""
+        with self._lock:
+            return {row_id for (row_id,) in self._connection.execute("SELECT id FROM rows")}
+
+    def compact(self) -> None:
+        """Write the file anew, without what was deleted from it."""
+        with self._lock:
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Bring everything to the disk, and release the file."""
+        with self._lock:
+            self._connection.close()
