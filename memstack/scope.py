@@ -72,7 +72,11 @@ class Scope:
 
     def covers(self, other: Scope) -> bool:
         """Whether a memory of scope `other` lies inside this one."""
-        return all(getattr(other, name) == value for name, value in self.as_dict().items())
+        return (
+            self.user_id in (None, other.user_id)
+            and self.agent_id in (None, other.agent_id)
+            and self.run_id in (None, other.run_id)
+        )
 
     def require(self) -> Scope:
         """This scope, when it names somebody.

@@ -59,7 +59,9 @@ def canonical_field(field: object, where: str = "filters") -> str:
     Raises:
         FilterError: it is not a non-empty string, or looks like an operator.
     """
-    if any(field is internal for internal in (FINGERPRINT, WORD, NAME, PLACE)):
+    if isinstance(field, str) and field.isidentifier() and field.isascii():  # as most are
+        return _ALIASES.get(field, field)
+    if field is WORD or field is FINGERPRINT or field is NAME or field is PLACE:
         return str(field)
     if not isinstance(field, str):
         raise FilterError(

@@ -29,8 +29,7 @@ NODES: Final[tuple[type[Node], ...]] = (And, Or, Not, Eq, In, Compare, Contains,
 T = TypeVar("T")
 
 
-def _method(node_type: type[Node]) -> str:
-    return f"visit_{node_type.__name__.lower()}"
+_METHODS: Final = {node: f"visit_{node.__name__.lower()}" for node in NODES}
 
 
 class FilterVisitor(Generic[T]):
@@ -49,13 +48,13 @@ class FilterVisitor(Generic[T]):
         if cls.__dict__.get("partial", False):
             return
         cls.partial = False
-        missing = [_method(node) for node in NODES if not callable(getattr(cls, _method(node), None))]
+        missing = [method for method in _METHODS.values() if not callable(getattr(cls, method, None))]
         if missing:
             raise TypeError(f"{cls.__name__} handles no {', '.join(missing)}: every filter node needs a visitor")
 
     def visit(self, node: Node) -> T:
         """The result for a node."""
-        result: T = getattr(self, _method(type(node)))(node)
+        result: T = getattr(self, _METHODS[type(node)])(node)
         return result
 
 

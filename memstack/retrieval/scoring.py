@@ -87,14 +87,16 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights) -> Scores:
     import numpy as np  # noqa: PLC0415
 
     clues = [lead.clue for lead in leads]
-    numbers: dict[str, int] = {}
-    runs = np.array([numbers.setdefault(clue.run, len(numbers)) if clue.run else -1 for clue in clues], dtype=np.int64)
-    near = _neighbours(runs, np.array([clue.position for clue in clues], dtype=np.int64))
+    runs = _runs(clues)
+    near = _neighbours(runs, clues)
     similarity = np.clip(np.array([lead.similarity for lead in leads], dtype=np.float64), 0.0, 1.0)
     share = weights.words if asked.words else 0.0
     own_words, words = _words(clues, asked, near, weights.neighbours)
     around = _around(similarity, near, weights.neighbours)
-    parts = {"words": share * own_words, "similarity": (1 - share) * similarity}
+    nothing = np.zeros(len(clues))
+    parts = dict.fromkeys(("words", "similarity", "neighbours", "speaker", "time", "answers", "session"), nothing)
+    parts["words"] = share * own_words
+    parts["similarity"] = (1 - share) * similarity
     total = share * words + (1 - share) * around
     parts["neighbours"] = total - parts["words"] - parts["similarity"]
 
@@ -104,28 +106,39 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights) -> Scores:
         parts[name] = raised - total
         total = raised
 
-    bonus("speaker", weights.speaker, _speakers(clues, asked))
-    bonus("time", weights.time, _times(clues, asked))
-    asks = np.array([clue.asks for clue in clues], dtype=np.float64) * (runs >= 0)
-    before, there, _ = near[0]
-    follows = np.where(there, asks[before], 0.0)
-    answered = (total + (1 - total) * weights.answers * follows) * (1 - weights.answers * asks)
-    parts["answers"] = answered - total
-    joined = (answered + weights.session * _best_of_run(runs, answered)) / (1 + weights.session)
-    parts["session"] = joined - answered
-    return Scores(np.clip(joined, 0.0, 1.0), parts)
+    if asked.names:
+        bonus("speaker", weights.speaker, _speakers(clues, asked))
+    if asked.windows:
+        bonus("time", weights.time, _times(clues, asked))
+    if near:  # who stands in no run answers nothing, and has no session
+        asks = np.array([clue.asks for clue in clues], dtype=np.float64) * (runs >= 0)
+        before, there, _ = near[0]
+        follows = np.where(there, asks[before], 0.0)
+        answered = (total + (1 - total) * weights.answers * follows) * (1 - weights.answers * asks)
+        parts["answers"] = answered - total
+        total = (answered + weights.session * _best_of_run(runs, answered)) / (1 + weights.session)
+        parts["session"] = total - answered
+    return Scores(np.clip(total, 0.0, 1.0), parts)
 
 
-def _neighbours(runs: Any, positions: Any) -> list[tuple[Any, Any, float]]:
+def _runs(clues: Sequence[Clue]) -> Any:
+    """The run of each memory as a number; -1 for what stands in none."""
+    import numpy as np  # noqa: PLC0415
+
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(clue.run, len(numbers)) if clue.run else -1 for clue in clues], dtype=np.int64)
+
+
+def _neighbours(runs: Any, clues: Sequence[Clue]) -> list[tuple[Any, Any, float]]:
     """For each distance: which of the memories stands there, whether one does, and what it counts.
 
-    Of several in one place the first, that is the oldest, stands there.
+    Of several in one place the first, that is the oldest, stands there. Empty where nobody stands in any run.
     """
     import numpy as np  # noqa: PLC0415
 
-    if not (runs >= 0).any():  # nobody stands anywhere
-        return [(np.zeros_like(runs), runs >= 0, weight) for _, weight in _NEAR]
-    places = runs * _ROOM + positions
+    if not (runs >= 0).any():
+        return []
+    places = runs * _ROOM + np.array([clue.position for clue in clues], dtype=np.int64)
     order = np.argsort(places, kind="stable")
     ordered = places[order]
     found = []
@@ -146,17 +159,22 @@ def _words(clues: Sequence[Clue], asked: Asked, near: list[tuple[Any, Any, float
         return np.zeros(len(clues)), np.zeros(len(clues))
     texts = [clue.words for clue in clues]
     own = np.array([has_any(texts, keys) for keys, _ in asked.words], dtype=np.float64).T
+    alone = own @ weight / whole
+    if not near:
+        return alone, alone
     covered = own.copy()
     for index, there, factor in near:
         if there.any():
             covered += lent * factor * there[:, None] * own[index]
-    return own @ weight / whole, np.minimum(covered, 1.0) @ weight / whole
+    return alone, np.minimum(covered, 1.0) @ weight / whole
 
 
 def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) -> Any:
     """The mean of each similarity with its neighbours'."""
     import numpy as np  # noqa: PLC0415
 
+    if not near:
+        return similarity
     total, counts = similarity.copy(), np.ones_like(similarity)
     for index, there, factor in near:
         if there.any():
@@ -169,8 +187,6 @@ def _speakers(clues: Sequence[Clue], asked: Asked) -> Any:
     """1 where the query names who spoke."""
     import numpy as np  # noqa: PLC0415
 
-    if not asked.names:
-        return np.zeros(len(clues))
     return np.array(has_any([clue.name for clue in clues], sorted(asked.names)), dtype=np.float64)
 
 
@@ -179,11 +195,10 @@ def _times(clues: Sequence[Clue], asked: Asked) -> Any:
     import numpy as np  # noqa: PLC0415
 
     best = np.zeros(len(clues))
-    if asked.windows:
-        occurred = np.array([clue.occurred for clue in clues], dtype=np.float64)
-        for window in asked.windows:
-            away = np.maximum(0.0, np.maximum(window.start - occurred, occurred - window.end))
-            best = np.maximum(best, np.exp(-away / (window.end - window.start + 7 * _DAY)))
+    occurred = np.array([clue.occurred for clue in clues], dtype=np.float64)
+    for window in asked.windows:
+        away = np.maximum(0.0, np.maximum(window.start - occurred, occurred - window.end))
+        best = np.maximum(best, np.exp(-away / (window.end - window.start + 7 * _DAY)))
     return best
 
 
