@@ -29,7 +29,7 @@ NODES: Final[tuple[type[Node], ...]] = (And, Or, Not, Eq, In, Compare, Contains,
 T = TypeVar("T")
 
 
-_METHODS: Final = {node: f"visit_{node.__name__.lower()}" for node in NODES}
+_METHODS: Final[dict[type[Node], str]] = {node: f"visit_{node.__name__.lower()}" for node in NODES}
 
 
 class FilterVisitor(Generic[T]):

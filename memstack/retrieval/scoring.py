@@ -38,6 +38,7 @@ __all__ = ["Asked", "Scores", "has_any", "idf", "score"]
 
 _DAY: Final = 86_400_000_000
 _ROOM: Final = 2**40  # between the places of two runs
+_PARTS: Final = ("words", "similarity", "neighbours", "speaker", "time", "answers", "session")
 _NEAR: Final = ((-1, 1.0), (1, 1.0), (-2, 0.5), (2, 0.5))
 
 
@@ -94,7 +95,7 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights) -> Scores:
     own_words, words = _words(clues, asked, near, weights.neighbours)
     around = _around(similarity, near, weights.neighbours)
     nothing = np.zeros(len(clues))
-    parts = dict.fromkeys(("words", "similarity", "neighbours", "speaker", "time", "answers", "session"), nothing)
+    parts: dict[str, Numbers] = dict.fromkeys(_PARTS, nothing)
     parts["words"] = share * own_words
     parts["similarity"] = (1 - share) * similarity
     total = share * words + (1 - share) * around

@@ -247,7 +247,15 @@ class QdrantEdgeStore(QdrantStore):
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         with self._call("read") as engine:
-            told = self._shared.engine.told.payloads(dict.fromkeys(ids))
+            tell = self._shared.engine.told.payloads
+            told = tell(dict.fromkeys(ids))
+            if len(told) < len(ids) and (missing := [row_id for row_id in ids if row_id not in told]):
+                with self._shared.engine.lock:
+                    told.update(tell(missing))
+                    missing = [row_id for row_id in missing if row_id not in told]
+                    lost = engine.retrieve(list[Any](missing), with_payload=False, with_vector=False)
+                if lost:
+                    raise self._lost(len(lost))
             if not vectors:
                 return [Row(row_id, codec.decode(text)) for row_id, text in told.items()]
             found = engine.retrieve(list[Any](told), with_payload=False, with_vector=True)
@@ -295,12 +303,13 @@ class QdrantEdgeStore(QdrantStore):
                 with self._shared.engine.lock:
                     found, told = answer(engine)
                 if len(told) < len(found):
-                    raise StoreError(
-                        self.label,
-                        f"{len(found) - len(told)} of the rows that it finds have lost their texts",
-                        "Restore the store from a backup.",
-                    )
+                    raise self._lost(len(found) - len(told))
         return found, told
+
+    def _lost(self, rows: int) -> StoreError:
+        return StoreError(
+            self.label, f"{rows} of the rows that it has have lost their texts", "Restore the store from a backup."
+        )
 
     def _rows(self, ids: _Ids) -> dict[int, Row]:
         spelt = {str(row_id): key for key, row_id in ids.items()}

@@ -636,6 +636,7 @@ FILES: Final = (
     "history.db",
     "memories/memstack.json",
     "memories/rows",
+    "memories/rows.db",
     "memories/shard/edge_config.json",
     f"{_SEGMENT}/segment.json",
     f"{_SEGMENT}/version.info",
@@ -722,11 +723,11 @@ def test_a_missing_folder(whole: Path, nursery: Nursery, place: Path, folder: st
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", ["open-1", "open-2"])
+@pytest.mark.parametrize("file", ["shard/wal/open-1", "shard/wal/open-2", "rows.db-wal", "rows.db-shm"])
 def test_a_damaged_log_after_a_crash(killed: Path, nursery: Nursery, place: Path, file: str, damage: str) -> None:
     """The log that a crash left is damaged: a clear error, or everything is there all the same."""
     path = copied(killed, place)
-    DAMAGES[damage](path / "memories" / "shard" / "wal" / file)
+    DAMAGES[damage](path / "memories" / file)
     assert_right_or_refused(nursery.run(_PROBE, path))
 
 
