@@ -697,6 +697,8 @@ def _query(vector: Sequence[float], condition: Any, limit: int) -> edge.QueryReq
 
 def _as_word(term: str) -> str:
     """A term as one word, whatever white space it has."""
+    if term.isprintable() and " " not in term:  # as most are: all other white space is not printable
+        return term
     if len(term.split()) == 1 and not term[-1].isspace():  # it begins with a mark
         return term
     return f"{term[0]}#{hashlib.blake2b(term.encode(), digest_size=16).hexdigest()}"
