@@ -25,8 +25,8 @@ from memstack.ids import new_id
 from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
-from memstack.records import AddResult, Change, Event, Memory, Message, Skipped
-from memstack.retrieval import memory_of
+from memstack.records import AddResult, Change, Event, Memory, Message, Skipped, Source
+from memstack.retrieval import check_inside
 from memstack.schemas import MemorySchema
 from memstack.scope import Scope
 from memstack.stores.base import Row, holds, sort_value
@@ -172,7 +172,7 @@ def _write(
         stored.extend(memory_from(row.id, row.payload) for row in rows)
         changes = [addition(memory) for memory in stored]
         changes += _supersedings(timeline, stored)
-        write.log.append(changes, roles=_roles(stored))
+        write.log.append(changes, roles=_roles({memory.id: memory.source for memory in stored}))
         if key is not None:
             write.log.use_key(key[0], key[1], UsedKey(key[2], tuple(memory.id for memory in stored)))
         write.upsert([*rows, *timeline.changed.values()], timeline.before)
@@ -226,7 +226,7 @@ def supersede(
         rows.extend(timeline.rows)
         new = memory_from(row.id, rows[0].payload)
         changes = [addition(new), *_supersedings(timeline, [new])]
-        write.log.append(changes, roles=_roles([new]))
+        write.log.append(changes, roles=_roles({new.id: new.source}))
         write.upsert([*rows, *timeline.changed.values()], timeline.before)
     return new
 
@@ -351,7 +351,7 @@ def update(
             return memory_from(row.id, row.payload)
         payload["updated_at"] = iso(tick())
         old, new = memory_from(row.id, row.payload), memory_from(row.id, payload)
-        write.log.append([_change("UPDATE", new, old=old, new=new)], roles=_roles([new]))
+        write.log.append([_change("UPDATE", new, old=old, new=new)], roles=_roles({new.id: new.source}))
         write.upsert([Row(row.id, payload, row.vector if vector is None else vector)], [row])
     return new
 
@@ -364,7 +364,7 @@ def delete(parts: Parts, memory_id: str, scope: Scope) -> None:
     """
     with together(parts) as write:
         row = _find(parts, memory_id, scope)
-        _delete(write, [row], [memory_from(row.id, row.payload)])
+        _delete(write, [row])
 
 
 def delete_rows(parts: Parts, scope: Scope, where: Node) -> int:
@@ -388,15 +388,27 @@ def delete_rows(parts: Parts, scope: Scope, where: Node) -> int:
             rows = next(batches, None)  # read where nobody can change them any more
             if rows is None:
                 return deleted
-            _delete(write, rows, [memory_of(parts.store, row, scope) for row in rows])
+            for row in rows:
+                check_inside(parts.store, row, scope)
+            _delete(write, rows)
         deleted += len(rows)
 
 
-def _delete(write: Write, rows: Sequence[Row], memories: Sequence[Memory]) -> None:
-    write.log.append(
-        [_change("DELETE", memory, old=memory) for memory in memories],
-        roles=_roles(memories),
-    )
+def _delete(write: Write, rows: Sequence[Row]) -> None:
+    sources = {row.id: payloads.source_of(row.payload) for row in rows}
+    changes = [
+        Change(
+            memory_id=row.id,
+            event="DELETE",
+            at=tick(),
+            scope=payloads.scope_of(row.payload),
+            old_text=payloads.text_of(row.payload),
+            old_metadata=payloads.metadata_of(row.payload),
+            actor=_actor(sources[row.id]),
+        )
+        for row in rows
+    ]
+    write.log.append(changes, roles=_roles(sources))
     write.remove(rows)
 
 
@@ -434,9 +446,14 @@ def addition(memory: Memory) -> Change:
     return _change("ADD", memory, new=memory, at=memory.created_at)
 
 
-def _roles(memories: Sequence[Memory]) -> dict[str, str]:
+def _roles(sources: Mapping[str, Sequence[Source]]) -> dict[str, str]:
     """The role of the message of each memory, where it is known."""
-    return {memory.id: memory.source[0].role for memory in memories if memory.source}
+    return {memory_id: source[0].role for memory_id, source in sources.items() if source}
+
+
+def _actor(source: Sequence[Source]) -> str | None:
+    """Who spoke, where that is known."""
+    return (source[0].name or source[0].role) if source else None
 
 
 def _supersedings(timeline: Timeline, new: Sequence[Memory]) -> list[Change]:
@@ -457,7 +474,6 @@ def _superseding(memory: Memory, successor: str, reason: str | None, *, at: date
 def _change(
     event: Event, memory: Memory, *, old: Memory | None = None, new: Memory | None = None, at: datetime | None = None
 ) -> Change:
-    source = memory.source[0] if memory.source else None
     if at is None:
         at = new.updated_at if new is not None else tick()
     return Change(
@@ -469,5 +485,5 @@ def _change(
         new_text=None if new is None else new.text,
         old_metadata=None if old is None else old.metadata,
         new_metadata=None if new is None else new.metadata,
-        actor=None if source is None else source.name or source.role,
+        actor=_actor(memory.source),
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from memstack.errors import StoreError
-from memstack.payload import memory_from
+from memstack.payload import memory_from, scope_of
 from memstack.records import Hit, Memory
 from memstack.retrieval.reranking import reranked
 from memstack.retrieval.weights import Weights
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from memstack.scope import Scope
     from memstack.stores.base import Row, Store
 
-__all__ = ["Weights", "memory_of", "newest", "search"]
+__all__ = ["Weights", "check_inside", "memory_of", "newest", "search"]
 
 _FIELDS: Final = tuple(item.name for item in dataclasses.fields(Memory))
 
@@ -126,10 +126,18 @@ def memory_of(store: Store, row: Row, scope: Scope) -> Memory:
     Raises:
         StoreError: the engine returned a row of somebody else.
     """
-    memory = memory_from(row.id, row.payload)
-    if not scope.covers(memory.scope):
+    check_inside(store, row, scope)
+    return memory_from(row.id, row.payload)
+
+
+def check_inside(store: Store, row: Row, scope: Scope) -> None:
+    """Check a row once more to lie inside the scope.
+
+    Raises:
+        StoreError: the engine returned a row of somebody else.
+    """
+    if not scope.covers(scope_of(row.payload)):
         raise StoreError(store.label, "the engine returned a row outside of the scope", "Report this: it is a bug.")
-    return memory
 
 
 def _hit(memory: Memory, score: float, explain: dict[str, Any] | None) -> Hit:
