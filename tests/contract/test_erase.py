@@ -7,12 +7,16 @@ import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from memstack import ErasureReceipt, MemoryGateway, Preference
 from memstack.errors import MemoryNotFound, PendingNotFound, ScopeError
+from memstack.gateway import residue
 from memstack.gateway.residue import needles, search
 
 OpenHere = Callable[..., MemoryGateway]
@@ -211,3 +215,26 @@ def test_residue_is_found_and_innocent_bytes_are_not(tmp_path: Path) -> None:
     files = [*sorted(tmp_path.iterdir()), tmp_path / "gone"]
     assert search(files, [part], lambda _: set()) == [str(tmp_path / "a")]
     assert search(files, [part], set[str].copy) == []
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    parts=st.lists(st.text("ab\u00e9", min_size=8, max_size=20), min_size=1, max_size=6, unique=True),
+    around=st.lists(st.binary(max_size=12), min_size=1, max_size=20),
+    order=st.randoms(use_true_random=False),
+)
+def test_residue_is_told_as_one_search_after_another_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list[str], around: list[bytes], order: Random
+) -> None:
+    """What is found of many parts is what each of them is found by: wherever it begins, also across two pieces."""
+    monkeypatch.setattr(residue, "_PIECE", order.randint(1, 40))
+    file = tmp_path / "file"
+    file.write_bytes(b"".join(piece + order.choice([b"", order.choice(parts).encode()]) for piece in around))
+    told: list[str] = []
+
+    def elsewhere(found: set[str]) -> set[str]:
+        told.extend(found)
+        return found
+
+    search([file], parts, elsewhere)
+    assert set(told) == {part for part in parts if part.encode() in file.read_bytes()}
