@@ -6,6 +6,7 @@ swallows packets, does not: so the silence is measured on this side, too.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -27,9 +28,11 @@ class PatientConnection(psycopg.Connection[Any]):
 
     Attributes:
         patience: seconds of silence in a call; None is for ever.
+        heard: when the server answered last, by `time.monotonic`.
     """
 
     patience: float | None = None
+    heard: float = -math.inf
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Run what is to be done with the server.
@@ -37,13 +40,13 @@ class PatientConnection(psycopg.Connection[Any]):
         Raises:
             ServerSilent: it was silent for longer than `patience`.
         """
-        if self.patience is None:
-            return super().wait(gen, *args, **options)
         try:
-            return super().wait(_heard(gen, self.patience), *args, **options)
+            answer = super().wait(gen if self.patience is None else _heard(gen, self.patience), *args, **options)
         except ServerSilent:
             self.pgconn.finish()
             raise
+        self.heard = time.monotonic()
+        return answer
 
     @contextmanager
     def waiting(self, patience: float | None) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -54,6 +55,7 @@ _EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all comp
 _INDEX_FROM: Final = _EXACT_UP_TO  # a collection of more rows gets the index
 _INDEX_EVERY: Final = 100_000  # rows written without an index, until one is built under a process that goes on
 _CONNECT_SECONDS: Final = 10
+_FRESH_SECONDS: Final = 1.0  # what fails all the same is tried again
 _GRACE_SECONDS: Final = 5.0  # after `statement_timeout` the server says that it is over; until then it may be silent
 _RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, the next call tries at once
 _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
@@ -182,6 +184,9 @@ class PgvectorStore(Store):
         self._held = threading.local()  # the connection of `exclusive`
         self._table = sql.Identifier(schema, collection)
         self._registry = sql.Identifier(schema, "memstack_collections")
+        # Rendered once: psycopg composes a query anew with every call, which takes it longer than the server the query.
+        self._name = self._table.as_string()
+        self._upsert = _upsert(self._name)
         self._unindexed = 0  # rows written since the index was last thought of
         self._indexed = False
         self._transact("open", self._prepare)
@@ -277,15 +282,12 @@ class PgvectorStore(Store):
         if not rows:
             return
         values = [self._record(row) for row in rows]
-        query = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}").format(
-            self._table,
-            sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
-            sql.SQL(", ").join([sql.Placeholder()] * len(_COLUMNS)),
-            sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in _COLUMNS[1:]),
-        )
 
         def write(connection: psycopg.Connection[Any]) -> None:
-            connection.cursor().executemany(query, values)
+            if len(values) == 1:  # one exchange with the server; several take three
+                connection.execute(self._upsert, values[0])
+            else:
+                connection.cursor().executemany(self._upsert, values)
 
         self._transact("write", write)
         self._unindexed += len(rows)
@@ -293,39 +295,37 @@ class PgvectorStore(Store):
             self._index_if_due()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
-        query = sql.SQL("SELECT id, data, body{} FROM {} WHERE id = ANY(%s::uuid[])").format(
-            sql.SQL(", embedding" if vectors else ""), self._table
-        )
+        embedding = ", embedding" if vectors else ""
+        query = f"SELECT id, data, body{embedding} FROM {self._name} WHERE id = ANY(%s::uuid[])"  # noqa: S608
         return [_row(found) for found in self._select("read", query, (list(ids),))]
 
     def remove(self, ids: Sequence[str]) -> None:
-        query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s::uuid[])").format(self._table)
+        query = f"DELETE FROM {self._name} WHERE id = ANY(%s::uuid[])".encode()  # noqa: S608
         self._transact("delete", lambda connection: connection.execute(query, (list(ids),)))
 
     def native_nearest(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Scored]:
-        found = self._nearest(sql.SQL("id, data, body"), vector, condition, limit)
+        found = self._nearest("id, data, body", vector, condition, limit)
         return [Scored(_row(row[:-1]), float(row[-1])) for row in found]
 
     def native_leads(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Lead]:
-        found = self._nearest(sql.SQL("id, clue"), vector, condition, limit)
+        found = self._nearest("id, clue", vector, condition, limit)
         return self.clued((str(row_id), float(similarity), clue) for row_id, clue, similarity in found)
 
     def _nearest(
-        self, columns: sql.SQL, vector: Sequence[float], condition: _Where | None, limit: int
+        self, columns: str, vector: Sequence[float], condition: _Where | None, limit: int
     ) -> list[tuple[Any, ...]]:
         where, params = _where(condition)
         wanted = Vector(list(vector))
-        similarity = sql.SQL("COALESCE(NULLIF(1 - (embedding <=> %s), 'NaN'), 0)")  # NaN: one of the two is zero
-        candidates: sql.Composable = self._table
-        prefix: sql.Composable = sql.SQL("")
+        similarity = "COALESCE(NULLIF(1 - (embedding <=> %s), 'NaN'), 0)"  # NaN: one of the two is zero
+        ranked = "ORDER BY embedding <=> %s LIMIT %s"
         if self._hnsw and not self._more_than(_EXACT_UP_TO, where, params):
-            prefix = sql.SQL("WITH candidates AS MATERIALIZED (SELECT * FROM {} WHERE {}) ").format(self._table, where)
-            candidates, where = sql.Identifier("candidates"), sql.SQL("true")
-        query = sql.SQL("{}SELECT {}, {} FROM {} WHERE {} ORDER BY embedding <=> %s LIMIT %s").format(
-            prefix, columns, similarity, candidates, where
-        )
-        first = (*params, wanted) if candidates is not self._table else (wanted, *params)
-        return self._select("search", query, (*first, wanted, limit))
+            query = (
+                f"WITH candidates AS MATERIALIZED (SELECT * FROM {self._name} WHERE {where}) "  # noqa: S608
+                f"SELECT {columns}, {similarity} FROM candidates {ranked}"
+            )
+            return self._select("search", query, (*params, wanted, wanted, limit))
+        query = f"SELECT {columns}, {similarity} FROM {self._name} WHERE {where} {ranked}"  # noqa: S608
+        return self._select("search", query, (wanted, *params, wanted, limit))
 
     def native_scan(
         self,
@@ -337,19 +337,17 @@ class PgvectorStore(Store):
         limit: int,
     ) -> list[Row]:
         where, params = _where(condition)
-        column = sql.Identifier(field)
         if after is not None:
-            step = sql.SQL("<" if descending else ">")
-            where = sql.SQL("({}) AND ({} {} %s OR ({} = %s AND id > %s::uuid))").format(where, column, step, column)
+            step = "<" if descending else ">"
+            where = f"({where}) AND ({field} {step} %s OR ({field} = %s AND id > %s::uuid))"
             params = (*params, to_micros(after[0]), to_micros(after[0]), after[1])
-        query = sql.SQL("SELECT id, data, body FROM {} WHERE {} ORDER BY {} {}, id LIMIT %s").format(
-            self._table, where, column, sql.SQL("DESC" if descending else "ASC")
-        )
+        direction = "DESC" if descending else "ASC"
+        query = f"SELECT id, data, body FROM {self._name} WHERE {where} ORDER BY {field} {direction}, id LIMIT %s"  # noqa: S608
         return [_row(found) for found in self._select("scan", query, (*params, limit))]
 
     def native_count(self, condition: _Where | None) -> int:
         where, params = _where(condition)
-        query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._table, where)
+        query = f"SELECT count(*) FROM {self._name} WHERE {where}"  # noqa: S608
         ((count,),) = self._select("count", query, params)
         return int(count)
 
@@ -378,7 +376,7 @@ class PgvectorStore(Store):
                 connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", (index.as_string(),)
             ):
                 return True
-            if not self._more_than(_INDEX_FROM, sql.SQL("true"), ()):
+            if not self._more_than(_INDEX_FROM, "true", ()):
                 return False
             # One that is not valid is left of a process that died while it built it.
             connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(index))
@@ -443,16 +441,17 @@ class PgvectorStore(Store):
         with ExitStack() as begun:
             begun.enter_context(_translated(self.label, "write"))
             connection = begun.enter_context(self.pool.connection())
-            begun.enter_context(connection.transaction())
             name = f"memstack:{self._schema}.{self.collection}"
-            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+            with connection.pipeline():  # both in one exchange with the server
+                begun.enter_context(connection.transaction())
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
             stack.push(begun.pop_all())
             return connection
 
     # -- the collection --------------------------------------------------------------------------
 
     def read_fingerprint(self) -> Fingerprint | None:
-        query = sql.SQL("SELECT provider, model, dimensions FROM {} WHERE collection = %s").format(self._registry)
+        query = f"SELECT provider, model, dimensions FROM {self._registry.as_string()} WHERE collection = %s"  # noqa: S608
         for provider, model, dimensions in self._select("read", query, (self.collection,)):
             return None if provider is None else Fingerprint(provider, model, dimensions)
         return None
@@ -469,7 +468,7 @@ class PgvectorStore(Store):
 
     def has_sibling(self, suffix: str) -> bool:
         name = sql.Identifier(self._schema, f"{self.collection}_{suffix}").as_string()
-        ((found,),) = self._select("read", sql.SQL("SELECT to_regclass(%s) IS NOT NULL").format(), (name,))
+        ((found,),) = self._select("read", "SELECT to_regclass(%s) IS NOT NULL", (name,))
         return bool(found)
 
     def _sibling(self, suffix: str) -> Self:
@@ -599,18 +598,16 @@ class PgvectorStore(Store):
             Vector(list(row.vector)),
         )
 
-    def _more_than(self, limit: int, where: sql.Composable, params: tuple[Any, ...]) -> bool:
-        query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS found").format(
-            self._table, where, sql.Literal(max(0, limit + 1))
-        )
-        ((count,),) = self._select("count", query, params)
+    def _more_than(self, limit: int, where: str, params: tuple[Any, ...]) -> bool:
+        query = f"SELECT count(*) FROM (SELECT 1 FROM {self._name} WHERE {where} LIMIT %s) AS found"  # noqa: S608
+        ((count,),) = self._select("count", query, (*params, max(0, limit + 1)))
         return bool(count > limit)
 
-    def _select(self, what: str, query: sql.Composed, params: Sequence[Any]) -> list[Any]:
+    def _select(self, what: str, query: str, params: Sequence[Any]) -> list[Any]:
         def read(connection: psycopg.Connection[Any]) -> list[Any]:
             if self._hnsw:
                 connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-            return connection.execute(query, params).fetchall()
+            return connection.execute(query.encode(), params).fetchall()
 
         return self._call(what, read, transaction=self._hnsw)  # one statement is a transaction by itself
 
@@ -716,7 +713,9 @@ class PgvectorEmbeddedStore(PgvectorStore):
 
 
 def _check(connection: PatientConnection) -> None:
-    """Look whether a connection that lay idle still works."""
+    """Look whether a connection that lay idle still works. One that just worked is believed to."""
+    if time.monotonic() - connection.heard < _FRESH_SECONDS:
+        return
     with connection.waiting(_CONNECT_SECONDS):
         ConnectionPool.check_connection(connection)
 
@@ -758,11 +757,16 @@ def _is_true(connection: psycopg.Connection[Any], query: LiteralString, params: 
     return bool(found and found[0])
 
 
-def _where(condition: _Where | None) -> tuple[sql.Composable, tuple[Any, ...]]:
-    if condition is None:
-        return sql.SQL("true"), ()
-    text: Any = condition.text  # made of constants, see _Compiler
-    return sql.SQL(text), condition.params
+def _upsert(table: str) -> bytes:
+    """The statement that writes a row into a table, given by its quoted name."""
+    names, marks = ", ".join(_COLUMNS), ", ".join(["%s"] * len(_COLUMNS))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+    return f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}".encode()  # noqa: S608
+
+
+def _where(condition: _Where | None) -> tuple[str, tuple[Any, ...]]:
+    """The text of a condition, made of the constants of `_Compiler`, and its parameters."""
+    return ("true", ()) if condition is None else (condition.text, condition.params)
 
 
 def _row(found: Sequence[Any]) -> Row:
