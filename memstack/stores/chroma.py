@@ -7,6 +7,8 @@ are compared as the small integers of `number_key`, since Chroma keeps integers 
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +37,7 @@ from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.instants import as_instant, to_micros
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores import chroma_rewrite
+from memstack.stores import chroma_rewrite, chroma_tuning
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.foreign import check_nobody_elses, not_ours
 from memstack.stores.gate import Gate
@@ -47,6 +49,7 @@ from memstack.stores.shared import Shared
 __all__ = ["ChromaEmbeddedStore", "ChromaServerStore"]
 
 T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
 _EXACT_UP_TO: Final = 5_000
 _MANIFEST: Final = "memstack"
 _BATCH: Final = 5_000  # its own limit is 5 461
@@ -54,6 +57,7 @@ _LONG: Final = 1_000  # rows of a listing that are read at once even for a short
 _SAMPLE: Final = 300
 _GROUP: Final = 50
 _MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
+_RAREST: Final = ("fingerprint", "run_id", "user_id", "agent_id")
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
@@ -78,6 +82,8 @@ class _Compiler(FilterCompiler[_Both]):
     """Filters as Chroma's ``where``. Keys are ours, never a caller's words."""
 
     def conjunction(self, conditions: Sequence[_Both]) -> _Both:
+        """Chroma's SQLite begins with the rows for which the first condition holds."""
+        conditions = sorted(conditions, key=lambda both: _rarity(both.holds))
         return _Both(_all([c.holds for c in conditions]), _any([c.fails for c in conditions]))
 
     def disjunction(self, conditions: Sequence[_Both]) -> _Both:
@@ -205,7 +211,7 @@ class ChromaStore(Store):
             f"`in` with more than {_MANY} values is, too.",
             "Listings are sorted here; for a page of a long one, all its ids are asked for, and the rows near it.",
             "Its index keeps what was deleted: after 9,000, a small write took 8 times as long. `migrate` begins anew.",
-            "A condition is looked up in the whole collection: 25,000 memories for which it holds take 40 ms.",
+            "A condition is looked up in the whole collection: 25,000 memories take 40 ms; after `chroma_tuning` 8.",
         ),
     )
 
@@ -585,7 +591,10 @@ class ChromaEmbeddedStore(ChromaStore):
         pushdown=ChromaStore.capabilities.pushdown,
         shared_by_processes=False,
         exact_up_to=_EXACT_UP_TO,
-        notes=ChromaStore.capabilities.notes,
+        notes=(
+            *ChromaStore.capabilities.notes[:-1],
+            "A condition is looked up in the whole collection: 25,000 memories take 8 ms.",
+        ),
     )
 
     @classmethod
@@ -678,11 +687,26 @@ def _open_folder(folder: Path, label: str) -> _Folder:
         raise StoreError(label, f"the folder cannot be written ({error.strerror})", "Name another path.") from error
     try:
         with _translated(label, "open"):
-            client = chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
-            return _Folder(client, lock, Gate())
+            if not _tuned(folder, label):  # there is no database yet
+                _client_in(folder).close()
+                _tuned(folder, label)
+            return _Folder(_client_in(folder), lock, Gate())
     except BaseException:
         lock.release()
         raise
+
+
+def _client_in(folder: Path) -> Any:
+    return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
+
+
+def _tuned(folder: Path, label: str) -> bool:
+    """Whether there is a database, which now answers fast. Where it cannot be written, it answers as it did."""
+    try:
+        return chroma_tuning.tune(folder)
+    except sqlite3.Error as error:
+        _log.warning("%s: searches take longer, since its indexes cannot be written anew (%s)", label, error)
+        return True
 
 
 def _close_folder(opened: _Folder) -> None:
@@ -701,6 +725,14 @@ def _all(conditions: Sequence[_Condition]) -> _Condition:
 
 def _any(conditions: Sequence[_Condition]) -> _Condition:
     return _joined("$or", conditions)
+
+
+def _rarity(condition: _Condition) -> int:
+    """A place among conditions: the fewer rows they hold for, as a rule, the sooner they come."""
+    (key, value), *_ = condition.items()
+    if key == "$and":
+        return min(map(_rarity, value))
+    return _RAREST.index(key) if key in _RAREST else len(_RAREST)
 
 
 def _joined(operator: str, conditions: Sequence[_Condition]) -> _Condition:
