@@ -759,7 +759,9 @@ def _is_true(connection: psycopg.Connection[Any], query: LiteralString, params: 
 
 def _upsert(table: str) -> bytes:
     """The statement that writes a row into a table, given by its quoted name."""
-    names, marks = ", ".join(_COLUMNS), ", ".join(["%s"] * len(_COLUMNS))
+    names = ", ".join(_COLUMNS)
+    # As text, psycopg looks at every term for what is to be quoted: three times the work.
+    marks = ", ".join("%b" if name == "terms" else "%s" for name in _COLUMNS)
     changes = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
     return f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}".encode()  # noqa: S608
 
