@@ -26,8 +26,36 @@ _DIMENSIONS: Final = 256
 _TOKENIZER: Final = f"tokenizers/{_MODEL}_tokenizer_config.json"  # in the package wordllama
 _WEIGHTS: Final = f"weights/{_MODEL}_{_DIMENSIONS}.safetensors"
 _TENSOR: Final = "embedding.weight"
+_ONE_BY_ONE: Final = 512  # tokens: reading them takes 4 ms, and loading all 50
 _LONGEST_WORD: Final = 32  # characters
 _loading: Final = threading.Lock()
+
+
+class _Matrix:
+    """The vector of each token. For a text or two they are read one by one; all are loaded once more are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open  # noqa: PLC0415
+
+        self._file: Any = safe_open(path, framework="np")
+        self._rows: Any = self._file.get_slice(_TENSOR)  # type: ignore[no-untyped-call]
+        self._all: NDArray[np.float32] | None = None
+        self._told = 0
+
+    def of(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """The vectors of some tokens, one below the other."""
+        import numpy as np  # noqa: PLC0415
+
+        matrix = self._all
+        if matrix is None:
+            self._told += len(tokens)
+            if self._told <= _ONE_BY_ONE:
+                found = np.empty((len(tokens), _DIMENSIONS), dtype=np.float32)
+                for place, token in enumerate(tokens):
+                    found[place] = self._rows[token : token + 1]
+                return found
+            matrix = self._all = self._file.get_tensor(_TENSOR).astype(np.float32)
+        return matrix.take(np.array(tokens, dtype=np.intp), axis=0, mode="clip")
 
 
 class _Model(NamedTuple):
@@ -39,7 +67,7 @@ class _Model(NamedTuple):
     """
 
     tokenizer: Tokenizer
-    embedding: NDArray[np.float32]
+    embedding: _Matrix
 
 
 @lru_cache(maxsize=1)
@@ -49,8 +77,6 @@ def _model() -> _Model:
     Importing WordLlama imports a client for HTTP, to download other models with, and sets up the root logger: its files
     are read here as it reads them.
     """
-    import numpy as np  # noqa: PLC0415  # the three take a fifth of a second
-    from safetensors.numpy import load_file  # noqa: PLC0415
     from tokenizers import Tokenizer  # noqa: PLC0415
 
     package = find_spec("wordllama")
@@ -59,7 +85,7 @@ def _model() -> _Model:
     folder = Path(package.origin).parent
     tokenizer = Tokenizer.from_buffer((folder / _TOKENIZER).read_bytes())
     tokenizer.no_truncation()
-    return _Model(tokenizer, load_file(folder / _WEIGHTS)[_TENSOR].astype(np.float32))
+    return _Model(tokenizer, _Matrix(folder / _WEIGHTS))
 
 
 class WordLlamaEmbedder(Embedder):
@@ -82,8 +108,7 @@ class WordLlamaEmbedder(Embedder):
                 matrix = _model().embedding
             for place, text in enumerate(texts):
                 # One text after the other: `add.reduceat` over all of them takes ten times as long as these sums.
-                tokens = np.array(_tokens(text), dtype=np.intp)
-                np.add.reduce(matrix.take(tokens, axis=0, mode="clip"), axis=0, out=found[place])
+                np.add.reduce(matrix.of(_tokens(text)), axis=0, out=found[place])
         except (OSError, ValueError, RuntimeError) as error:
             raise ProviderError(
                 self.provider,

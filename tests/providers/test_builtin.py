@@ -68,8 +68,20 @@ def test_no_token_goes_on_behind_a_space() -> None:
 
 def test_the_model_is_wordllamas() -> None:
     """What is read from the files of the wheel is what WordLlama reads from them."""
-    assert np.array_equal(_model().embedding, _wordllama().embedding)
+    everything = list(range(len(_wordllama().embedding)))
+    assert np.array_equal(_model().embedding.of(everything), _wordllama().embedding)
     assert _model().tokenizer.get_vocab() == _wordllama().tokenizer.get_vocab()
+
+
+def test_the_first_texts_are_embedded_as_all_others() -> None:
+    """Vectors that were read one by one are, to the bit, what they are when all are loaded."""
+    text = "plans for the summer, and a word that nobody knows: zxqvbn"
+    _model.cache_clear()
+    first = WordLlamaEmbedder().vectors([text, ""])
+    assert _model().embedding._all is None
+    WordLlamaEmbedder().vectors([f"{text} {i}" for i in range(100)])
+    assert _model().embedding._all is not None
+    assert WordLlamaEmbedder().vectors([text, ""]) == first
 
 
 def test_no_text() -> None:
