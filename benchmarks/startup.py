@@ -1,8 +1,8 @@
 """What does it cost to begin: `import memstack`, and `memstack search …` from a cold shell, on stores of any size?
 
 Fresh processes, in turn; the medians of their whole time and of their CPU time. The measure of an import is `import
-pydantic_settings`; that of a command is the import of the libraries that it works with, in a process that does nothing else.
-All of them find their modules compiled, as `pip install` leaves them.
+pydantic_settings`; that of a command is the import of the libraries that it works with, in a process that does nothing
+else. All of them find their modules compiled, as `pip install` leaves them.
 
     python -m benchmarks.startup --runs 9 --sizes 1000 10000 100000
 """
@@ -89,8 +89,8 @@ def main() -> None:
         told = "the libraries alone" if base == LIBRARIES else SETTINGS
         report.row("the libraries alone" if name == LIBRARIES else name, wall * 1000, cpu * 1000, told, *ratios)
     report.notes.append(
-        f"The libraries alone: `{LIBRARIES}`. (A search reads the files of wordllama without importing it, and YAML only "
-        "where there is a file of it.) Ratios are medians of pairs of processes."
+        f"The libraries alone: `{LIBRARIES}`. (A search reads the files of wordllama without importing it, and has no "
+        "YAML to read here.) Ratios are medians of pairs of processes."
     )
 
     def plot(axes: Any) -> None:
