@@ -14,7 +14,7 @@ from typing import Any, Final
 from memstack import payload as payloads
 from memstack.batching import batched
 from memstack.errors import IdempotencyMismatch, MemoryNotFound
-from memstack.filters.ast import FINGERPRINT, In, Node, all_of
+from memstack.filters.ast import Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, draft_of, payload_of
 from memstack.gateway.parts import Parts, tick, visible
@@ -291,9 +291,7 @@ def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
     """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
     found: list[Row] = []
     for some in batched(drafts, _BATCH):
-        equal = In(FINGERPRINT, tuple(draft.fingerprint for draft in some))
-        for rows in parts.store.batches(where=equal, size=_BATCH):
-            found += rows
+        found += parts.store.equal_to([draft.fingerprint for draft in some])
     if not found:
         return {}
     now = visible(tick())  # evaluated here: they are few, and the engine looks for one term alone

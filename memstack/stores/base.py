@@ -22,7 +22,7 @@ from memstack import payload as payloads
 from memstack.batching import batched
 from memstack.clues import Clue, read_clue, write_clue
 from memstack.errors import EmbedderMismatch, StoreError
-from memstack.filters.ast import ALL, Node
+from memstack.filters.ast import ALL, FINGERPRINT, In, Node
 from memstack.filters.evaluate import evaluate
 from memstack.filters.visit import FilterCompiler, Plan
 from memstack.instants import EPOCH, to_micros
@@ -393,6 +393,11 @@ class Store(Mem0VectorStore, ABC):
         plan = self.plan(where)
         for found in self.native_batches(plan.native, size=size, vectors=vectors):
             yield [row for row in found if plan.residual is None or holds(plan.residual, row)]
+
+    def equal_to(self, fingerprints: Sequence[str]) -> list[Row]:
+        """The rows that have one of these fingerprints (`payload.fingerprint_of`), in any order."""
+        where = In(FINGERPRINT, tuple(fingerprints))
+        return [row for some in self.batches(where=where, size=_LARGEST_ROUND) for row in some]
 
     def count(self, where: Node = ALL) -> int:
         """How many rows a filter holds for."""

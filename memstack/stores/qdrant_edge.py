@@ -129,6 +129,7 @@ class _Shard:
         self.engine = engine
         self.gate = Gate()
         self.written = 0
+        self.count = 0  # how many rows there are between two writes
         self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
         self.lock = threading.RLock()
         self.tally = Tally(folder / _TALLY, label)
@@ -141,6 +142,7 @@ class _Shard:
             opened.callback(self.told.close)
             if self.tally.check(self):
                 self._settle()
+            self.count = self.rows()
             opened.pop_all()
 
     def rows(self) -> int:
@@ -150,6 +152,11 @@ class _Shard:
         found = self.engine.retrieve([row_id], with_payload=False, with_vector=False)
         told = self.told.payloads([row_id])
         return digest_of(*told.values()) if found and told else None
+
+    def note(self, last: str | None = None, digest: str | None = None) -> None:
+        """Note that a write has happened, and what was written last."""
+        self.count = self.rows()
+        self.tally.after(self.count, last, digest)
 
     def _settle(self) -> None:
         """Delete what a write that was interrupted has left in one of the two."""
@@ -167,7 +174,7 @@ class _Shard:
             self.engine.update(edge.UpdateOperation.delete_points(list(points - rows)))
         with self.told.transaction():
             self.told.drop(rows - points)
-        self.tally.after(self.rows())
+        self.note()
 
     def close(self) -> None:
         # The engine refuses to be closed while a call is in it: those that are under way come out first.
@@ -227,21 +234,23 @@ class QdrantEdgeStore(QdrantStore):
         if not rows:
             return
         indexes = [index_of(row.payload) for row in rows]
-        told = [(row.id, index.clue, codec.encode(row.payload)) for row, index in zip(rows, indexes, strict=True)]
+        told = [
+            (row.id, index.fingerprint, index.clue, codec.encode(row.payload))
+            for row, index in zip(rows, indexes, strict=True)
+        ]
         points = [
             edge.Point(row.id, self._checked_vector(row), _point(row.payload, index))
             for row, index in zip(rows, indexes, strict=True)
         ]
-        self._check_room(sum(_bytes_of(clue, payload, self.dimensions) for _, clue, payload in told))
+        self._check_room(sum(_bytes_of(clue, payload, self.dimensions) for *_, clue, payload in told))
         with self._writing("write") as shard, self._forgetting([row.id for row in rows]):
-            shard.tally.before(shard.rows(), added=len(points))
+            shard.tally.before(shard.count, added=len(points))
             with shard.told.transaction():
                 shard.told.put(told)
                 shard.engine.update(edge.UpdateOperation.upsert_points(points))
-            count = shard.rows()
-            shard.tally.after(count, rows[-1].id, digest_of(told[-1][-1]))
+            shard.note(rows[-1].id, digest_of(told[-1][-1]))
             shard.written += len(points)
-            due = shard.written >= min(max(_TIDY_AFTER.start, count // _TIDY_SHARE), _TIDY_AFTER.stop)
+            due = shard.written >= min(max(_TIDY_AFTER.start, shard.count // _TIDY_SHARE), _TIDY_AFTER.stop)
         if due:
             self.tidy()
 
@@ -261,16 +270,21 @@ class QdrantEdgeStore(QdrantStore):
             found = engine.retrieve(list[Any](told), with_payload=False, with_vector=True)
         return [Row(row_id := str(point.id), codec.decode(told[row_id]), _vector(point)) for point in found]
 
+    def equal_to(self, fingerprints: Sequence[str]) -> list[Row]:
+        with self._call("read"):
+            told = self._shared.engine.told.equal(fingerprints)
+        return [Row(row_id, codec.decode(text)) for row_id, text in told.items()]
+
     def remove(self, ids: Sequence[str]) -> None:
         if not ids:
             return
         self._check_room(_UNDO_BYTES)  # a deletion is a write too
         with self._writing("delete") as shard, self._forgetting(ids):
-            shard.tally.before(shard.rows(), removed=len(ids))
+            shard.tally.before(shard.count, removed=len(ids))
             with shard.told.transaction():
                 shard.told.drop(ids)
                 shard.engine.update(edge.UpdateOperation.delete_points(list(ids)))
-            shard.tally.after(shard.rows(), ids[-1])
+            shard.note(ids[-1])
 
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
         request = _query(vector, condition, limit)
@@ -333,12 +347,11 @@ class QdrantEdgeStore(QdrantStore):
     def clear(self) -> None:
         self._check_room()
         with self._writing("clear") as shard, self._forgetting(None):
-            rows = shard.rows()
-            shard.tally.before(rows, removed=rows)
+            shard.tally.before(shard.count, removed=shard.count)
             with shard.told.transaction():
                 shard.told.drop(None)
                 shard.engine.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=[])))
-            shard.tally.after(shard.rows())
+            shard.note()
         self.tidy()
 
     def tidy(self) -> None:

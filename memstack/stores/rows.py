@@ -18,13 +18,18 @@ from memstack.batching import batched
 __all__ = ["RowFile"]
 
 _APPLICATION: Final = 0x6D737277  # "msrw", in the header of the file
-_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS rows (id TEXT PRIMARY KEY, clue TEXT NOT NULL, payload TEXT NOT NULL)"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS rows (
+    id TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, clue TEXT NOT NULL, payload TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS rows_equal ON rows (fingerprint);
+"""
 _AT_ONCE: Final = 500  # keys of a query: older releases of SQLite take up to 999
 _LOG_PAGES: Final = 4_000  # of 4 KiB: a bulk of rows is brought to its place less often than by default
 
 
 class RowFile:
-    """Payloads and clues, as texts, by the row's id. Safe to be called from several threads.
+    """Payloads and clues, as texts, by the row's id or by what makes rows equal. Safe in several threads.
 
     It outlives the process, however that ends, with each transaction that was committed. Where the machine stops, the
     last ones may be lost.
@@ -51,7 +56,7 @@ class RowFile:
         if application != _APPLICATION:
             self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute(_SCHEMA)
+            self._connection.executescript(_SCHEMA)
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
@@ -68,10 +73,13 @@ class RowFile:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def put(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Write rows, given as id, clue and payload, over those with the same ids."""
+    def put(self, rows: Iterable[tuple[str, str, str, str]]) -> None:
+        """Write rows, given as id, fingerprint (hexadecimal), clue and payload, over those with the same ids."""
         with self._lock:
-            self._connection.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
+                ((row_id, bytes.fromhex(fingerprint), clue, payload) for row_id, fingerprint, clue, payload in rows),
+            )
 
     def drop(self, ids: Iterable[str] | None) -> None:
         """Delete rows; None is all of them."""
@@ -83,16 +91,20 @@ class RowFile:
 
     def payloads(self, ids: Iterable[str]) -> dict[str, str]:
         """The payloads of these rows; those that are not there are left out."""
-        return self._told("payload", ids)
+        return self._told("payload", "id", ids)
+
+    def equal(self, fingerprints: Iterable[str]) -> dict[str, str]:
+        """The payloads of the rows that have one of these fingerprints, by id."""
+        return self._told("payload", "fingerprint", map(bytes.fromhex, fingerprints))
 
     def clues(self, ids: Iterable[str]) -> dict[str, str]:
         """The clues of these rows; those that are not there are left out."""
-        return self._told("clue", ids)
+        return self._told("clue", "id", ids)
 
-    def _told(self, column: str, ids: Iterable[str]) -> dict[str, str]:
+    def _told(self, column: str, by: str, keys: Iterable[str | bytes]) -> dict[str, str]:
         told: dict[str, str] = {}
-        for some in batched(ids, _AT_ONCE):
-            query = f"SELECT id, {column} FROM rows WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
+        for some in batched(keys, _AT_ONCE):
+            query = f"SELECT id, {column} FROM rows WHERE {by} IN ({', '.join('?' * len(some))})"  # noqa: S608
             with self._lock:
                 told.update(self._connection.execute(query, some).fetchall())
         return told

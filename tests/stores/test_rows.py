@@ -48,15 +48,16 @@ def interrupted(folder: Path) -> None:
 def test_what_is_put_is_told(tmp_path: Path) -> None:
     """Rows are told as they were put last, by any number of ids at once; those that are not there are left out."""
     with closing(RowFile(tmp_path / "rows.db")) as rows:
-        many = [(str(number), f"clue {number}", f"payload {number}") for number in range(1_234)]
+        many = [(str(number), f"{number:032x}", f"clue {number}", f"payload {number}") for number in range(1_234)]
         rows.put(many)
-        rows.put([("7", "another clue", "another payload")])
+        rows.put([("7", f"{9:032x}", "another clue", "another payload")])
         rows.drop(["8", "nobody"])
-        expected = {row_id: clue for row_id, clue, _ in many} | {"7": "another clue"}
+        expected = {row_id: clue for row_id, _, clue, _ in many} | {"7": "another clue"}
         del expected["8"]
-        assert rows.clues([row_id for row_id, _, _ in many]) == expected
+        assert rows.clues([row_id for row_id, *_ in many]) == expected
         assert rows.payloads(["7", "8", "9", "nobody"]) == {"7": "another payload", "9": "payload 9"}
         assert rows.ids() == set(expected)
+        assert rows.equal([f"{7:032x}", f"{9:032x}"]) == {"7": "another payload", "9": "payload 9"}
         rows.drop(None)
         assert rows.ids() == set()
 
@@ -64,9 +65,9 @@ def test_what_is_put_is_told(tmp_path: Path) -> None:
 def test_a_transaction_that_raises(tmp_path: Path) -> None:
     """What was written in a block that raises is as it was before, also for the next one who opens the file."""
     with closing(RowFile(tmp_path / "rows.db")) as rows:
-        rows.put([("1", "clue", "payload")])
+        rows.put([("1", "00", "clue", "payload")])
         with pytest.raises(RuntimeError), rows.transaction():  # noqa: PT012  # what is written before counts
-            rows.put([("1", "other", "other"), ("2", "other", "other")])
+            rows.put([("1", "01", "other", "other"), ("2", "01", "other", "other")])
             raise RuntimeError
         assert rows.clues(["1", "2"]) == {"1": "clue"}
     with closing(RowFile(tmp_path / "rows.db")) as rows:
@@ -76,8 +77,8 @@ def test_a_transaction_that_raises(tmp_path: Path) -> None:
 def test_compacting(tmp_path: Path) -> None:
     """No byte of a row that was deleted is left in any file; the others are as they were."""
     with closing(RowFile(tmp_path / "rows.db")) as rows:
-        rows.put([(str(number), "clue", f"secret {number} of somebody " * 40) for number in range(300)])
-        rows.put([("kept", "clue", "what stays")])
+        rows.put([(str(number), "00", "clue", f"secret {number} of somebody " * 40) for number in range(300)])
+        rows.put([("kept", "00", "clue", "what stays")])
         rows.drop(map(str, range(300)))
         rows.compact()
         for file in tmp_path.iterdir():
@@ -98,7 +99,7 @@ def lose_point(folder: Path, lost: str) -> None:
         with opened(folder) as store:
             store.remove([lost])
         with connection:
-            connection.execute("INSERT INTO rows VALUES (?, ?, ?)", found)
+            connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", found)
 
 
 @pytest.mark.parametrize("lose", [lose_row, lose_point])
