@@ -255,19 +255,15 @@ class QdrantEdgeStore(QdrantStore):
             self.tidy()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
-        with self._call("read") as engine:
-            tell = self._shared.engine.told.payloads
-            told = tell(dict.fromkeys(ids))
-            if len(told) < len(ids) and (missing := [row_id for row_id in ids if row_id not in told]):
-                with self._shared.engine.lock:
-                    told.update(tell(missing))
-                    missing = [row_id for row_id in missing if row_id not in told]
-                    lost = engine.retrieve(list[Any](missing), with_payload=False, with_vector=False)
-                if lost:
-                    raise self._lost(len(lost))
+        with self._reading("read") as shard:
+            told = shard.told.payloads(dict.fromkeys(ids))
+            missing = [row_id for row_id in ids if row_id not in told]
+            lost = shard.engine.retrieve(list[Any](missing), with_payload=False, with_vector=False) if missing else []
+            if lost:
+                raise self._lost(len(lost))
             if not vectors:
                 return [Row(row_id, codec.decode(text)) for row_id, text in told.items()]
-            found = engine.retrieve(list[Any](told), with_payload=False, with_vector=True)
+            found = shard.engine.retrieve(list[Any](told), with_payload=False, with_vector=True)
         return [Row(row_id := str(point.id), codec.decode(told[row_id]), _vector(point)) for point in found]
 
     def equal_to(self, fingerprints: Sequence[str]) -> list[Row]:
@@ -305,20 +301,13 @@ class QdrantEdgeStore(QdrantStore):
         Raises:
             StoreError: a row is lost.
         """
-
-        def answer(engine: edge.EdgeShard) -> tuple[dict[int, P], Mapping[int, T]]:
-            points = ask(engine)
+        with self._reading(what) as shard:
+            points = ask(shard.engine)
             ids = _ids_of(points)
-            return dict(zip(ids, points, strict=True)), tell(ids)
-
-        with self._call(what) as engine:
-            found, told = answer(engine)
-            if len(told) < len(found):  # some are being deleted, or are lost: where nobody writes, it is known which
-                with self._shared.engine.lock:
-                    found, told = answer(engine)
-                if len(told) < len(found):
-                    raise self._lost(len(found) - len(told))
-        return found, told
+            told = tell(ids)
+        if len(told) < len(ids):
+            raise self._lost(len(ids) - len(told))
+        return dict(zip(ids, points, strict=True)), told
 
     def _lost(self, rows: int) -> StoreError:
         return StoreError(
@@ -480,6 +469,12 @@ class QdrantEdgeStore(QdrantStore):
 
     def _check_room(self, more: int = 0) -> None:
         _check_room(self.label, self.root, _FREE_BYTES + more)
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[_Shard]:
+        """What the engine finds is what the file of rows tells: nobody writes in between."""
+        with self._call(what), self._shared.engine.lock:
+            yield self._shared.engine
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[_Shard]:
