@@ -20,7 +20,6 @@ from memstack.batching import batched
 from memstack.config import QdrantInMemory, QdrantServer
 from memstack.errors import MemstackError, StoreError
 from memstack.filters.ast import WORD
-from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.foreign import not_ours
@@ -148,9 +147,7 @@ class QdrantServerStore(QdrantStore):
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
-        points = [
-            models.PointStruct(id=row.id, vector=self._checked_vector(row), payload=_point(row.payload)) for row in rows
-        ]
+        points = [models.PointStruct(id=row.id, vector=self._checked_vector(row), payload=_point(row)) for row in rows]
         for some in batched(points, _BATCH):
             self._call("write", lambda some=some: self.client.upsert(self.collection, some, wait=True))  # type: ignore[misc]
 
@@ -407,9 +404,9 @@ class QdrantMemoryStore(QdrantServerStore):
         return ""  # nothing is in a file
 
 
-def _point(payload: Payload) -> dict[str, Any]:
-    index = index_of(payload)
-    return {**to_point(payload, index), "terms": index.terms}
+def _point(row: Row) -> dict[str, Any]:
+    index = index_of(row.payload, row.fingerprint)
+    return {**to_point(row.payload, index), "terms": index.terms}
 
 
 def _indexes() -> dict[str, Any]:

@@ -1,0 +1,314 @@
+"""The folder of an embedded Qdrant collection: the engine's shard, the rows beside it, and a note of what it must hold.
+
+A shard is made beside its place and moved there as a whole, and so is the one that replaces it: there is never half of
+one. What others made in the folder is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import qdrant_edge as edge
+
+from memstack.clues import Clue
+from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.edge_points import INDEX, flat, vector_of
+from memstack.stores.foreign import check_nobody_elses
+from memstack.stores.gate import Gate
+from memstack.stores.kept import Kept
+from memstack.stores.qdrant_common import TIMES, full_scan_kibibytes
+from memstack.stores.rows import RowFile
+from memstack.stores.tally import Tally, digest_of, sync_folder
+
+__all__ = [
+    "FREE_BYTES",
+    "MANIFEST",
+    "SHARD",
+    "Shard",
+    "check_room",
+    "copy_points",
+    "length_of_vectors",
+    "load",
+    "prepare",
+    "replace_shard",
+    "size_of",
+    "translated",
+]
+
+_log: Final = logging.getLogger(__name__)
+MANIFEST: Final = "memstack.json"
+_TALLY: Final = "rows"
+_ROWS: Final = "rows.db"
+SHARD: Final = "shard"
+_CONFIG: Final = "edge_config.json"
+_DRAFT: Final = "shard.new-"  # an empty shard that is being made
+_NEW: Final = "shard.new"  # a copy that takes the place of the shard ...
+_OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as that lasts
+_CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
+FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
+_KEPT_CLUES: Final = 50_000  # about 30 MB
+_SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
+_COPY: Final = 1_000  # rows copied at a time
+
+
+class Shard:
+    """An open shard with its rows, the note of what it must hold, and how many were written since it was reorganised.
+
+    Writes take turns: the note is right between two of them, and so when it is closed under threads that write.
+    """
+
+    def __init__(self, engine: edge.EdgeShard, folder: Path, label: str) -> None:
+        self.engine = engine
+        self.gate = Gate()
+        self.written = 0
+        self.count = 0  # how many rows there are between two writes
+        self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
+        self.lock = threading.RLock()
+        self.tally = Tally(folder / _TALLY, label)
+        self._folder = folder
+        self._label = label
+        with ExitStack() as opened:
+            opened.callback(engine.close)
+            opened.enter_context(translated(label, folder, "open"))
+            self.told = _rows_of(folder, self.tally)
+            opened.callback(self.told.close)
+            if self.tally.check(self):
+                self._settle()
+            self.count = self.rows()
+            opened.pop_all()
+
+    def rows(self) -> int:
+        return self.engine.info().points_count
+
+    def digest(self, row_id: str) -> str | None:
+        found = self.engine.retrieve([row_id], with_payload=False, with_vector=False)
+        told = self.told.payloads([row_id])
+        return digest_of(*told.values()) if found and told else None
+
+    def note(self, last: str | None = None, digest: str | None = None) -> None:
+        """Note that a write has happened, and what was written last."""
+        self.count = self.rows()
+        self.tally.after(self.count, last, digest)
+
+    def _settle(self) -> None:
+        """Delete what a write that was interrupted has left in one of the two."""
+        points = {str(point.id) for some in _pages(self.engine, payload=False, vector=False) for point in some}
+        rows = self.told.ids()
+        if points == rows:
+            return
+        _log.warning(
+            "%s: a write was interrupted: %d rows without a point and %d points without a row are deleted",
+            self._label,
+            len(rows - points),
+            len(points - rows),
+        )
+        if points - rows:
+            self.engine.update(edge.UpdateOperation.delete_points(list(points - rows)))
+        with self.told.transaction():
+            self.told.drop(rows - points)
+        self.note()
+
+    def close(self) -> None:
+        # The engine refuses to be closed while a call is in it: those that are under way come out first.
+        with self.gate.alone(), self.lock, translated(self._label, self._folder, "close"):
+            rows = self.rows()
+            self.told.close()
+            self.engine.close()
+            if self.tally.in_use:
+                self.tally.close(rows)
+
+
+def prepare(root: Path, folder: Path, label: str) -> None:
+    """Make the folder of a collection, and see that it can be written.
+
+    Raises:
+        ConfigError: there is a file in its place.
+        StoreError: it cannot be written, or is somebody else's.
+        StoreFull: the disk has no room.
+    """
+    try:
+        for place in (root, folder):
+            if place.exists() and not place.is_dir():
+                raise ConfigError(
+                    "vector_store.path", f"{place} is a file, and a store is a folder", "Name another path."
+                )
+        check_nobody_elses(label, root, _CLIENTS_OWN, folder)
+        check_room(label, next(place for place in (root, *root.parents) if place.exists()), FREE_BYTES)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
+            pass
+    except OSError as error:
+        raise StoreError(
+            label, f"the folder cannot be written ({error.strerror})", "Give it to this user, or name another path."
+        ) from error
+
+
+def check_room(label: str, place: Path, needed: int) -> None:
+    """See that so many bytes are free.
+
+    Raises:
+        StoreFull: they are not.
+    """
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise StoreFull(label, str(place), free, needed)
+
+
+def load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
+    """Open the engine's shard, made when missing.
+
+    Raises:
+        StoreLocked: another process has it open.
+        StoreCorrupted: its files cannot be read.
+    """
+    if not (folder / SHARD).exists() and (folder / _OLD).exists():
+        (folder / _OLD).rename(folder / SHARD)  # a process died while it replaced the shard
+    place = folder / SHARD
+    with translated(label, folder, "open"):
+        if not (place / _CONFIG).exists():
+            for known in (MANIFEST, _TALLY):  # both come after the shard
+                if (folder / known).exists():
+                    raise StoreCorrupted(label, str(folder), f"{known} is there, and {SHARD}/{_CONFIG} is not")
+            _create(folder, dimensions)
+        shard = edge.EdgeShard.load(str(place))
+    for left in (_NEW, _OLD):  # nobody else has it open, so nobody is replacing it
+        shutil.rmtree(folder / left, ignore_errors=True)
+    try:
+        with translated(label, folder, "index"):
+            indexed = shard.info().payload_schema
+            for name, params in _indexes().items():
+                if name not in indexed:
+                    shard.update(edge.UpdateOperation.create_field_index(name, params))
+    except BaseException:
+        shard.close()
+        raise
+    return shard
+
+
+def _rows_of(folder: Path, tally: Tally) -> RowFile:
+    """The file of rows; a new one where nothing was ever written.
+
+    Raises:
+        ValueError: it is gone.
+    """
+    file = folder / _ROWS
+    if tally.file.exists() and not file.exists():
+        raise ValueError(f"{tally.file.name} is there, and {file.name} is not")
+    return RowFile(file)
+
+
+def _create(folder: Path, dimensions: int) -> None:
+    """Make the shard beside its place and move it there as a whole: there is never half of one."""
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=folder))
+    try:
+        edge.EdgeShard.create(str(draft), _edge_config(dimensions)).close()
+        with suppress(OSError):  # another process was faster: its shard is the one
+            draft.replace(folder / SHARD)
+            sync_folder(folder)
+    finally:
+        for left in folder.glob(f"{_DRAFT}*"):  # of processes that died here, too
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def length_of_vectors(folder: Path, label: str) -> int:
+    """How many dimensions the shard was made for."""
+    config = folder / SHARD / _CONFIG
+    try:
+        return int(json.loads(config.read_text(encoding="utf-8"))["vectors"][""]["size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreCorrupted(label, str(config), f"{type(error).__name__} in {_CONFIG}") from error
+
+
+def size_of(folder: Path) -> int:
+    """How many bytes of the disk its files take: most of them have holes."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # the engine has removed it
+            found = file.stat()
+            total += getattr(found, "st_blocks", found.st_size // 512) * 512
+    return total
+
+
+def _pages(engine: edge.EdgeShard, *, payload: bool, vector: bool) -> Iterator[list[edge.Record]]:
+    """All points."""
+    offset: Any = None
+    while True:
+        request = edge.ScrollRequest(limit=_COPY, offset=offset, with_payload=payload, with_vector=vector)
+        found, offset = engine.scroll(request)
+        yield found
+        if offset is None:
+            return
+
+
+def copy_points(engine: edge.EdgeShard, folder: Path, dimensions: int) -> None:
+    """Write every point into a new shard, beside the one that is open; see `replace_shard`."""
+    place = folder / _NEW
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    copy = edge.EdgeShard.create(str(place), _edge_config(dimensions))
+    try:
+        for name, params in _indexes().items():
+            copy.update(edge.UpdateOperation.create_field_index(name, params))
+        for found in _pages(engine, payload=True, vector=True):
+            points = [edge.Point(point.id, vector_of(point), point.payload) for point in found]
+            if points:
+                copy.update(edge.UpdateOperation.upsert_points(points))
+        copy.flush()
+        if copy.count(edge.CountRequest(exact=True)) != engine.count(edge.CountRequest(exact=True)):
+            raise ValueError("the copy has another number of rows")
+    finally:
+        copy.close()
+
+
+def replace_shard(folder: Path, label: str) -> None:
+    """Put the new shard in the place of the old one, which is closed. `load` puts right what was interrupted."""
+    try:
+        (folder / SHARD).rename(folder / _OLD)
+        (folder / _NEW).rename(folder / SHARD)
+        shutil.rmtree(folder / _OLD)
+    except OSError as error:
+        raise StoreError(label, f"cannot replace {folder / SHARD} ({error.strerror})", "Open it again.") from error
+
+
+def _edge_config(dimensions: int) -> edge.EdgeConfig:
+    return edge.EdgeConfig(
+        vectors=edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine),
+        hnsw_config=edge.HnswIndexConfig(
+            m=0, ef_construct=100, full_scan_threshold=full_scan_kibibytes(dimensions), payload_m=16
+        ),
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=_SEGMENTS),
+    )
+
+
+def _indexes() -> dict[str, Any]:
+    """What is searched by. `on_disk` maps the files that a reorganisation makes: they are not read to open them."""
+    kept: Any = {"on_disk": True, "enable_hnsw": False}
+    tenants = {name: edge.KeywordIndexParams(is_tenant=True, on_disk=True) for name in SCOPE_FIELDS}
+    times = {flat(f"times.{name}"): edge.IntegerIndexParams(lookup=False, range=True, **kept) for name in TIMES}
+    words = edge.TextIndexParams(tokenizer=edge.TokenizerType.Whitespace, lowercase=False, **kept)
+    return {**tenants, INDEX: words, **times}
+
+
+@contextmanager
+def translated(label: str, folder: Path, what: str) -> Iterator[None]:
+    """The engine's exceptions as ours. It raises plain ``Exception`` with text, and panics as ``BaseException``."""
+    try:
+        yield
+    except (MemstackError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        reason = " ".join(str(error).split())
+        if "WAL" in reason and "WouldBlock" in reason:
+            raise StoreLocked(label, str(folder)) from error
+        if what == "open":
+            raise StoreCorrupted(label, str(folder), reason) from error
+        raise StoreError(label, f"cannot {what}: {reason}") from error
