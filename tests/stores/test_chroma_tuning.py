@@ -123,6 +123,19 @@ def test_an_older_folder(tmp_path: Path) -> None:
         assert memory.search("coffee", user_id="bo")[0].text == "bo drinks coffee"
 
 
+def test_the_queue_of_writes_is_kept_short(tmp_path: Path) -> None:
+    """Each write reads the whole queue anew: what is left in it is little, and nothing is lost by that."""
+    with open_memory(config(tmp_path)) as memory:
+        for i in range(15):
+            memory.add_many([f"coffee {i} {j}" for j in range(10)], user_id="bo")
+        assert len(memory.search("coffee", user_id="bo", limit=200)) == 150
+    (database,) = tmp_path.rglob("chroma.sqlite3")
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM embeddings_queue").fetchone()[0] <= 110
+    with open_memory(config(tmp_path)) as memory:
+        assert len(memory.search("coffee", user_id="bo", limit=200)) == 150
+
+
 def test_nothing_is_done_twice(tmp_path: Path) -> None:
     """A folder that is tuned is not written to."""
     with open_memory(config(tmp_path)) as memory:
