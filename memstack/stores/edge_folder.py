@@ -70,7 +70,7 @@ class Shard:
         self.engine = engine
         self.gate = Gate()
         self.written = 0
-        self.count = 0  # how many rows there are between two writes
+        self._counted: int | None = None
         self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
         self.lock = threading.RLock()
         self.tally = Tally(folder / _TALLY, label)
@@ -83,7 +83,6 @@ class Shard:
             opened.callback(self.told.close)
             if self.tally.check(self):
                 self._settle()
-            self.count = self.rows()
             opened.pop_all()
 
     def rows(self) -> int:
@@ -94,9 +93,26 @@ class Shard:
         told = self.told.payloads([row_id])
         return digest_of(*told.values()) if found and told else None
 
+    @property
+    def count(self) -> int:
+        """How many rows there are between two writes: asked for once after each."""
+        if self._counted is None:
+            self._counted = self.rows()
+        return self._counted
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A write, which may fail half-way."""
+        with self.lock:
+            try:
+                yield
+            except BaseException:
+                self._counted = None
+                raise
+
     def note(self, last: str | None = None, digest: str | None = None) -> None:
         """Note that a write has happened, and what was written last."""
-        self.count = self.rows()
+        self._counted = None
         self.tally.after(self.count, last, digest)
 
     def _settle(self) -> None:

@@ -359,7 +359,7 @@ class QdrantEdgeStore(QdrantStore):
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[Shard]:
-        with self._call(what), self._shared.engine.lock:
+        with self._call(what), self._shared.engine.writing():
             yield self._shared.engine
 
     @contextmanager

@@ -180,3 +180,22 @@ def test_deleting_under_readers(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert not failures, failures
+
+
+def test_a_write_that_the_engine_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves the rows as they were, and the next write and the next opening find the right number of them."""
+    first, second = row("one"), row("two")
+    with opened(tmp_path) as store:
+        store.upsert([first])
+        with monkeypatch.context() as patched:
+            patched.setattr("memstack.stores.tally.Tally.after", lambda *_, **__: 1 / 0)  # the engine has written
+            with pytest.raises(StoreError):
+                store.upsert([second])
+        assert store.count() == 2
+        store.upsert([row("three")])
+        wrong = Row(str(uuid4()), {"data": "four", "user_id": "ada"}, (0.0,) * 7)
+        with pytest.raises(StoreError, match="dimensions"):
+            store.upsert([wrong])
+        assert store.fetch([wrong.id]) == []
+    with opened(tmp_path) as store:
+        assert sorted(item.payload["data"] for item in store.scan()) == ["one", "three", "two"]
