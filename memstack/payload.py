@@ -21,6 +21,7 @@ from memstack.records import Memory, Source
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = [
+    "INSTANTS",
     "Payload",
     "build",
     "fields",
@@ -37,7 +38,8 @@ __all__ = [
 
 Payload = dict[str, Any]
 _INTERNAL: Final = "_memstack"
-_INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
+# The system's instants; `filters.ast.INSTANT_FIELDS` are the same.
+INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
@@ -146,13 +148,13 @@ def fields(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     seen["data"] = text_of(payload)
     for name in ("hash", "actor_id", "role", "superseded_by", *SCOPE_FIELDS):
         seen[name] = payload.get(name)
-    seen.update(dict.fromkeys(_INSTANTS), **instants_of(payload))
+    seen.update(dict.fromkeys(INSTANTS), **instants_of(payload))
     return seen
 
 
 def instants_of(payload: Mapping[str, Any]) -> dict[str, datetime]:
     """Those of the system's instants that a row has, by name."""
-    return {name: instant for name in _INSTANTS if (instant := instant_of(payload, name)) is not None}
+    return {name: instant for name in INSTANTS if (instant := instant_of(payload, name)) is not None}
 
 
 def instant_of(payload: Mapping[str, Any], name: str) -> datetime | None:

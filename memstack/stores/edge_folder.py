@@ -20,12 +20,13 @@ import qdrant_edge as edge
 
 from memstack.clues import Clue
 from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.edge_points import INDEX, flat, vector_of
 from memstack.stores.foreign import check_nobody_elses
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
-from memstack.stores.qdrant_common import TIMES, full_scan_kibibytes
+from memstack.stores.qdrant_common import full_scan_kibibytes
 from memstack.stores.rows import RowFile
 from memstack.stores.tally import Tally, digest_of, sync_folder
 
@@ -309,7 +310,7 @@ def _indexes() -> dict[str, Any]:
     """What is searched by. `on_disk` maps the files that a reorganisation makes: they are not read to open them."""
     kept: Any = {"on_disk": True, "enable_hnsw": False}
     tenants = {name: edge.KeywordIndexParams(is_tenant=True, on_disk=True) for name in SCOPE_FIELDS}
-    times = {flat(f"times.{name}"): edge.IntegerIndexParams(lookup=False, range=True, **kept) for name in TIMES}
+    times = {flat(f"times.{name}"): edge.IntegerIndexParams(lookup=False, range=True, **kept) for name in INSTANTS}
     words = edge.TextIndexParams(tokenizer=edge.TokenizerType.Whitespace, lowercase=False, **kept)
     return {**tenants, INDEX: words, **times}
 

@@ -34,7 +34,7 @@ from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.ids import canonical_id
 from memstack.instants import as_instant, to_micros
-from memstack.payload import Payload
+from memstack.payload import INSTANTS, Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.foreign import not_ours
@@ -58,9 +58,8 @@ _CONNECT_SECONDS: Final = 10
 _FRESH_SECONDS: Final = 1.0  # what fails all the same is tried again
 _GRACE_SECONDS: Final = 5.0  # after `statement_timeout` the server says that it is over; until then it may be silent
 _RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, the next call tries at once
-_TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _COLUMNS: Final = (
-    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *_TIMES, "clue", "fingerprint", "embedding",
+    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *INSTANTS, "clue", "fingerprint", "embedding",
 )  # fmt: skip
 _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what they hold until you replace them."
 _REFUSALS: Final = (
@@ -592,7 +591,7 @@ class PgvectorStore(Store):
             index.shared,
             f"{{{numbers}}}",
             json.dumps(index.instants),
-            *(index.times.get(name) for name in _TIMES),
+            *(index.times.get(name) for name in INSTANTS),
             index.clue,
             index.fingerprint,
             Vector(list(row.vector)),

@@ -1,4 +1,4 @@
-"""What Qdrant in this process and Qdrant on a server share: points, filters, and the order of listings.
+"""What Qdrant in this process and Qdrant on a server share: filters, and the order of listings.
 
 The two clients name their classes differently, so the compiler is written against `Vocabulary`, which each store fills.
 """
@@ -7,40 +7,32 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from memstack import metadata as codec
 from memstack.errors import InvalidInput, StoreError
 from memstack.filters.ast import INSTANT_FIELDS, WORD, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.ids import canonical_id
 from memstack.instants import as_instant, to_micros
-from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Row, SortField, Store, sort_value
-from memstack.stores.index import EXACT, Index, eq_term, exists_term, member_term, number_key, path_key
+from memstack.stores.index import EXACT, eq_term, exists_term, member_term, number_key, path_key
 
 __all__ = [
     "EXACT_UP_TO",
     "NOTES",
     "PUSHDOWN",
-    "ROW_FIELDS",
-    "TIMES",
     "QdrantCompiler",
     "QdrantStore",
     "Vocabulary",
     "full_scan_kibibytes",
-    "to_point",
-    "to_row",
 ]
 
 EXACT_UP_TO: Final = 20_000
 _PAGE: Final = 1_000
-ROW_FIELDS: Final = ("data", "body")  # all that a row is; the rest of a point is index
-TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 NOTES: Final = ("`contains` with a string and `icontains` are evaluated on the candidates of the scope.",)
 PUSHDOWN: Final = frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"})
 
@@ -305,34 +297,6 @@ class QdrantStore(Store):
             got = "none" if row.vector is None else str(len(row.vector))
             raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
         return list(row.vector)
-
-
-def to_point(payload: Payload, index: Index) -> dict[str, Any]:
-    """A payload as the point keeps it: the text, the owner, everything else as one text, and the index beside it.
-
-    What is missing are the terms: each store keeps them in the way that it finds them fastest.
-    """
-    return {
-        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
-        "data": payload.get("data", ""),
-        "body": codec.encode({key: value for key, value in payload.items() if key != "data"}),
-        **({"numbers": {key: number_key(value) for key, value in index.numbers.items()}} if index.numbers else {}),
-        **({"instants": index.instants} if index.instants else {}),
-        "times": index.times,
-        "clue": index.clue,
-    }
-
-
-def to_row(point_id: object, stored: Mapping[str, Any] | None, vector: object) -> Row:
-    """A point as a row."""
-    content = stored or {}
-    if "body" not in content or "data" not in content:
-        raise StoreError("qdrant", f"the point {point_id} has lost its payload", "Restore the store from a backup.")
-    return Row(
-        str(point_id),
-        {**codec.decode(content["body"]), "data": content["data"]},
-        vector if isinstance(vector, list) else None,
-    )
 
 
 def _sort_key(row: Row, field: SortField, *, descending: bool) -> tuple[int, str]:

@@ -1,13 +1,14 @@
 """Qdrant on a server or cluster, and the client's own ``:memory:`` mode for tests.
 
-The same points, filters and listings as the embedded engine's. A collection is indexed by tenant when it is made.
+The same filters and listings as the embedded engine's; a point has all of its row. A collection is indexed by tenant
+when it is made.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -16,24 +17,22 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from memstack import metadata as codec
 from memstack.batching import batched
 from memstack.config import QdrantInMemory, QdrantServer
 from memstack.errors import MemstackError, StoreError
 from memstack.filters.ast import WORD
+from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.foreign import not_ours
-from memstack.stores.index import eq_term, index_of
+from memstack.stores.index import eq_term, index_of, number_key
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
     NOTES,
     PUSHDOWN,
-    ROW_FIELDS,
-    TIMES,
     QdrantStore,
     full_scan_kibibytes,
-    to_point,
-    to_row,
 )
 from memstack.stores.remote import retrying
 
@@ -41,7 +40,7 @@ __all__ = ["QdrantMemoryStore", "QdrantServerStore"]
 
 T = TypeVar("T")
 _MANIFESTS: Final = "memstack_manifests"  # one point for each collection: what filled it
-_PAYLOAD: Final[list[str]] = list(ROW_FIELDS)
+_PAYLOAD: Final = ["data", "body"]  # all that a row is; the rest of a point is index
 _BATCH: Final = 500  # points in one request: well below the server's limit of 32 MiB
 _UNAUTHORISED: Final = (401, 403)
 _REFUSED: Final = (UnexpectedResponse, grpc.RpcError, ValueError)  # by REST, by gRPC, in memory
@@ -161,7 +160,7 @@ class QdrantServerStore(QdrantStore):
                     self.collection, some, with_payload=_PAYLOAD, with_vectors=vectors
                 ),
             )
-            rows += [to_row(point.id, point.payload, point.vector) for point in found]
+            rows += [_row(point.id, point.payload, point.vector) for point in found]
         return rows
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -179,7 +178,7 @@ class QdrantServerStore(QdrantStore):
                 self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=_PAYLOAD
             ),
         )
-        return [Scored(to_row(point.id, point.payload, None), point.score) for point in found.points]
+        return [Scored(_row(point.id, point.payload, None), point.score) for point in found.points]
 
     def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
         found = self._call(
@@ -333,7 +332,7 @@ class QdrantServerStore(QdrantStore):
                 with_vectors=vectors,
             ),
         )
-        return [to_row(point.id, point.payload, point.vector) for point in found]
+        return [_row(point.id, point.payload, point.vector) for point in found]
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         if self._closed:
@@ -405,8 +404,31 @@ class QdrantMemoryStore(QdrantServerStore):
 
 
 def _point(row: Row) -> dict[str, Any]:
-    index = index_of(row.payload, row.fingerprint)
-    return {**to_point(row.payload, index), "terms": index.terms}
+    """A row as the point keeps it: the text, the owner, everything else as one text, and the index beside it."""
+    payload = row.payload
+    index = index_of(payload, row.fingerprint)
+    return {
+        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
+        "data": payload.get("data", ""),
+        "body": codec.encode({key: value for key, value in payload.items() if key != "data"}),
+        **({"numbers": {key: number_key(value) for key, value in index.numbers.items()}} if index.numbers else {}),
+        **({"instants": index.instants} if index.instants else {}),
+        "times": index.times,
+        "clue": index.clue,
+        "terms": index.terms,
+    }
+
+
+def _row(point_id: object, stored: Mapping[str, Any] | None, vector: object) -> Row:
+    """A point as a row."""
+    content = stored or {}
+    if "body" not in content or "data" not in content:
+        raise StoreError("qdrant", f"the point {point_id} has lost its payload", "Restore the store from a backup.")
+    return Row(
+        str(point_id),
+        {**codec.decode(content["body"]), "data": content["data"]},
+        vector if isinstance(vector, list) else None,
+    )
 
 
 def _indexes() -> dict[str, Any]:
@@ -416,7 +438,7 @@ def _indexes() -> dict[str, Any]:
     terms = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
     times = {
         f"times.{name}": models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
-        for name in TIMES
+        for name in INSTANTS
     }
     return {**tenants, "terms": terms, **times}
 

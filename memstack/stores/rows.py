@@ -42,7 +42,6 @@ class RowFile:
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         try:
@@ -54,9 +53,9 @@ class RowFile:
     def _prepare(self) -> None:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
         if application != _APPLICATION:
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(_SCHEMA)
+            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")  # it is whole
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 

@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memstack.filters.ast import INSTANT_FIELDS
 from memstack.gateway.drafts import Draft, payload_of
 from memstack.metadata import check_metadata
-from memstack.payload import build, fingerprint_of
+from memstack.payload import INSTANTS, build, fingerprint_of
 from memstack.records import Message, Source
 from memstack.scope import Scope
 from memstack.stores.index import index_of
@@ -86,3 +87,8 @@ def test_a_draft_knows_the_fingerprint_of_its_row(
     fact = Draft(0, Message("user", text, name), scope, checked, None, said=(said,), attributed_to=attributed_to)
     for draft in (said, fact):
         assert fingerprint_of(payload_of(draft, AT, {0: 3})) == draft.fingerprint
+
+
+def test_instants_are_the_same_to_rows_and_filters() -> None:
+    """What a row keeps as an instant, a filter reads as one, and nothing else."""
+    assert frozenset(INSTANTS) == INSTANT_FIELDS

@@ -15,6 +15,7 @@ import pytest
 from memstack.errors import StoreCorrupted, StoreError
 from memstack.filters.ast import Eq
 from memstack.instants import iso, utcnow
+from memstack.stores import rows as rows_module
 from memstack.stores.base import Row
 from memstack.stores.qdrant_edge import QdrantEdgeStore
 from memstack.stores.rows import RowFile
@@ -72,6 +73,18 @@ def test_a_transaction_that_raises(tmp_path: Path) -> None:
         assert rows.clues(["1", "2"]) == {"1": "clue"}
     with closing(RowFile(tmp_path / "rows.db")) as rows:
         assert rows.clues(["1", "2"]) == {"1": "clue"}
+
+
+@pytest.mark.parametrize("made", [0, 1, 2])
+def test_making_that_was_interrupted(tmp_path: Path, made: int) -> None:
+    """A file whose making ended before any of its steps is made whole by the next one who opens it."""
+    statements = ["PRAGMA journal_mode = WAL", rows_module._SCHEMA]
+    with closing(sqlite3.connect(tmp_path / "rows.db", isolation_level=None)) as connection:
+        for statement in statements[:made]:
+            connection.executescript(statement)
+    with closing(RowFile(tmp_path / "rows.db")) as rows:
+        rows.put([("1", "00", "clue", "payload")])
+        assert rows.clues(["1"]) == {"1": "clue"}
 
 
 def test_compacting(tmp_path: Path) -> None:
