@@ -32,7 +32,7 @@ from benchmarks.support import STORES, Report, arguments, bare_mem0, memstack_on
 from memstack import MemoryGateway
 from memstack.cli.locomo import turns
 
-PARTS: Final = ("words", "neighbours", "session", "speaker", "answers", "time")
+PARTS: Final = ("words", "related", "neighbours", "session", "speaker", "answers", "time")
 CATEGORIES: Final = {1: "multi-hop", 2: "temporal", 3: "open", 4: "single-hop", 5: "adversarial"}
 CUTS: Final = (5, 10, 20)
 DEPTH: Final = 50  # hits that are asked for: sessions are ranked by the best of them

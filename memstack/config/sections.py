@@ -580,10 +580,13 @@ class RetrievalConfig(FrozenOptions, frozen=True):
     words: Weight = 0.5
     """Share of the words that query and memory have in common; the rest is the similarity of their vectors, which 0
     leaves alone. Default: 0.5."""
+    related: Weight = 0.4
+    """What a word that means about the same as one of the query's counts, at most. The built-in embedder tells what
+    words mean; with the others only equal words count. Default: 0.4."""
     neighbours: Weight = 0.6
     """What a message lends to the one next to it in the same run; half of it to the one after that. Default: 0.6."""
-    session: Weight = 0.2
-    """Share of the best memory of the same run. Default: 0.2."""
+    session: Weight = 0.3
+    """Share of the best memory of the same run. Default: 0.3."""
     speaker: Weight = 0.13
     """Bonus where the query names who spoke. Default: 0.13."""
     answers: Weight = 0.07

@@ -9,11 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
 from memstack.errors import NotSupported
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["LLM", "Embedder", "Finding", "Mem0Config", "Provider"]
 
@@ -56,12 +60,14 @@ class Embedder(ABC):
         dimensions: length of its vectors.
         quick: whether a vector costs less than asking a store for one row: then every text is embedded, and not only
             the ones that are not there yet.
+        knows_words: whether `likeness` tells what single words mean, without a call: otherwise only equal words count.
     """
 
     provider: str
     model: str
     dimensions: int
     quick: bool = False
+    knows_words: bool = False
 
     @abstractmethod
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
@@ -70,6 +76,22 @@ class Embedder(ABC):
         Raises:
             ProviderError: it failed; no text is left out silently.
         """
+
+    def likeness(self, texts: Sequence[str], words: Sequence[str]) -> NDArray[np.float32]:
+        """How near the texts come to each of the words in meaning. Every search asks, for all of its candidates.
+
+        Args:
+            texts: words, with spaces between them; one or more texts.
+            words: the query's, one or more.
+
+        Returns:
+            A row for each text and a column for each word: the cosine of that word and the one of the text that is
+            nearest to it; 0 where there is none.
+
+        Raises:
+            NotSupported: it does not know words.
+        """
+        raise NotSupported(f"the embedder {self.model!r}", "comparing words")
 
     def close(self) -> None:  # noqa: B027  # optional
         """Release what it holds."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,8 +29,12 @@ _DIMENSIONS: Final = 256
 _TOKENIZER: Final = f"tokenizers/{_MODEL}_tokenizer_config.json"  # in the package wordllama
 _WEIGHTS: Final = f"weights/{_MODEL}_{_DIMENSIONS}.safetensors"
 _TENSOR: Final = "embedding.weight"
-_ONE_BY_ONE: Final = 512  # tokens: reading them takes 4 ms, and loading all 50
+_ONE_BY_ONE: Final = 2048  # tokens: reading them takes 16 ms, and loading all 50
 _LONGEST_WORD: Final = 32  # characters
+_FIRST: Final = 64  # dimensions that words are compared in: the model is trained to be cut off there
+_MOST_WORDS: Final = 32_768  # different ones are kept, and those of one search: 8 MB
+_MOST_BYTES: Final = 2**23  # for the words of texts; about 100 000 texts
+_NUMBER: Final = 8  # bytes
 _loading: Final = threading.Lock()
 
 
@@ -88,6 +95,98 @@ def _model() -> _Model:
     return _Model(tokenizer, _Matrix(folder / _WEIGHTS))
 
 
+class _Known(NamedTuple):
+    """What came up before. Rows are written before anything tells of them, and never again: readers need no lock.
+
+    Attributes:
+        places: the row of each word.
+        texts: the rows of the words of each text, eight bytes for each; the first row for a text without any.
+        rows: the directions of words, the first one zero; there is room for more.
+    """
+
+    places: dict[str, int]
+    texts: dict[str, bytes]
+    rows: NDArray[np.float32]
+
+
+class _Directions:
+    """The directions of words, for comparing texts with a query word by word.
+
+    A search asks for all of its candidates, most of which came up before. Once there is too much, all is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._learning = threading.Lock()
+        self._known: _Known | None = None
+        self._bytes = 0  # of the texts' rows
+
+    def nearest(self, texts: Sequence[str], words: Sequence[str]) -> NDArray[np.float32]:
+        """The cosine of the word of each text that is nearest to each of the words; 0 where there is none."""
+        import numpy as np  # noqa: PLC0415
+
+        asked = [*texts, *words]
+        known = self._known
+        places = [] if known is None else [known.texts.get(text, b"") for text in asked]
+        if known is None or b"" in places:
+            with self._learning:
+                known = self._learned(asked)
+                places = [known.texts[text] for text in asked]
+        counts = np.array([len(some) for some in places], dtype=np.intp) // _NUMBER
+        begins = np.cumsum(counts) - counts
+        found = known.rows.take(np.frombuffer(b"".join(places), dtype=np.int64), axis=0)
+        first = begins[len(texts)]  # of the words
+        cosines = found[first:] @ found[:first].T
+        best: NDArray[np.float32] = np.maximum.reduceat(cosines, begins[: len(texts)], axis=1)
+        return best.T
+
+    def _learned(self, texts: Sequence[str]) -> _Known:
+        """Know these texts."""
+        import numpy as np  # noqa: PLC0415
+
+        known = self._known or _Known({}, {}, np.zeros((1, _FIRST), dtype=np.float32))
+        if len(known.places) > _MOST_WORDS or self._bytes > _MOST_BYTES:
+            known, self._bytes = _Known({}, {}, np.zeros_like(known.rows[:1])), 0
+        unread = list(dict.fromkeys(text for text in texts if text not in known.texts))
+        split = [_words(text) for text in unread]
+        new = [word for word in dict.fromkeys(chain.from_iterable(split)) if word not in known.places]
+        begin = 1 + len(known.places)
+        end = begin + len(new)
+        if end > len(known.rows):
+            rows = np.zeros((max(2 * len(known.rows), end), _FIRST), dtype=np.float32)
+            rows[:begin] = known.rows[:begin]
+            known = _Known(known.places.copy(), known.texts.copy(), rows)
+        known.rows[begin:end] = _directions(new)
+        known.places.update(zip(new, range(begin, end), strict=True))
+        for text, parts in zip(unread, split, strict=True):
+            places = array("q", [known.places[part] for part in parts] or [0]).tobytes()
+            known.texts[text] = places
+            self._bytes += len(places)
+        self._known = known
+        return known
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text that have a direction: 1984 is not about the same as 1985."""
+    return [word for word in text.split() if word.isalpha()]
+
+
+def _directions(words: Sequence[str]) -> NDArray[np.float32]:
+    """The first dimensions of what the embedder makes of each word alone, at length 1."""
+    import numpy as np  # noqa: PLC0415
+
+    found = np.zeros((len(words), _FIRST), dtype=np.float32)
+    tokens = [_tokens(word) for word in words]
+    with _loading:
+        vectors = _model().embedding.of(list(chain.from_iterable(tokens)))
+    begin = 0
+    for place, some in enumerate(tokens):
+        found[place] = vectors[begin : begin + len(some), :_FIRST].sum(axis=0)
+        begin += len(some)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    np.divide(found, lengths, out=found, where=lengths > 0)
+    return found
+
+
 class WordLlamaEmbedder(Embedder):
     """Static word vectors, averaged (WordLlama ``l2_supercat_256``, https://github.com/dleemiller/WordLlama).
 
@@ -98,27 +197,42 @@ class WordLlamaEmbedder(Embedder):
     model = _MODEL
     dimensions = _DIMENSIONS
     quick = True
+    knows_words = True
+
+    def __init__(self) -> None:
+        self._directions = _Directions()
+
+    def likeness(self, texts: Sequence[str], words: Sequence[str]) -> NDArray[np.float32]:
+        with _reported():
+            return self._directions.nearest(texts, words)
 
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
         import numpy as np  # noqa: PLC0415
 
         found = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        try:
+        with _reported():
             with _loading:
                 matrix = _model().embedding
             for place, text in enumerate(texts):
                 # One text after the other: `add.reduceat` over all of them takes ten times as long as these sums.
                 np.add.reduce(matrix.of(_tokens(text)), axis=0, out=found[place])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ProviderError(
-                self.provider,
-                self.model,
-                f"cannot embed ({error})",
-                hint="Reinstall wordllama: its wheel holds the model.",
-            ) from error
         # The sum points where the average does.
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return np.divide(found, lengths, out=found, where=lengths > 0).tolist()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What fails where the model is read, as our error."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ProviderError(
+            WordLlamaEmbedder.provider,
+            WordLlamaEmbedder.model,
+            f"cannot embed ({error})",
+            hint="Reinstall wordllama: its wheel holds the model.",
+        ) from error
 
 
 def _tokens(text: str) -> list[int]:

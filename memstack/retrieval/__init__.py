@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memstack.filters.ast import Node
     from memstack.providers.base import Embedder
     from memstack.retrieval.reranking import Reranker
+    from memstack.retrieval.scoring import Likeness
     from memstack.scope import Scope
     from memstack.stores.base import Row, Store
 
@@ -60,7 +61,18 @@ def search(
     (vector,) = embedder.vectors([query])
     wanted = limit if reranker is None else max(limit, reranker.candidates)
     find = _by_similarity if weights.similarity_alone else _by_parts
-    hits = find(store, vector, query, scope=scope, where=where, limit=wanted, explain=explain, weights=weights, now=now)
+    hits = find(
+        store,
+        vector,
+        query,
+        scope=scope,
+        where=where,
+        limit=wanted,
+        explain=explain,
+        weights=weights,
+        now=now,
+        likeness=embedder.likeness if embedder.knows_words and weights.related else None,
+    )
     if reranker is not None:
         hits = reranked(reranker, query, hits)
     hits = [hit for hit in hits[:limit] if threshold is None or hit.score >= threshold]
@@ -95,10 +107,11 @@ def _by_parts(
     explain: bool,
     weights: Weights,
     now: datetime,
+    likeness: Likeness | None,
 ) -> list[Hit]:
     from memstack.retrieval.candidates import scored  # noqa: PLC0415  # it takes numpy
 
-    leads, scores = scored(store, vector, query, where=where, limit=limit, weights=weights, now=now)
+    leads, scores = scored(store, vector, query, where=where, limit=limit, weights=weights, now=now, likeness=likeness)
     total = [round(value, 6) for value in scores.total.tolist()]
     best = sorted(range(len(leads)), key=lambda place: -total[place])[:limit]  # they come by age, and ties stay so
     rows = {row.id: row for row in store.fetch([leads[place].clue.id for place in best])} if best else {}

@@ -18,6 +18,7 @@ from memstack.retrieval.scoring import Asked, Scores, has_any, idf, score
 from memstack.words import query_words
 
 if TYPE_CHECKING:
+    from memstack.retrieval.scoring import Likeness
     from memstack.retrieval.weights import Weights
     from memstack.stores.base import Lead, Store
 
@@ -27,10 +28,19 @@ _BY_WORDS: Final = 4  # so many times `candidates` are found by words
 _MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
 _REACH: Final = 2  # neighbours to either side
 _Words = list[tuple[str, ...]]
+_Counts = list[tuple[int, tuple[str, ...]]]  # how many memories have a word
 
 
 def scored(
-    store: Store, vector: Sequence[float], query: str, *, where: Node, limit: int, weights: Weights, now: datetime
+    store: Store,
+    vector: Sequence[float],
+    query: str,
+    *,
+    where: Node,
+    limit: int,
+    weights: Weights,
+    now: datetime,
+    likeness: Likeness | None = None,
 ) -> tuple[list[Lead], Scores]:
     """Find the candidates for a query, and score them.
 
@@ -42,6 +52,7 @@ def scored(
         limit: how many are wanted.
         weights: of the parts.
         now: what "yesterday" is told from.
+        likeness: tells which words are related.
 
     Returns:
         The candidates, oldest first, and their scores.
@@ -49,24 +60,25 @@ def scored(
     size = max(limit, weights.candidates, store.leads_at_once)
     leads = {lead.clue.id: lead for lead in store.leads(vector, where=where, limit=size)}
     words = query_words(query)[:_MOST_WORDS]
+    absent = 0.0 if likeness is None else weights.related
     times = windows(query, now) if weights.time else ()
     if len(leads) < size:  # these are all
         found = _ordered(leads)
-        return found, score(found, _asked_of(found, words, times), weights)
-    asked, counts = _asked(store, where, words, times)
+        return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
+    asked, counts = _asked(store, where, words, times, absent)
     if weights.words:
         rare = _rare(counts, _BY_WORDS * size)
         if rare:
             some = store.leads(vector, where=all_of(where, In(WORD, rare)), limit=_BY_WORDS * size)
             leads.update({lead.clue.id: lead for lead in some})
     found = _ordered(leads)
-    scores = score(found, asked, weights)
+    scores = score(found, asked, weights, likeness)
     places = _missing_places(found, scores, size) if weights.neighbours or weights.answers else ()
     if places:
         beside = store.leads(vector, where=all_of(where, In(PLACE, places)), limit=len(places))
         leads.update({lead.clue.id: lead for lead in beside})
         found = _ordered(leads)
-        scores = score(found, asked, weights)
+        scores = score(found, asked, weights, likeness)
     return found, scores
 
 
@@ -75,29 +87,30 @@ def _ordered(leads: dict[str, Lead]) -> list[Lead]:
     return sorted(leads.values(), key=lambda lead: (lead.clue.created, lead.clue.id))
 
 
-def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...]) -> Asked:
+def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], absent: float) -> Asked:
     """What is asked, told from all the memories that pass."""
     spoken = {key for name in {lead.clue.name for lead in leads} for key in name.split()}
     names, kept = _without_names(words, spoken)
     texts = [lead.clue.words for lead in leads]
-    weighed = []
-    for keys in kept:
-        having = sum(has_any(texts, keys))
-        if having:
-            weighed.append((keys, idf(len(leads), having)))
-    return Asked(tuple(weighed), names, times)
+    counts = [(sum(has_any(texts, keys)), keys) for keys in kept]
+    return Asked(_weighed(counts, len(leads), absent), names, times)
 
 
-def _asked(
-    store: Store, where: Node, words: _Words, times: tuple[Window, ...]
-) -> tuple[Asked, list[tuple[int, tuple[str, ...]]]]:
+def _asked(store: Store, where: Node, words: _Words, times: tuple[Window, ...], absent: float) -> tuple[Asked, _Counts]:
     """The same, told from the engine's counts; and the words with how many memories have each."""
     spoken = {key for keys in words for key in keys if store.count(all_of(where, In(NAME, (key,))))}
     names, kept = _without_names(words, spoken)
     memories = store.count(where)
-    counts = [(having, keys) for keys in kept if (having := store.count(all_of(where, In(WORD, keys))))]
-    weighed = tuple((keys, idf(memories, having)) for having, keys in counts)
-    return Asked(weighed, names, times), counts
+    counts = [(store.count(all_of(where, In(WORD, keys))), keys) for keys in kept]
+    return Asked(_weighed(counts, memories, absent), names, times), counts
+
+
+def _weighed(counts: _Counts, memories: int, absent: float) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """The words and their weights; none where no memory has any of them."""
+    if not any(having for having, _ in counts):
+        return ()
+    weighed = [(keys, idf(memories, having) * (1.0 if having else absent)) for having, keys in counts]
+    return tuple((keys, weight) for keys, weight in weighed if weight)
 
 
 def _without_names(words: _Words, spoken: set[str]) -> tuple[frozenset[str], _Words]:
@@ -109,11 +122,11 @@ def _without_names(words: _Words, spoken: set[str]) -> tuple[frozenset[str], _Wo
     return names, [keys for keys in words if not names.intersection(keys)] or words
 
 
-def _rare(counts: Sequence[tuple[int, tuple[str, ...]]], most: int) -> tuple[str, ...]:
+def _rare(counts: _Counts, most: int) -> tuple[str, ...]:
     """The keys of the rarest words, as many as not more than `most` memories have; of one at least."""
     found: list[str] = []
     total = 0
-    for having, keys in sorted(counts):
+    for having, keys in sorted(each for each in counts if each[0]):
         total += having
         if found and total > most:
             break

@@ -3,10 +3,12 @@
 For a query with the words ``w``, each of weight ``idf(w) = ln(1 + (N - df + 0.5) / (df + 0.5))`` (Robertson and Spärck
 Jones, as in BM25; ``N`` memories are searched, ``df`` of them have the word):
 
-1. *words*: the share of the weight that the memory covers. A word of its own counts whole; one that only a neighbour
-   in the same run has counts `neighbours`, two places away half of that; more than whole is whole.
+1. *words*: the share of the weight that the memory covers. A word of its own counts whole; a *related* one, that is
+   one whose cosine ``c`` with the query's is above 0.4, ``(c - 0.4) / 0.6`` of `related`; one that only a neighbour in
+   the same run has counts `neighbours` of that, two places away half; more than whole is whole. A word that none of
+   them has weighs `related` of its weight: that is the most that can be covered of it.
 2. *similarity*: the cosine, opposite directions counted as 0; the weighted mean over the memory and its neighbours.
-3. Their mean, weighted by `words`.
+3. Their mean, weighted by `words`; the similarity alone where none of them has any of the words.
 4. Bonuses that close a part of the gap to 1: `speaker` where the query names who spoke; `answers` for what follows a
    question; `time` for what was said when the query says, fading outside of it. A question that was asked loses the
    part `answers`.
@@ -19,7 +21,7 @@ and its direction scores 1. Every step stays in [0, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
     from memstack.stores.base import Lead
 
     Numbers = NDArray[np.float64]
+    Likeness = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
 
 __all__ = ["Asked", "Scores", "has_any", "idf", "score"]
 
 _DAY: Final = 86_400_000_000
 _ROOM: Final = 2**40  # between the places of two runs
-_PARTS: Final = ("words", "similarity", "neighbours", "speaker", "time", "answers", "session")
+_NOTHING_ALIKE: Final = 0.4  # the cosine of words that are not related
+_PARTS: Final = ("words", "related", "similarity", "neighbours", "speaker", "time", "answers", "session")
 _NEAR: Final = ((-1, 1.0), (1, 1.0), (-2, 0.5), (2, 0.5))
 
 
@@ -83,23 +87,33 @@ def has_any(texts: Sequence[str], keys: Sequence[str]) -> list[bool]:
     return held
 
 
-def score(leads: Sequence[Lead], asked: Asked, weights: Weights) -> Scores:
-    """Score memories by their clues; neighbours and sessions are those among them."""
+def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Likeness | None = None) -> Scores:
+    """Score memories by their clues; neighbours and sessions are those among them.
+
+    Args:
+        leads: the memories.
+        asked: what the query asks for.
+        weights: of the parts.
+        likeness: tells which words are related; see `memstack.providers.base.Embedder.likeness`.
+    """
     import numpy as np  # noqa: PLC0415
 
     clues = [lead.clue for lead in leads]
     runs = _runs(clues)
     near = _neighbours(runs, clues)
     similarity = np.clip(np.array([lead.similarity for lead in leads], dtype=np.float64), 0.0, 1.0)
-    share = weights.words if asked.words else 0.0
-    own_words, words = _words(clues, asked, near, weights.neighbours)
+    own, covers = _coverage(clues, asked, weights, likeness)
+    weight = np.array([weight for _, weight in asked.words], dtype=np.float64)
+    share = weights.words if weight.any() else 0.0
+    weight /= weight.sum() or 1.0
     around = _around(similarity, near, weights.neighbours)
     nothing = np.zeros(len(clues))
     parts: dict[str, Numbers] = dict.fromkeys(_PARTS, nothing)
-    parts["words"] = share * own_words
+    parts["words"] = share * (own @ weight)
+    parts["related"] = share * (covers @ weight) - parts["words"]
     parts["similarity"] = (1 - share) * similarity
-    total = share * words + (1 - share) * around
-    parts["neighbours"] = total - parts["words"] - parts["similarity"]
+    total = share * (_lent(covers, near, weights.neighbours) @ weight) + (1 - share) * around
+    parts["neighbours"] = total - parts["words"] - parts["related"] - parts["similarity"]
 
     def bonus(name: str, weight: float, holds: Numbers) -> None:
         nonlocal total
@@ -150,24 +164,31 @@ def _neighbours(runs: Any, clues: Sequence[Clue]) -> list[tuple[Any, Any, float]
     return found
 
 
-def _words(clues: Sequence[Clue], asked: Asked, near: list[tuple[Any, Any, float]], lent: float) -> tuple[Any, Any]:
-    """The share of the query's words that each memory covers: by itself, and with its neighbours."""
+def _coverage(
+    clues: Sequence[Clue], asked: Asked, weights: Weights, likeness: Likeness | None
+) -> tuple[Numbers, Numbers]:
+    """How much of each of the query's words each memory covers: by that word alone, and by related ones too."""
     import numpy as np  # noqa: PLC0415
 
-    weight = np.array([weight for _, weight in asked.words], dtype=np.float64)
-    whole = weight.sum()
-    if not clues or whole <= 0:
-        return np.zeros(len(clues)), np.zeros(len(clues))
     texts = [clue.words for clue in clues]
-    own = np.array([has_any(texts, keys) for keys, _ in asked.words], dtype=np.float64).T
-    alone = own @ weight / whole
-    if not near:
-        return alone, alone
-    covered = own.copy()
+    has = [has_any(texts, keys) for keys, _ in asked.words]
+    own = np.array(has, dtype=np.float64).reshape(len(has), len(clues)).T
+    if likeness is None or not own.size:
+        return own, own
+    nearest = likeness(texts, [keys[0] for keys, _ in asked.words])
+    alike = (nearest.astype(np.float64) - _NOTHING_ALIKE) * (weights.related / (1 - _NOTHING_ALIKE))
+    return own, np.maximum(own, np.minimum(alike, weights.related))
+
+
+def _lent(covers: Numbers, near: list[tuple[Any, Any, float]], lent: float) -> Numbers:
+    """The same with what neighbours lend."""
+    import numpy as np  # noqa: PLC0415
+
+    total = covers
     for index, there, factor in near:
         if there.any():
-            covered += lent * factor * there[:, None] * own[index]
-    return alone, np.minimum(covered, 1.0) @ weight / whole
+            total = total + lent * factor * there[:, None] * covers[index]
+    return np.minimum(total, 1.0)
 
 
 def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) -> Any:

@@ -13,6 +13,7 @@ class Weights:
 
     Attributes:
         words: share of the words in the first sum; the rest is the similarity's. 0 is similarity alone.
+        related: what a word counts, at most, that means about the same as one of the query's.
         neighbours: what the memory next to it in the run lends; the one after that lends half of it.
         session: share of the best of its run.
         speaker: bonus where the query names who spoke.
@@ -22,6 +23,7 @@ class Weights:
     """
 
     words: float
+    related: float
     neighbours: float
     session: float
     speaker: float

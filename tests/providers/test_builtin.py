@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import wordllama
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from memstack.providers import builtin
 from memstack.providers.builtin import WordLlamaEmbedder, _model
 
 # What the tokenizer treats in a way of its own: spaces, the sign that it writes for one, and its special tokens.
@@ -79,7 +81,7 @@ def test_the_first_texts_are_embedded_as_all_others() -> None:
     _model.cache_clear()
     first = WordLlamaEmbedder().vectors([text, ""])
     assert _model().embedding._all is None
-    WordLlamaEmbedder().vectors([f"{text} {i}" for i in range(100)])
+    WordLlamaEmbedder().vectors([f"{text} {i}" for i in range(400)])
     assert _model().embedding._all is not None
     assert WordLlamaEmbedder().vectors([text, ""]) == first
 
@@ -96,3 +98,53 @@ def test_a_long_text_among_short_ones(long: str) -> None:
     embedder = WordLlamaEmbedder()
     first, _, last = embedder.vectors(["one", long, "two"])
     assert [first, last] == embedder.vectors(["one", "two"])
+
+
+_WORDS = st.one_of(
+    st.sampled_from(["tea", "teapot", "coffee", "1984", "a1", "\u6771\u4eac"]), st.text(min_size=1, max_size=8)
+)
+_KEYS = st.lists(_WORDS, max_size=6).map(lambda words: f" {' '.join(words)} ")
+
+
+def _nearest(text: str, word: str) -> float:
+    """What `likeness` promises, by WordLlama's own vectors of single words."""
+    cosines = [
+        float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other) or 1.0))
+        for mine in text.split()
+        if mine.isalpha() and word.isalpha()
+        for one, other in [[_expected(mine)[:64], _expected(word)[:64]]]
+    ]
+    return max(cosines, default=0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(_KEYS, min_size=1, max_size=5), st.lists(_WORDS.map(str.strip).filter(bool), min_size=1, max_size=3))
+def test_words_of_about_the_same_meaning(texts: list[str], words: list[str]) -> None:
+    """A text is as near to a word as the nearest of its words, whatever was asked before; numbers are near nothing."""
+    words = [word for word in words if len(word.split()) == 1] or ["tea"]
+    expected = [[_nearest(text, word) for word in words] for text in texts]
+    embedder = WordLlamaEmbedder()
+    assert np.allclose(embedder.likeness(texts, words), expected, atol=1e-5)
+    for text, row in zip(texts, expected, strict=True):
+        for word, cosine in zip(words, row, strict=True):
+            assert embedder.likeness([text], [word])[0, 0] == pytest.approx(cosine, abs=1e-5)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_WORDS", "_MOST_BYTES"])
+def test_what_is_kept_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Where too many words came up all are forgotten, and the answers stay the same; also for callers at once."""
+    monkeypatch.setattr(builtin, limit, 20)
+    embedder = WordLlamaEmbedder()
+    texts = [f" {'ab' * (number % 7 + 1)} tea cup{'x' * number} " for number in range(40)]
+    expected = [[_nearest(text, "teapot")] for text in texts]
+
+    def ask(begin: int) -> bool:
+        places = [*range(begin, 40), *range(begin)]
+        found = [embedder.likeness([texts[place]], ["teapot"])[0] for place in places]
+        return np.allclose(found, [expected[place] for place in places], atol=1e-5)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(40)))
+    known = embedder._directions._known
+    assert known is not None
+    assert len(known.texts) < 30

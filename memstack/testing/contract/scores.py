@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import groupby, pairwise
@@ -26,6 +25,7 @@ from memstack.words import keys_of, query_words
 UTC = timezone.utc
 SAME = 1e-3
 TIE = 2e-6
+RELATED = 0.4
 QUERIES = (
     *PHRASES, "when should we schedule tasks?", "Phoenix", "Lisbon", "sugar", "zebra quantum flux", "the", "?",
     "\u200b\u200b", "🙂", "x" * 3000,
@@ -44,19 +44,23 @@ def cosine(embedder: Embedder, query: str, texts_: list[str]) -> list[float]:
 def expected_scores(embedder: Embedder, query: str, said: list[str], share: float = 0.5) -> list[float]:
     """The scores of memories outside of runs, computed here: the words they cover and the cosine, `share` to each.
 
-    A word counts by how rare it is; a query of which no memory has a word is judged by the cosine alone.
+    A word counts by how rare it is, and a related one 0.4 of that at most, where the embedder knows words; a query of
+    which no memory has a word is judged by the cosine alone.
     """
     near = [min(1.0, max(0.0, value)) for value in cosine(embedder, query, said)]
-    keys = [set(keys_of(text)) for text in said]
-    weights = {}
-    for word in query_words(query):
-        having = sum(1 for some in keys if some.intersection(word))
-        if having:
-            weights[word] = math.log(1 + (len(said) - having + 0.5) / (having + 0.5))
-    if not weights:
+    keys = [keys_of(text) for text in said]
+    asked = query_words(query)
+    has = np.array([[not set(word).isdisjoint(some) for word in asked] for some in keys], dtype=float)
+    having = has.sum(axis=0)
+    if not having.any():
         return near
-    whole = sum(weights.values())
-    covered = [sum(weight for word, weight in weights.items() if some.intersection(word)) / whole for some in keys]
+    absent = 0.0
+    if embedder.knows_words:
+        absent = RELATED
+        cosines = embedder.likeness([f" {' '.join(some)} " for some in keys], [word[0] for word in asked])
+        has = np.maximum(has, RELATED * np.minimum((cosines - 0.4) / 0.6, 1.0))
+    weights = np.log(1 + (len(said) - having + 0.5) / (having + 0.5)) * np.where(having > 0, 1.0, absent)
+    covered = has @ weights / weights.sum()
     return [share * words + (1 - share) * cosine_ for words, cosine_ in zip(covered, near, strict=True)]
 
 
@@ -116,7 +120,7 @@ class ScoreContract(Contract):
 
     def test_similarity_alone(self, open_here: OpenHere, tmp_path: Path, embedder: Embedder) -> None:
         """With every other part switched off the score is the cosine, with opposite directions counted as 0."""
-        parts = ("words", "neighbours", "session", "speaker", "answers", "time")
+        parts = ("words", "related", "neighbours", "session", "speaker", "answers", "time")
         handle = open_here(tmp_path, retrieval=dict.fromkeys(parts, False)).for_user("alone")
         stored = handle.add_many([*PHRASES, *PHRASES], run_id="a run").stored
         for query in QUERIES[::5]:
