@@ -155,7 +155,7 @@ class _Directions:
             rows = np.zeros((max(2 * len(known.rows), end), _FIRST), dtype=np.float32)
             rows[:begin] = known.rows[:begin]
             known = _Known(known.places.copy(), known.texts.copy(), rows)
-        known.rows[begin:end] = _directions(new)
+        known.rows[begin:end] = _at_length_one(_sums(new)[:, :_FIRST])
         known.places.update(zip(new, range(begin, end), strict=True))
         for text, parts in zip(unread, split, strict=True):
             places = array("q", [known.places[part] for part in parts] or [0]).tobytes()
@@ -170,21 +170,26 @@ def _words(text: str) -> list[str]:
     return [word for word in text.split() if word.isalpha()]
 
 
-def _directions(words: Sequence[str]) -> NDArray[np.float32]:
-    """The first dimensions of what the embedder makes of each word alone, at length 1."""
+def _sums(texts: Sequence[str]) -> NDArray[np.float32]:
+    """The sum of the vectors of the tokens of each text."""
     import numpy as np  # noqa: PLC0415
 
-    found = np.zeros((len(words), _FIRST), dtype=np.float32)
-    tokens = [_tokens(word) for word in words]
+    found = np.empty((len(texts), _DIMENSIONS), dtype=np.float32)
     with _loading:
-        vectors = _model().embedding.of(list(chain.from_iterable(tokens)))
-    begin = 0
-    for place, some in enumerate(tokens):
-        found[place] = vectors[begin : begin + len(some), :_FIRST].sum(axis=0)
-        begin += len(some)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    np.divide(found, lengths, out=found, where=lengths > 0)
+        matrix = _model().embedding
+    for place, text in enumerate(texts):
+        # One text after the other: `add.reduceat` over all of them takes ten times as long as these sums.
+        np.add.reduce(matrix.of(_tokens(text)), axis=0, out=found[place])
     return found
+
+
+def _at_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same vectors, brought to length 1; zero stays zero."""
+    import numpy as np  # noqa: PLC0415
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+    return vectors
 
 
 class WordLlamaEmbedder(Embedder):
@@ -207,18 +212,9 @@ class WordLlamaEmbedder(Embedder):
             return self._directions.nearest(texts, words)
 
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
-        import numpy as np  # noqa: PLC0415
-
-        found = np.empty((len(texts), self.dimensions), dtype=np.float32)
         with _reported():
-            with _loading:
-                matrix = _model().embedding
-            for place, text in enumerate(texts):
-                # One text after the other: `add.reduceat` over all of them takes ten times as long as these sums.
-                np.add.reduce(matrix.of(_tokens(text)), axis=0, out=found[place])
-        # The sum points where the average does.
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        return np.divide(found, lengths, out=found, where=lengths > 0).tolist()  # type: ignore[no-any-return]
+            # The sum points where the average does.
+            return _at_length_one(_sums(texts)).tolist()  # type: ignore[no-any-return]
 
 
 @contextmanager
