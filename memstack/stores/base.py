@@ -414,13 +414,16 @@ class Store(Mem0VectorStore, ABC):
             StoreError: it has rows, and nobody knows whose vectors they are.
         """
         stored = self.read_fingerprint()
-        if stored is None:
-            if self.native_count(None) > 0:
+        if stored is None and self.native_count(None) > 0:
+            # Somebody may have bound it and written since: the note comes before the first row, so it is there by now.
+            stored = self.read_fingerprint()
+            if stored is None:
                 raise StoreError(
                     self.label,
                     "it has rows, and the note of the embedder that filled it is lost",
                     "Restore the store from a backup, or choose another collection with `vector_store.collection`.",
                 )
+        if stored is None:
             self.write_fingerprint(fingerprint)
         elif stored != fingerprint:
             raise EmbedderMismatch(self.label, str(stored), str(fingerprint))

@@ -440,7 +440,12 @@ class ChromaStore(Store):
     # -- the collection --------------------------------------------------------------------------
 
     def read_fingerprint(self) -> Fingerprint | None:
-        stored = (self._rows.metadata or {}).get(_MANIFEST)
+        stored = self._note()
+        if not stored:  # what is known here is of when it was opened
+            self._rows = self._call(
+                "read", lambda: self.client.get_collection(self.collection, embedding_function=None)
+            )
+            stored = self._note()
         if not stored:
             return None
         content = json.loads(stored)
@@ -491,6 +496,10 @@ class ChromaStore(Store):
         if _MANIFEST not in (found.metadata or {}):
             raise not_ours(self.label, f"the collection {self.collection!r}")
         return found
+
+    def _note(self) -> str | None:
+        note: str | None = (self._rows.metadata or {}).get(_MANIFEST)
+        return note
 
     def _found(self, name: str) -> Any:
         try:

@@ -16,6 +16,7 @@ import pytest
 
 from memstack import Preference, open_memory
 from memstack.errors import StoreError
+from memstack.stores.base import Fingerprint, Store
 from memstack.testing.servers import chroma_server
 
 WRITER = """
@@ -127,6 +128,32 @@ def test_a_collection_that_several_make_at_once(chroma: dict[str, Any], number: 
 def test_a_schema_that_several_make_at_once(store: dict[str, Any], number: int) -> None:
     """So it is on PostgreSQL, with a schema and its tables."""
     opened_at_once({**store, "schema": f"new_{number}"})
+
+
+def test_a_collection_that_another_fills_meanwhile(
+    chroma: dict[str, Any], store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds no note of an embedder, and rows a moment later, looks once more before it calls the note lost."""
+    bind = Store.bind
+    for section in ({"provider": "chroma", **chroma, "collection": "filled"}, {**store, "schema": "filled"}):
+        config = {"vector_store": section, "history": {"path": ":memory:"}}
+
+        def filled_meanwhile(self: Store, fingerprint: Fingerprint, config: dict[str, Any] = config) -> None:
+            count = self.native_count
+
+            def counted(condition: Any) -> int:
+                monkeypatch.setattr(Store, "bind", bind)
+                with open_memory(config) as other:
+                    other.add("tea", user_id="alex")
+                return count(condition)
+
+            monkeypatch.setattr(self, "native_count", counted)
+            bind(self, fingerprint)
+
+        monkeypatch.setattr(Store, "bind", filled_meanwhile)
+        with open_memory(config) as memory:
+            monkeypatch.undo()
+            assert [found.text for found in memory.get_all(user_id="alex")] == ["tea"]
 
 
 def test_a_lock_that_somebody_keeps(store: dict[str, Any]) -> None:
