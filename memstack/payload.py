@@ -31,6 +31,7 @@ __all__ = [
     "memory_from",
     "metadata_of",
     "normalised",
+    "parts_of",
     "scope_of",
     "source_of",
     "text_of",
@@ -89,22 +90,27 @@ def build(
 
 def memory_from(memory_id: str, payload: Mapping[str, Any]) -> Memory:
     """The memory that a payload describes, whoever wrote it."""
+    return Memory(**parts_of(memory_id, payload))
+
+
+def parts_of(memory_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What that memory is made of, by the names of `Memory`'s attributes: a hit is made of it at once."""
     known = instants_of(payload)
     created = known.get("created_at", EPOCH)
-    return Memory(
-        id=memory_id,
-        text=text_of(payload),
-        scope=scope_of(payload),
-        metadata=metadata_of(payload),
-        created_at=created,
-        updated_at=known.get("updated_at", created),
-        occurred_at=known.get("occurred_at", created),
-        expires_at=known.get("expires_at"),
-        valid_from=known.get("valid_from"),
-        valid_to=known.get("valid_to"),
-        superseded_by=payload.get("superseded_by"),
-        source=source_of(payload),
-    )
+    return {
+        "id": memory_id,
+        "text": text_of(payload),
+        "scope": scope_of(payload),
+        "metadata": metadata_of(payload),
+        "created_at": created,
+        "updated_at": known.get("updated_at", created),
+        "occurred_at": known.get("occurred_at", created),
+        "expires_at": known.get("expires_at"),
+        "valid_from": known.get("valid_from"),
+        "valid_to": known.get("valid_to"),
+        "superseded_by": payload.get("superseded_by"),
+        "source": source_of(payload),
+    }
 
 
 def text_of(payload: Mapping[str, Any]) -> str:

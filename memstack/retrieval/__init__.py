@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from memstack.errors import StoreError
-from memstack.payload import memory_from, scope_of
+from memstack.payload import memory_from, parts_of, scope_of
 from memstack.records import Hit, Memory
 from memstack.retrieval.reranking import reranked
 from memstack.retrieval.weights import Weights
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from memstack.stores.base import Row, Store
 
 __all__ = ["Weights", "check_inside", "memory_of", "newest", "search"]
-
-_FIELDS: Final = tuple(item.name for item in dataclasses.fields(Memory))
 
 
 def search(
@@ -91,7 +89,7 @@ def _by_similarity(
     **_: Any,
 ) -> list[Hit]:
     return [
-        _hit(memory_of(store, found.row, scope), found.score, {"similarity": found.similarity} if explain else None)
+        _hit(store, found.row, scope, found.score, {"similarity": found.similarity} if explain else None)
         for found in store.nearest(vector, where=where, limit=limit)
     ]
 
@@ -117,7 +115,9 @@ def _by_parts(
     rows = {row.id: row for row in store.fetch([leads[place].clue.id for place in best])} if best else {}
     return [
         _hit(
-            memory_of(store, row, scope),
+            store,
+            row,
+            scope,
             float(scores.total[place]),
             {"similarity": leads[place].similarity, "parts": scores.explain(place)} if explain else None,
         )
@@ -129,7 +129,7 @@ def _by_parts(
 def newest(store: Store, *, scope: Scope, where: Node, limit: int, explain: bool) -> list[Hit]:
     """The newest memories, for a query without words. All fit it equally well: their score is 1."""
     rows = store.scan(where=where, limit=limit)
-    hits = [_hit(memory_of(store, row, scope), 1.0, {"similarity": None} if explain else None) for row in rows]
+    hits = [_hit(store, row, scope, 1.0, {"similarity": None} if explain else None) for row in rows]
     return _explained(hits, store, where) if explain else hits
 
 
@@ -153,8 +153,9 @@ def check_inside(store: Store, row: Row, scope: Scope) -> None:
         raise StoreError(store.label, "the engine returned a row outside of the scope", "Report this: it is a bug.")
 
 
-def _hit(memory: Memory, score: float, explain: dict[str, Any] | None) -> Hit:
-    return Hit(**{name: getattr(memory, name) for name in _FIELDS}, score=score, explain=explain)
+def _hit(store: Store, row: Row, scope: Scope, score: float, explain: dict[str, Any] | None) -> Hit:
+    check_inside(store, row, scope)
+    return Hit(**parts_of(row.id, row.payload), score=score, explain=explain)
 
 
 def _explained(hits: list[Hit], store: Store, where: Node) -> list[Hit]:
