@@ -186,6 +186,8 @@ class PgvectorStore(Store):
         # Rendered once: psycopg composes a query anew with every call, which takes it longer than the server the query.
         self._name = self._table.as_string()
         self._upsert = _upsert(self._name)
+        lock = sql.Literal(f"memstack:{schema}.{collection}")
+        self._begin = sql.SQL("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended({}, 0))").format(lock).as_string()
         self._unindexed = 0  # rows written since the index was last thought of
         self._indexed = False
         self._transact("open", self._prepare)
@@ -440,10 +442,9 @@ class PgvectorStore(Store):
         with ExitStack() as begun:
             begun.enter_context(_translated(self.label, "write"))
             connection = begun.enter_context(self.pool.connection())
-            name = f"memstack:{self._schema}.{self.collection}"
-            with connection.pipeline():  # both in one exchange with the server
-                begun.enter_context(connection.transaction())
-                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+            # In one exchange with the server. The pool ends the transaction as the block ends; one of psycopg's own,
+            # begun in a pipeline, would keep the connection in it, and each statement would wait for its end, too.
+            connection.execute(self._begin.encode())
             stack.push(begun.pop_all())
             return connection
 
