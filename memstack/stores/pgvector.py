@@ -229,7 +229,9 @@ class PgvectorStore(Store):
         given = {name: value for name, value in parameters.items() if value is not None}
         given.setdefault("connect_timeout", str(_CONNECT_SECONDS))
         timeout = f"-c statement_timeout={int(config.statement_timeout * 1000)}"
-        given["options"] = f"{given.get('options', '')} {timeout}".strip()
+        # Statements are prepared. A plan that is kept was made for as many rows as there were then: it reads them all.
+        plans = "-c plan_cache_mode=force_custom_plan"
+        given["options"] = f"{given.get('options', '')} {timeout} {plans}".strip()
         text = conninfo.make_conninfo(**given)
         patience = config.statement_timeout + _GRACE_SECONDS
         with _translated(label, "open"):
