@@ -187,7 +187,7 @@ class PgvectorStore(Store):
         self._name = self._table.as_string()
         self._upsert = _upsert(self._name)
         lock = sql.Literal(f"memstack:{schema}.{collection}")
-        self._begin = sql.SQL("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended({}, 0))").format(lock).as_string()
+        self._begin = sql.SQL("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended({}, 0))").format(lock).as_bytes()
         self._unindexed = 0  # rows written since the index was last thought of
         self._indexed = False
         self._transact("open", self._prepare)
@@ -446,7 +446,7 @@ class PgvectorStore(Store):
             connection = begun.enter_context(self.pool.connection())
             # In one exchange with the server. The pool ends the transaction as the block ends; one of psycopg's own,
             # begun in a pipeline, would keep the connection in it, and each statement would wait for its end, too.
-            connection.execute(self._begin.encode())
+            connection.execute(self._begin)
             stack.push(begun.pop_all())
             return connection
 
