@@ -784,13 +784,12 @@ def _to_chroma(row: Row) -> dict[str, Any]:
 
 
 def _row(row_id: str, metadata: Mapping[str, Any], vector: Sequence[float] | None) -> Row:
-    return Row(row_id, codec.decode(metadata["body"]), None if vector is None else [float(value) for value in vector])
+    return Row(row_id, codec.decode(metadata["body"]), vector)
 
 
 def _rows(found: Mapping[str, Any]) -> list[Row]:
-    vectors = found.get("embeddings")
-    if vectors is None:
-        vectors = [None] * len(found["ids"])
+    told = found.get("embeddings")
+    vectors = [None] * len(found["ids"]) if told is None else np.asarray(told, dtype=np.float32).tolist()
     return [_row(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
 
 
