@@ -19,8 +19,12 @@ from mem0.vector_stores.base import VectorStoreBase
 
 from memstack.errors import LLMNotConfigured, MemstackError, ProviderError, UnreadableAnswer
 from memstack.extraction import RESPONSE_FORMAT, Extraction, Reading, Unreadable, numbered, read, repair_request
+from memstack.filters.ast import all_of
+from memstack.filters.scoping import scope_filter
+from memstack.instants import utcnow
 from memstack.providers.base import LLM, Embedder
 from memstack.providers.none import NoModel
+from memstack.scope import Scope
 from memstack.stores.base import ENTITIES, Store
 from memstack.stores.mem0 import OutputData
 
@@ -66,15 +70,13 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
             self._entity_store = store = self._parts.store.sibling(ENTITIES)
         return store
 
-    def extract(
-        self, messages: Sequence[Mapping[str, Any]], scope: Mapping[str, str], *, known: Node, keep: Keep
-    ) -> Extraction:
+    def extract(self, messages: Sequence[Mapping[str, Any]], scope: Scope, *, known: Node, keep: Keep) -> Extraction:
         """Run Mem0's extraction, with the writing left to `keep`: what it raises is raised here.
 
         Args:
             messages: what was said, with roles that Mem0 reads: ``user``, ``assistant``, ``system``.
             scope: who it belongs to.
-            known: which memories the model may be shown as known already.
+            known: which memories of that scope the model may be shown as known already.
             keep: called at most once, with all facts.
 
         Raises:
@@ -84,10 +86,10 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         if parts.llm is None:
             raise LLMNotConfigured
         run = Extraction([(str(message["role"]), str(message["content"])) for message in messages])
-        strict = _StrictParts(parts, run, known, keep)
+        strict = _StrictParts(parts, run, scope, known, keep)
         memory = _Extracting(self, strict, _ExtractingLLM(parts.llm, parts.options.extraction_prompt, run))
         try:  # Mem0's public add refuses ids that hold a space
-            memory._add_to_vector_store([dict(message) for message in messages], {}, dict(scope), infer=True)  # noqa: SLF001
+            memory._add_to_vector_store([dict(message) for message in messages], {}, scope.as_dict(), infer=True)  # noqa: SLF001
         except Exception as error:
             # Mem0 wraps what the model raised, and replaces what storing raised.
             for found in (strict.failure, error, error.__cause__):
@@ -103,6 +105,14 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         """Filters reach the store as they were written: its parser is the one that knows their meaning."""
         return dict(metadata_filters)
 
+    def _search_vector_store(self, query: str, filters: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """What was superseded is not found."""
+        return super()._search_vector_store(query, _current(filters), *args, **options)
+
+    def _get_all_from_vector_store(self, filters: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """What was superseded is not listed."""
+        return super()._get_all_from_vector_store(_current(filters), *args, **options)
+
     def reset(self) -> None:
         """Delete everything of the collection."""
         self.vector_store.clear()
@@ -114,6 +124,14 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         if self._entity_store is not None:
             self._entity_store.close()
             self._entity_store = None
+
+
+def _current(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Mem0's filters, for what is neither superseded nor of the future; it looks itself for what is expired."""
+    now = utcnow()
+    hidden = {"NOT": [{"valid_to": {"lte": now}}, {"valid_from": {"gt": now}}]}
+    own = [{"AND": filters["AND"]}] if "AND" in filters else []
+    return {**filters, "AND": [*own, hidden]}
 
 
 # -- extraction ------------------------------------------------------------------------------
@@ -146,11 +164,12 @@ class _StrictParts:
         failure: the first failure that loses a fact.
     """
 
-    def __init__(self, parts: Parts, run: Extraction, known: Node, keep: Keep) -> None:
+    def __init__(self, parts: Parts, run: Extraction, scope: Scope, known: Node, keep: Keep) -> None:
         self.failure: MemstackError | None = None
         self._parts = parts
         self._run = run
-        self._known = known
+        self._scope = scope
+        self._known = all_of(scope_filter(scope), known)
         self._keep = keep
         self._kept = False
 
@@ -186,6 +205,8 @@ class _StrictParts:
     def search(self, query: str, vectors: Sequence[float], top_k: int, filters: object) -> list[OutputData]:  # noqa: ARG002
         """What is known already. Without its hashes: what is a duplicate is decided where it is written."""
         hits = self._parts.store.nearest(vectors, where=self._known, limit=top_k)
+        for hit in hits:
+            self._parts.store.check_inside(hit.row, self._scope)
         return [OutputData(hit.row.id, hit.score, {"data": hit.row.payload.get("data", "")}) for hit in hits]
 
     def insert(

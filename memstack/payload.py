@@ -22,6 +22,7 @@ from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = [
     "INSTANTS",
+    "INTERNAL",
     "Payload",
     "build",
     "fields",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 Payload = dict[str, Any]
-_INTERNAL: Final = "_memstack"
+INTERNAL: Final = "_memstack"  # what nobody filters by
 # The system's instants; `filters.ast.INSTANT_FIELDS` are the same.
 INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _DAY: Final = timedelta(days=1)
@@ -84,7 +85,7 @@ def build(
         payload["role"] = source[0].role
         if source[0].name is not None:
             payload["actor_id"] = source[0].name
-        payload[_INTERNAL] = {"source": [[item.role, item.name, item.position] for item in source]}
+        payload[INTERNAL] = {"source": [[item.role, item.name, item.position] for item in source]}
     return payload
 
 
@@ -140,7 +141,7 @@ def metadata_of(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def source_of(payload: Mapping[str, Any]) -> tuple[Source, ...]:
     """The messages that a memory came from."""
-    internal = payload.get(_INTERNAL)
+    internal = payload.get(INTERNAL)
     if isinstance(internal, dict) and isinstance(internal.get("source"), list):
         return tuple(Source(*item) for item in internal["source"])
     role = payload.get("role")

@@ -194,6 +194,7 @@ def _by_slot(parts: Parts, draft: Draft, schema: MemorySchema) -> list[Conflict]
     where = all_of(scope_filter(draft.scope), visible(utcnow()), schema.slot_filter())
     found: list[Conflict] = []
     for row in parts.store.iter_scan(where=where):
+        parts.store.check_inside(row, draft.scope)
         memory = memory_from(row.id, row.payload)
         stored = parts.schemas.read(memory.metadata, type(schema))
         other = () if stored is None else schema.contradicted_by(stored)
@@ -211,6 +212,7 @@ def _by_meaning(parts: Parts, draft: Draft, threshold: float) -> list[Conflict]:
     (vector,) = parts.embedder.vectors([text])
     candidates: list[tuple[Memory, float]] = []
     for hit in parts.store.nearest(vector, where=where, limit=_CANDIDATES * 2):
+        parts.store.check_inside(hit.row, draft.scope)
         memory = memory_from(hit.row.id, hit.row.payload)
         stored = parts.schemas.read(memory.metadata)
         never = stored is not None and not stored.contradicts

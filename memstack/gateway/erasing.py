@@ -18,7 +18,6 @@ from memstack.gateway.residue import needles, search
 from memstack.gateway.together import together
 from memstack.payload import text_of
 from memstack.records import ErasureReceipt
-from memstack.retrieval import check_inside
 from memstack.scope import Scope
 from memstack.stores.base import ENTITIES, Row, Store
 
@@ -80,7 +79,7 @@ def _removed(store: Store, scope: Scope) -> Iterator[Row]:
     """
     for found in store.batches(where=scope_filter(scope), size=_BATCH):
         for row in found:
-            check_inside(store, row, scope)
+            store.check_inside(row, scope)
         store.remove([row.id for row in found])
         yield from found
 

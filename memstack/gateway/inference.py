@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from memstack.errors import ProviderError, UnreadableAnswer
 from memstack.extraction import Extraction, Fact
-from memstack.filters.ast import all_of
-from memstack.filters.scoping import scope_filter
 from memstack.gateway import writing
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts, visible
@@ -71,8 +69,8 @@ def add(
     try:
         extraction = composed().extract(
             [_message(draft.message) for draft in told],
-            scope.as_dict(),
-            known=all_of(scope_filter(scope), visible(utcnow())),
+            scope,
+            known=visible(utcnow()),
             keep=keep,
         )
     except UnreadableAnswer as error:

@@ -54,6 +54,7 @@ def lines_of(parts: Parts, scope: Scope, *, vectors: bool) -> Iterator[str]:
     yield _line({"format": FORMAT, "version": _VERSION, "at": iso(utcnow()), "embedder": made_by})
     digest = Checksum()
     for row in _rows(parts, scope_filter(scope) if scope else ALL, vectors=vectors):
+        parts.store.check_inside(row, scope)
         changes = parts.history.entries(row.id)
         record: dict[str, Any] = {"id": row.id, "payload": codec.encode(row.payload), "history": changes}
         if vectors and row.vector is not None:

@@ -147,6 +147,8 @@ class Timeline:
             return []
         where = all_of(scope_filter(draft.scope), slot)
         found = {row.id: row for row in self._parts.store.iter_scan(where=where)}
+        for row in found.values():
+            self._parts.store.check_inside(row, draft.scope)
         found.update({key: row for key, row in self.changed.items() if key in found})
         found.update({key: row for key, row in self._new.items() if holds(where, row)})
         return list(found.values())

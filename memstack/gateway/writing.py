@@ -26,7 +26,6 @@ from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge
 from memstack.payload import Payload, memory_from
 from memstack.records import AddResult, Change, Event, Memory, Message, Skipped, Source
-from memstack.retrieval import check_inside
 from memstack.schemas import MemorySchema
 from memstack.scope import Scope
 from memstack.stores.base import Row, holds, sort_value
@@ -387,7 +386,7 @@ def delete_rows(parts: Parts, scope: Scope, where: Node) -> int:
             if rows is None:
                 return deleted
             for row in rows:
-                check_inside(parts.store, row, scope)
+                parts.store.check_inside(row, scope)
             _delete(write, rows)
         deleted += len(rows)
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from memstack.errors import StoreError
-from memstack.payload import memory_from, parts_of, scope_of
+from memstack.payload import memory_from, parts_of
 from memstack.records import Hit, Memory
 from memstack.retrieval.reranking import reranked
 from memstack.retrieval.weights import Weights
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from memstack.scope import Scope
     from memstack.stores.base import Row, Store
 
-__all__ = ["Weights", "check_inside", "memory_of", "newest", "search"]
+__all__ = ["Weights", "memory_of", "newest", "search"]
 
 
 def search(
@@ -139,22 +138,12 @@ def memory_of(store: Store, row: Row, scope: Scope) -> Memory:
     Raises:
         StoreError: the engine returned a row of somebody else.
     """
-    check_inside(store, row, scope)
+    store.check_inside(row, scope)
     return memory_from(row.id, row.payload)
 
 
-def check_inside(store: Store, row: Row, scope: Scope) -> None:
-    """Check a row once more to lie inside the scope.
-
-    Raises:
-        StoreError: the engine returned a row of somebody else.
-    """
-    if not scope.covers(scope_of(row.payload)):
-        raise StoreError(store.label, "the engine returned a row outside of the scope", "Report this: it is a bug.")
-
-
 def _hit(store: Store, row: Row, scope: Scope, score: float, explain: dict[str, Any] | None) -> Hit:
-    check_inside(store, row, scope)
+    store.check_inside(row, scope)
     return Hit(**parts_of(row.id, row.payload), score=score, explain=explain)
 
 

@@ -27,6 +27,7 @@ from memstack.filters.evaluate import evaluate
 from memstack.filters.visit import FilterCompiler, Plan
 from memstack.instants import EPOCH, to_micros
 from memstack.payload import Payload
+from memstack.scope import Scope
 from memstack.stores.mem0 import Mem0VectorStore
 
 __all__ = [
@@ -405,6 +406,15 @@ class Store(Mem0VectorStore, ABC):
         if plan.residual is None:
             return self.native_count(plan.native)
         return sum(1 for _ in self.iter_scan(where=where))
+
+    def check_inside(self, row: Row, scope: Scope) -> None:
+        """Check once more that a row which the engine returned lies inside a scope; an empty one has all inside.
+
+        Raises:
+            StoreError: it is somebody else's.
+        """
+        if not scope.covers(payloads.scope_of(row.payload)):
+            raise StoreError(self.label, "the engine returned a row outside of the scope", "Report this: it is a bug.")
 
     def bind(self, fingerprint: Fingerprint) -> None:
         """Tie the collection to an embedder: remembered for a new collection, compared for another.

@@ -16,8 +16,10 @@ from memstack.filters.ast import Node, all_of
 from memstack.filters.parse import parse
 from memstack.filters.scoping import scope_filter, split_scope
 from memstack.ids import canonical_id, new_id
+from memstack.instants import iso, utcnow
 from memstack.metadata import RESERVED, check_metadata, check_text
-from memstack.payload import Payload
+from memstack.payload import INTERNAL, Payload
+from memstack.scope import Scope
 
 if TYPE_CHECKING:
     from memstack.stores.base import Row, Store
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Mem0VectorStore", "OutputData"]
 
 _DERIVED = frozenset({"text_lemmatized"})  # Mem0's copy for engines that search words; without spaCy it is the text
+_LINKS = "linked_memory_ids"  # of an entity: which memories name it, without end. Nobody filters by them
+_MOST_LINKS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -70,8 +74,11 @@ class Mem0VectorStore:
         filters: Mapping[str, Any] | Node | None = None,
     ) -> list[OutputData]:
         """The rows nearest to a vector, best first."""
-        hits = self._store.nearest(vectors, where=_where(filters), limit=top_k)
-        return [OutputData(hit.row.id, hit.score, dict(hit.row.payload)) for hit in hits]
+        scope, where = _split(filters)
+        hits = self._store.nearest(vectors, where=where, limit=top_k)
+        for hit in hits:
+            self._store.check_inside(hit.row, scope)
+        return [OutputData(hit.row.id, hit.score, _told(hit.row.payload)) for hit in hits]
 
     def search_batch(
         self,
@@ -109,7 +116,7 @@ class Mem0VectorStore:
             [
                 Row(
                     found.id,
-                    found.payload if payload is None else _checked(payload),
+                    found.payload if payload is None else _checked(payload, found.payload.get("created_at")),
                     found.vector if vector is None else vector,
                 )
             ]
@@ -118,12 +125,15 @@ class Mem0VectorStore:
     def get(self, vector_id: str) -> OutputData | None:
         """A row by its id; None where there is none, also for what is no UUID."""
         found = self._fetch(vector_id)
-        return None if found is None else OutputData(found.id, None, dict(found.payload))
+        return None if found is None else OutputData(found.id, None, _told(found.payload))
 
     def list(self, filters: Mapping[str, Any] | Node | None = None, top_k: int | None = None) -> list[list[OutputData]]:
         """The newest rows, in the list of one list that Mem0 expects."""
-        rows = self._store.scan(where=_where(filters), limit=top_k)
-        return [[OutputData(row.id, None, dict(row.payload)) for row in rows]]
+        scope, where = _split(filters)
+        rows = self._store.scan(where=where, limit=top_k)
+        for row in rows:
+            self._store.check_inside(row, scope)
+        return [[OutputData(row.id, None, _told(row.payload)) for row in rows]]
 
     def list_cols(self) -> Sequence[str]:
         """The names of the collections: this one."""
@@ -154,13 +164,37 @@ class Mem0VectorStore:
         return rows[0] if rows else None
 
 
-def _where(filters: Mapping[str, Any] | Node | None) -> Node:
+def _split(filters: Mapping[str, Any] | Node | None) -> tuple[Scope, Node]:
+    """The scope that a filter names, and the whole of the filter."""
     scope, rest = split_scope(parse(filters))
-    return all_of(scope_filter(scope), rest)
+    return scope, all_of(scope_filter(scope), rest)
 
 
-def _checked(payload: Mapping[str, Any]) -> Payload:
-    """A payload that can be stored on every engine; the metadata in it follows the rules for metadata."""
+def _checked(payload: Mapping[str, Any], created_at: object = None) -> Payload:
+    """A payload that can be stored on every engine; the metadata in it follows the rules for metadata.
+
+    Args:
+        payload: as Mem0 gives it. That of an entity does not tell when it was stored.
+        created_at: when that was, where it is known; None is now.
+    """
     own = {key: value for key, value in payload.items() if key in RESERVED and key not in _DERIVED}
     check_text("text", own.get("data", ""))
-    return {**check_metadata({key: value for key, value in payload.items() if key not in RESERVED}), **own}
+    metadata = {key: value for key, value in payload.items() if key not in RESERVED}
+    if own.get("created_at") is None:
+        own["created_at"] = iso(utcnow()) if created_at is None else created_at
+    if "entity_type" in metadata and _LINKS in metadata:
+        own[INTERNAL] = {
+            **own.get(INTERNAL, {}),
+            **check_metadata({_LINKS: metadata.pop(_LINKS)}, max_values=_MOST_LINKS),
+        }
+    return {**check_metadata(metadata), **own}
+
+
+def _told(payload: Payload) -> Payload:
+    """A payload as Mem0 gave it."""
+    internal = payload.get(INTERNAL)
+    if not isinstance(internal, dict) or _LINKS not in internal:
+        return dict(payload)
+    rest = {key: value for key, value in internal.items() if key != _LINKS}
+    told = {key: value for key, value in payload.items() if key != INTERNAL}
+    return {**told, _LINKS: internal[_LINKS], **({INTERNAL: rest} if rest else {})}

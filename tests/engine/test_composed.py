@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import LLMNotConfigured, MemstackError, MetadataError
+from memstack.errors import LLMNotConfigured, MemstackError, MetadataError, StoreError
+from memstack.filters.visit import Plan
 from memstack.providers.base import LLM, Embedder
 from memstack.stores.base import Store
 
@@ -128,6 +130,48 @@ def test_what_the_gateway_stores_beside_the_text_survives_mem0s_update(gateway: 
         before.expires_at,
         before.scope,
     )
+
+
+class Asked(LLM):
+    """Notes what it is asked."""
+
+    provider, model = "test", "asked"
+
+    def __init__(self) -> None:
+        self.prompts = list[str]()
+
+    def generate_response(self, messages: Any, tools: Any = None, tool_choice: str = "auto", **kwargs: Any) -> Any:
+        self.prompts.append(str(messages))
+        return '{"memory": []}'
+
+
+def test_a_model_is_shown_nobody_elses(gateway: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the engine returns another owner's row for an extraction, the model is not asked."""
+    asked = Asked()
+    memory = MemoryGateway.of(dataclasses.replace(gateway._core.parts, llm=asked))
+    memory.add("a secret of bob", user_id="bob", infer=False)
+    memory.add("hello", user_id="alex", infer=True)
+    everything: Plan[Any] = Plan(None, None)
+    monkeypatch.setattr(gateway._core.parts.store, "plan", lambda _: everything)
+    with pytest.raises(StoreError, match="outside of the scope"):
+        memory.add("a secret", user_id="alex", infer=True)
+    assert len(asked.prompts) == 1
+    assert "secret" not in asked.prompts[0]
+
+
+@pytest.mark.parametrize("beside", [{}, {"AND": [{"topic": "work"}]}, {"NOT": [{"topic": "home"}]}])
+def test_mem0_shows_nothing_superseded(gateway: MemoryGateway, beside: dict[str, Any]) -> None:
+    """What was superseded is hidden from Mem0's search and listing, beside any filter; its delete_all deletes it."""
+    alex = gateway.for_user("alex")
+    (old,) = alex.add("I work at the mill", metadata={"topic": "work"}).stored
+    new = alex.supersede(old.id, "I work at the harbour")
+    alex.add("I work in the garden", metadata={"topic": "home"}, valid_from="2990-01-01")
+    filters = {"user_id": "alex", **beside}
+    found = gateway.mem0.search("work", filters=filters, threshold=0.0)["results"]
+    listed = gateway.mem0.get_all(filters=filters)["results"]
+    assert [[item["id"] for item in items] for items in (found, listed)] == [[new.id], [new.id]]
+    gateway.mem0.delete_all(user_id="alex")
+    assert gateway.stats()["vector_store"]["rows"] == 0
 
 
 def test_mem0s_delete_all_deletes_one_owner(gateway: MemoryGateway) -> None:

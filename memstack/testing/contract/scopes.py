@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from memstack.gateway import MemoryGateway
 from memstack.gateway.cursors import write_cursor
 from memstack.ids import new_id
 from memstack.records import AddResult, Memory, Order
+from memstack.schemas import Preference
 from memstack.scope import SCOPE_FIELDS, Scope
 from memstack.testing.contract.base import Contract
 from memstack.testing.contract.state import parts_of
@@ -41,6 +43,25 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 Owner = dict[str, Any]
 IDS = ("alice", "bob", *SCOPE_IDS[2:])
 _number = count()
+_RED: Final = Preference(key="colour", value="red")
+# What reads the rows of a scope, for a user who is not the only one.
+_VERBS: Final[dict[str, Callable[[MemoryGateway], object]]] = {
+    "search": lambda memory: memory.search("colour", user_id="alice"),
+    "search, newest": lambda memory: memory.search("", user_id="alice"),
+    "get_all": lambda memory: memory.get_all(user_id="alice"),
+    "iter_all": lambda memory: list(memory.iter_all(user_id="alice")),
+    "export": lambda memory: memory.export(io.StringIO(), user_id="alice"),
+    "conflicts by slot": lambda memory: memory.conflicts("red", metadata=_RED, user_id="alice"),
+    "conflicts by meaning": lambda memory: memory.conflicts("red", user_id="alice"),
+    "add, supersede": lambda memory: memory.add(
+        "My favourite colour is red", metadata=_RED, on_conflict="supersede", infer=False, user_id="alice"
+    ),
+    "delete_all": lambda memory: memory.delete_all(user_id="alice"),
+    "erase": lambda memory: memory.erase(user_id="alice"),
+    "Mem0's search": lambda memory: memory.mem0.search("colour", filters={"user_id": "alice"}),
+    "Mem0's get_all": lambda memory: memory.mem0.get_all(filters={"user_id": "alice"}),
+    "Mem0's delete_all": lambda memory: memory.mem0.delete_all(user_id="alice"),
+}
 
 
 @dataclass(frozen=True)
@@ -535,19 +556,22 @@ class ScopeContract(Contract):
             again = handle.add("the same words", metadata={"a": 1})
             assert [skip.memory_id for skip in again.skipped] == [result.stored[0].id]
 
-    def test_an_engine_that_forgets_the_filter_deletes_nobody_elses(
-        self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("verb", sorted(_VERBS))
+    def test_an_engine_that_forgets_the_filter_is_found_out(
+        self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch, verb: str
     ) -> None:
-        """Each row that is to be deleted is looked at once more: one of another owner is an error, and nothing goes."""
-        memory.add("mine", user_id="alice")
-        other = memory.add("not mine", user_id="bob").stored[0]
+        """Each row that comes back is looked at once more: one of another owner is an error, and nothing changes."""
+        blue = Preference(key="colour", value="blue")
+        mine = memory.add("My favourite colour is blue", user_id="alice", metadata=blue, infer=False).stored[0]
+        other = memory.add("My favourite colour is grey", user_id="bob", metadata=blue, infer=False).stored[0]
+        _ = memory.mem0
         store = parts_of(memory).store
         everything: Plan[Any] = Plan(None, None)
         monkeypatch.setattr(store, "plan", lambda _: everything)
-        for delete in (memory.delete_all, memory.erase):
-            with pytest.raises(StoreError, match="outside of the scope"):
-                delete(user_id="alice")
+        with pytest.raises(StoreError, match="outside of the scope"):
+            _VERBS[verb](memory)
         monkeypatch.undo()
+        assert memory.get(mine.id, user_id="alice") == mine
         assert memory.get(other.id, user_id="bob") == other
         assert len(memory.get_all(user_id="alice")) == 1
 

@@ -340,6 +340,22 @@ class StoreContract(Contract):
         sibling.clear()
         assert store.count() == 1
 
+    def test_rows_of_mem0s_entities(self, store: Store) -> None:
+        """A row that does not tell when it was stored, and has links without end, is told as it was given."""
+        owner = {"user_id": "alex"}
+        mem0s = {"data": "Lisbon", "entity_type": "PROPER", "linked_memory_ids": [new_id()], **owner}
+        store.insert([a_vector(store, 1)], [mem0s], [key := new_id()])
+        (listed,), (hit,) = store.list(owner)[0], store.search("", a_vector(store, 1), filters=owner)
+        assert listed.id == hit.id == key
+        links = [new_id() for _ in range(5_462)]
+        store.update(key, None, {**hit.payload, "linked_memory_ids": links})
+        changed = store.get(key)
+        assert changed is not None
+        assert changed.payload == {**hit.payload, "linked_memory_ids": links}
+        assert hit.payload == {**mem0s, "created_at": hit.payload["created_at"]}
+        store.update(key, None, mem0s)
+        assert [row.payload for row in store.list(owner)[0]] == [hit.payload]
+
     def test_clearing(self, store: Store) -> None:
         """Cleared, the collection is empty, belongs to the same embedder, and takes rows again."""
         store.upsert([a_row(store, i) for i in range(40)])
