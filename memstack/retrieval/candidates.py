@@ -1,8 +1,9 @@
 """Candidates: the memories that a search scores, and what the query asks of them.
 
-They are the union of the nearest by vector and those that have its words, both answered by the engine inside of the
-filter, and the neighbours of the best of them. Where few memories pass the filter, all of them are candidates. The
-numbers behind the weights of words are exact counts of what passes the filter, so they are the same on every engine.
+They are the union of the nearest by vector, those that have its words, those of the times and by the speakers that it
+names, all answered by the engine inside of the filter, and the neighbours of the best of them. Where few memories pass
+the filter, all of them are candidates. How many are asked for, and the counts behind the weights of words, are the same
+on every engine: so are the candidates, and the scores.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from memstack.clues import place_of
-from memstack.filters.ast import NAME, PLACE, WORD, In, Node, all_of
+from memstack.filters.ast import NAME, PLACE, WORD, Compare, In, Node, Or, all_of
+from memstack.instants import from_micros
 from memstack.retrieval.dates import Window, windows
 from memstack.retrieval.scoring import Asked, Scores, has_any, idf, score
 from memstack.words import query_words
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["scored"]
 
-_BY_WORDS: Final = 4  # so many times `candidates` are found by words
+_BY_WORDS: Final = 2  # so many times `candidates` are found by words
 _MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
 _REACH: Final = 2  # neighbours to either side
 _Words = list[tuple[str, ...]]
@@ -57,7 +59,7 @@ def scored(
     Returns:
         The candidates, oldest first, and their scores.
     """
-    size = max(limit, weights.candidates, store.leads_at_once)
+    size = max(limit, weights.candidates)
     leads = {lead.clue.id: lead for lead in store.leads(vector, where=where, limit=size)}
     words = query_words(query)[:_MOST_WORDS]
     absent = 0.0 if likeness is None else weights.related
@@ -66,10 +68,14 @@ def scored(
         found = _ordered(leads)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
     asked, counts = _asked(store, where, words, times, absent)
-    if weights.words:
-        rare = _rare(counts, _BY_WORDS * size)
-        if rare:
-            some = store.leads(vector, where=all_of(where, In(WORD, rare)), limit=_BY_WORDS * size)
+    rare = _rare(counts, _BY_WORDS * size) if weights.words else ()
+    for special, most in (
+        (In(WORD, rare) if rare else None, _BY_WORDS * size),
+        (_said_in(asked.windows) if asked.windows else None, size),
+        (In(NAME, tuple(sorted(asked.names))) if asked.names and weights.speaker else None, size),
+    ):
+        if special is not None:
+            some = store.leads(vector, where=all_of(where, special), limit=most)
             leads.update({lead.clue.id: lead for lead in some})
     found = _ordered(leads)
     scores = score(found, asked, weights, likeness)
@@ -120,6 +126,19 @@ def _without_names(words: _Words, spoken: set[str]) -> tuple[frozenset[str], _Wo
     """
     names = frozenset(key for keys in words for key in keys if key in spoken)
     return names, [keys for keys in words if not names.intersection(keys)] or words
+
+
+def _said_in(times: Sequence[Window]) -> Node:
+    """Holds for what was said in one of some times."""
+    return Or(
+        tuple(
+            all_of(
+                Compare("occurred_at", "gte", from_micros(time.start)),
+                Compare("occurred_at", "lt", from_micros(time.end)),
+            )
+            for time in times
+        )
+    )
 
 
 def _rare(counts: _Counts, most: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ class Weights:
         speaker: bonus where the query names who spoke.
         answers: bonus for what follows a question, and malus for the question itself.
         time: bonus for what was said when the query says.
-        candidates: how many memories are looked at closely for their similarity, and as many for their words.
+        candidates: how many memories are looked at closely for their similarity, and twice as many for their words.
     """
 
     words: float

@@ -138,8 +138,6 @@ class Store(Mem0VectorStore, ABC):
         capabilities: what the engine does.
         one_search_at_a_time: whether threads that search at once get less done than one: where the engine answers in a
             fraction of a millisecond, they spend more on passing the interpreter lock around.
-        leads_at_once: so many leads cost less than asking for fewer several times: a search looks at that many
-            memories at least.
         label: how errors name this store: engine, mode and place, never a secret.
         collection: name of the collection.
         dimensions: length of its vectors.
@@ -147,7 +145,6 @@ class Store(Mem0VectorStore, ABC):
 
     capabilities: ClassVar[Capabilities]
     one_search_at_a_time: ClassVar[bool] = False
-    leads_at_once: ClassVar[int] = 512
     label: str
     collection: str
     dimensions: int

@@ -203,8 +203,6 @@ class _Listing:
 class ChromaStore(Store):
     """A Chroma collection, wherever the engine runs."""
 
-    leads_at_once = 2048  # it reads every candidate of a scope anyhow
-
     capabilities = Capabilities(
         pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
         shared_by_processes=True,

@@ -22,17 +22,26 @@ WORDS = (
 )  # fmt: skip
 
 
+SPEAKERS = ("Ann", "Ben", "Caro")
+
+
 def _text(source: Seeded, length: int) -> str:
     return " ".join(source.pick(WORDS) for _ in range(length))
+
+
+def _item(number: int, text: str) -> dict[str, Any]:
+    """A text of a conversation: runs of thirty messages, three speakers, a day for each run."""
+    run, day = number // 30, 1 + number // 30 % 28
+    said = {"name": SPEAKERS[number % 3], "occurred_at": f"2023-05-{day:02}T10:00:00Z", "run_id": f"run {run}"}
+    return {"content": text, "metadata": {"n": number}, **(said if number % 4 else {})}
 
 
 def _answers(name: str, folder: Path, said: list[str], queries: list[str]) -> list[list[tuple[str, float]]]:
     with BACKENDS[name](folder / "server") as backend, opening(backend) as open_here:
         (folder / "memory").mkdir()
-        memory = open_here(folder / "memory")
+        memory = open_here(folder / "memory", retrieval={"candidates": 16})  # so that not all are looked at
         alex = memory.for_user("alex")
-        items: list[dict[str, Any]] = [{"content": text, "metadata": {"n": i}} for i, text in enumerate(said)]
-        assert len(alex.add_many(items).stored) == len(said)
+        assert len(alex.add_many([_item(i, text) for i, text in enumerate(said)]).stored) == len(said)
         memory.for_user("bo").add_many(PHRASES)
         return [[(hit.text, hit.score) for hit in alex.search(query, limit=10)] for query in queries]
 
@@ -44,7 +53,10 @@ def test_the_first_ten_are_the_same_everywhere(tmp_path: Path) -> None:
         pytest.importorskip(module)
     source = Seeded(11)
     said = [f"{_text(source, source.number(3, 8))} {i}" for i in range(MEMORIES)]
-    queries = [*PHRASES[:3], *(_text(source, source.number(1, 6)) for _ in range(QUERIES - 3))]
+    drawn = [_text(source, source.number(1, 6)) for _ in range(QUERIES - 3)]
+    for number in range(1, len(drawn), 2):  # every other one names a speaker, or a day
+        drawn[number] += f" {SPEAKERS[number % 3]}" if number % 4 == 1 else f" on {1 + number % 28} May 2023"
+    queries = [*PHRASES[:3], *drawn]
     answers = {}
     for name in BACKENDS:
         folder = tmp_path / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import groupby, pairwise
@@ -183,17 +184,26 @@ class ScoreContract(Contract):
     def test_the_same_many_or_few(self, memory: MemoryGateway) -> None:
         """A memory scores the same whether its scope is looked at whole or candidates are drawn from it."""
         handle = memory.for_user("large")
-        handle.add_many(
-            [
-                {"content": f"{PHRASES[i % len(PHRASES)]} {i % 7}", "run_id": f"run {i // 30}", "name": f"Ann{i % 3}"}
-                for i in range(600)
-            ],
-            batch_size=600,
-        )
-        for query in ("when should we schedule tasks?", "what did Ann1 prefer in the morning?", "Lisbon 5"):
-            few = handle.search(query, limit=10)
+        talk = [
+            {"content": f"{PHRASES[i % len(PHRASES)]} {i % 7}", "run_id": f"run {i // 30}", "name": f"Ann{i % 3}"}
+            for i in range(600)
+        ]
+        apart = {"content": "Replaced the carburetor gasket", "name": "Zoe", "occurred_at": "2023-05-07T10:00:00Z"}
+        handle.add_many([*talk, apart], batch_size=1000)
+        parts = parts_of(memory)
+        weights = dataclasses.replace(parts.options.weights, candidates=512)
+        options = dataclasses.replace(parts.options, weights=weights)
+        drawing = MemoryGateway.of(dataclasses.replace(parts, options=options)).for_user("large")
+        for query in (
+            "when should we schedule tasks?",
+            "what did Ann1 prefer in the morning?",
+            "Lisbon 5",
+            "what happened on 7 May 2023",
+            "which tea does Zoe like?",
+        ):
+            few = drawing.search(query, limit=10)
             every = handle.search(query, limit=1000)
-            assert len(every) == len({hit.id for hit in every})
+            assert len(every) == len({hit.id for hit in every}) == 601
             assert [(hit.id, round(hit.score, 6)) for hit in few] == [(h.id, round(h.score, 6)) for h in every[:10]]
 
     def test_the_same_words_score_one(self, corpus: Corpus) -> None:
