@@ -44,6 +44,7 @@ INTERNAL: Final = "_memstack"  # what nobody filters by
 INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LAST_DAY: Final = datetime.max.replace(tzinfo=timezone.utc) - _DAY
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -181,7 +182,7 @@ def _after_last_day(payload: Mapping[str, Any]) -> datetime | None:
     """From when on a memory is hidden that has a date of Mem0's, which covers its whole day."""
     day = payload.get("expiration_date")
     instant = as_instant(day) if isinstance(day, (str, date)) else None
-    return None if instant is None else instant + _DAY
+    return None if instant is None else min(instant, _LAST_DAY) + _DAY
 
 
 _INSTEAD: Final = {"updated_at": _stored, "occurred_at": _stored, "expires_at": _after_last_day}

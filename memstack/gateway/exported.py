@@ -16,6 +16,7 @@ from typing import Any, Final, get_args
 
 from memstack import metadata as codec
 from memstack.errors import InvalidInput, describe
+from memstack.history.sqlite import ENTRY
 from memstack.ids import canonical_id
 from memstack.instants import as_instant, from_micros
 from memstack.metadata import check_metadata, check_text
@@ -40,6 +41,7 @@ class Record:
 
     Attributes:
         id: the memory's.
+        owner: whose it is.
         text: its payload as it was written, for the checksum; empty for one that is gone.
         payload: the same, read; None for one that is gone.
         vector: where it was written.
@@ -47,6 +49,7 @@ class Record:
     """
 
     id: str
+    owner: Scope
     text: str
     payload: Payload | None
     vector: list[float] | None
@@ -82,12 +85,11 @@ def read_line(line: str, scope: Scope, dimensions: int | None) -> Record | End:
     try:
         found = _read(record, dimensions)
         owners = [_owner(entry) for entry in found.history]
-        owner = scope_of(found.payload) if found.payload is not None else owners[-1] if owners else Scope()
     except InvalidInput as error:
         raise InvalidInput("import", f"a memory cannot be read ({error.field})", _AGAIN) from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput("import", f"a memory cannot be read ({type(error).__name__})", _AGAIN) from None
-    if not owner or not all(scope.covers(one) for one in (owner, *owners) if one):
+    if not found.owner or not all(scope.covers(one) for one in (found.owner, *owners) if one):
         raise InvalidInput("import", "a memory is of another scope", "Import it without a scope, or with its own.")
     return found
 
@@ -102,7 +104,8 @@ def _read(record: Mapping[str, Any], dimensions: int | None) -> Record:
     payload = _payload(written) if written else None
     vector = None if dimensions is None or record.get("vector") is None else _vector(record["vector"], dimensions)
     history = [_entry(entry) for entry in _list(record.get("history", []))]
-    return Record(canonical_id(record["id"]), written, payload, vector, history)
+    owner = scope_of(payload) if payload is not None else _owner(history[-1]) if history else Scope()
+    return Record(canonical_id(record["id"]), owner, written, payload, vector, history)
 
 
 def _payload(written: object) -> Payload:
@@ -117,6 +120,11 @@ def _payload(written: object) -> Payload:
     for name in _TIMES:
         if payload.get(name) is not None and as_instant(_text(payload[name], name)) is None:
             raise InvalidInput(name, "is no instant", _AGAIN)
+    for name in SCOPE_FIELDS:
+        if payload.get(name) is None:
+            payload.pop(name, None)
+        elif not _text(payload[name], name):
+            raise InvalidInput(name, "is empty", _AGAIN)
     if payload.get("superseded_by") is not None:
         canonical_id(payload["superseded_by"], "superseded_by")
     check_metadata(metadata_of(payload), max_values=_MOST, max_depth=_DEEPEST)
@@ -160,7 +168,7 @@ def _entry(entry: object) -> dict[str, Any]:
             check_metadata(content, max_values=_MOST, max_depth=_DEEPEST)
     if entry.get("superseded_by") is not None:
         canonical_id(entry["superseded_by"], "history")
-    return entry
+    return {name: entry[name] for name in ENTRY if name in entry}
 
 
 def _owner(entry: Mapping[str, Any]) -> Scope:

@@ -23,8 +23,9 @@ from memstack.filters.scoping import scope_filter
 from memstack.gateway import writing
 from memstack.gateway.exported import End, Record, read_line, vector_text
 from memstack.gateway.parts import Parts
+from memstack.gateway.together import together
 from memstack.instants import iso, utcnow
-from memstack.payload import text_of
+from memstack.payload import scope_of, text_of
 from memstack.records import ExportReport, Failed, ImportReport
 from memstack.scope import Scope
 from memstack.stores.base import Row
@@ -55,14 +56,14 @@ def lines_of(parts: Parts, scope: Scope, *, vectors: bool) -> Iterator[str]:
     digest = Checksum()
     for row in _rows(parts, scope_filter(scope) if scope else ALL, vectors=vectors):
         parts.store.check_inside(row, scope)
-        changes = parts.history.entries(row.id)
+        changes = parts.history.entries(row.id, scope)
         record: dict[str, Any] = {"id": row.id, "payload": codec.encode(row.payload), "history": changes}
         if vectors and row.vector is not None:
             record["vector"] = vector_text(row.vector)
         digest.add(row.id, record["payload"], changes)
         yield _line(record)
     for memory_id in parts.history.departed(scope, digest.ids):
-        changes = parts.history.entries(memory_id)
+        changes = parts.history.entries(memory_id, scope)
         digest.add(memory_id, "", changes)
         yield _line({"id": memory_id, "history": changes})
     yield _line({"end": True, **digest.summary()})
@@ -222,22 +223,26 @@ def import_lines(
 def _store(parts: Parts, batch: Sequence[tuple[int, Record]]) -> _Done:
     """Write some memories with their history."""
     done = _Done()
-    living = [record.id for _, record in batch if record.payload is not None]
-    there = {row.id: row for row in parts.store.fetch(living)} if living else {}
+    ids = [record.id for _, record in batch]
+    there = {row.id: row for row in parts.store.fetch(ids)}
+    owners = parts.history.owners(ids)
     wanted: dict[str, Record] = {}
     taken: list[Record] = []
     for index, record in batch:
         known = there[record.id].payload if record.id in there else None
         if known is None and record.id in wanted:
             known = wanted[record.id].payload
+        others = {*owners.get(record.id, ()), *([] if known is None else [scope_of(known)])} - {record.owner}
+        if others:
+            done.failed.append(Failed(index, str(_taken(record))))
+            continue
+        owners[record.id] = {record.owner}
         if record.payload is None:
             pass  # its history alone is left
         elif known is None:
             wanted[record.id] = record
         elif codec.encode(known, canonical=True) != codec.encode(record.payload, canonical=True):
-            problem = f"the id {record.id} is there already, with other content"
-            wrong = InvalidInput("import", problem, "Import into an empty collection, or delete that memory first.")
-            done.failed.append(Failed(index, str(wrong)))
+            done.failed.append(Failed(index, str(_taken(record))))
             continue
         else:
             done.present += 1
@@ -246,9 +251,23 @@ def _store(parts: Parts, batch: Sequence[tuple[int, Record]]) -> _Done:
     made = parts.embedder.vectors([text_of(record.payload or {}) for record in left.values()]) if left else []
     vectors = dict(zip(left, made, strict=True))
     rows = [Row(key, record.payload or {}, record.vector or vectors[key]) for key, record in wanted.items()]
-    writing.restore(parts, rows, [(record.id, record.history) for record in taken])
+    with together(parts) as write:
+        now = write.log.owners([record.id for record in taken])
+        for record in taken:
+            if now.get(record.id, {record.owner}) != {record.owner}:
+                raise _taken(record)  # somebody was faster
+        writing.restore(write, rows, [(record.id, record.history) for record in taken])
     done.stored, done.embedded = len(rows), len(left)
     return done
+
+
+def _taken(record: Record) -> InvalidInput:
+    """The same whether what is there is the importer's own or somebody else's."""
+    return InvalidInput(
+        "import",
+        f"the id {record.id} is taken, with other content",
+        "Import into an empty collection, or delete that memory first.",
+    )
 
 
 def _head(line: str) -> dict[str, Any]:

@@ -6,13 +6,13 @@ What is replaced is kept: it held until the new one began, and names it. A memor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from memstack import payload as payloads
-from memstack.filters.ast import all_of
+from memstack.filters.ast import In, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts, tick, visible
@@ -20,6 +20,7 @@ from memstack.instants import EPOCH, as_instant, iso
 from memstack.payload import memory_from
 from memstack.records import Memory
 from memstack.schemas import MemorySchema
+from memstack.scope import Scope
 from memstack.stores.base import Row, holds, with_payload
 
 __all__ = ["Replacement", "Timeline", "ended"]
@@ -76,7 +77,7 @@ class Timeline:
         begin = _begin(row)
         given = draft.valid_from is not None or draft.message.occurred_at is not None
         named = {found.id: found for found in self._named(draft)}
-        if equal is not None and (same := self.current(equal)) is not None:
+        if equal is not None and (same := self.current(equal, draft.scope)) is not None:
             named[same.id] = same
         of_slot = self._of_slot(draft)
         # What begins later stays, where that was said; not what is to be replaced, nor what held before that.
@@ -88,10 +89,11 @@ class Timeline:
         ]
         past = {other.id for other in later}
         reason = self._replacement.reasons.get(draft.index)
-        for other in {found.id: found for found in (*of_slot, *named.values())}.values():
+        earlier = self._earlier(named.values(), begin, draft.scope)
+        for other in {found.id: found for found in (*of_slot, *named.values(), *earlier)}.values():
             end = as_instant(other.payload.get("valid_to"))
             if other.id not in past and (end is None or end > begin):
-                self._end(other, begin, row.id, reason)
+                self._end(other, max(begin, _begin(other)), row.id, reason)
             elif other.id in named and end is not None:  # what took its place is gone
                 self._end(other, end, row.id, reason)
         if later:
@@ -136,7 +138,7 @@ class Timeline:
 
     def _named(self, draft: Draft) -> list[Row]:
         """What a draft is to replace, or what stands in its place by now."""
-        found = [self.current(key) for key in self._replacement.ids.get(draft.index, ())]
+        found = [self.current(key, draft.scope) for key in self._replacement.ids.get(draft.index, ())]
         return [row for row in found if row is not None]
 
     def _of_slot(self, draft: Draft) -> list[Row]:
@@ -153,24 +155,43 @@ class Timeline:
         found.update({key: row for key, row in self._new.items() if holds(where, row)})
         return list(found.values())
 
-    def current(self, key: str) -> Row | None:
-        """The row in whose place nothing else stands yet, starting at one; None where it is gone."""
-        row = self._find(key)
+    def _earlier(self, rows: Iterable[Row], begin: datetime, scope: Scope) -> list[Row]:
+        """The rows that some rows took the place of, as far back as these began after an instant."""
+        found: dict[str, Row] = {}
+        pending = [row for row in rows if _begin(row) > begin]
+        while pending:
+            where = all_of(scope_filter(scope), In("superseded_by", tuple(row.id for row in pending)))
+            known = [self.changed.get(row.id, row) for row in self._parts.store.iter_scan(where=where)]
+            known += [row for row in self._new.values() if holds(where, row)]
+            new = {row.id: row for row in known if row.id not in found}
+            for row in new.values():
+                self._parts.store.check_inside(row, scope)
+            found.update(new)
+            pending = [row for row in new.values() if _begin(row) > begin]
+        return list(found.values())
+
+    def current(self, key: str, scope: Scope) -> Row | None:
+        """The row in whose place nothing else of a scope stands yet, starting at one; None where it is gone.
+
+        What stands in its place outside of the scope is as if it were not there.
+        """
+        row = self._find(key, scope)
         seen = {key}
         while row is not None:
             following = row.payload.get("superseded_by")
-            successor = None if following is None or following in seen else self._find(following)
+            successor = None if following is None or following in seen else self._find(following, scope)
             if successor is None:
                 return row
             seen.add(successor.id)
             row = successor
         return None
 
-    def _find(self, key: str) -> Row | None:
-        if (known := self._new.get(key) or self.changed.get(key)) is not None:
-            return known
-        found = self._parts.store.fetch([key])
-        return found[0] if found else None
+    def _find(self, key: str, scope: Scope) -> Row | None:
+        known = self._new.get(key) or self.changed.get(key)
+        for row in self._parts.store.fetch([key]) if known is None else [known]:
+            if scope.covers(payloads.scope_of(row.payload)):
+                return row
+        return None
 
 
 def _begin(row: Row) -> datetime:

@@ -212,7 +212,7 @@ def supersede(
     with together(parts) as write:
         timeline = Timeline(parts, Replacement({0: (memory_id,)}, reasons={} if reason is None else {0: reason}))
         old = memory_from(memory_id, _find(parts, memory_id, scope).payload)
-        current = timeline.current(memory_id)
+        current = timeline.current(memory_id, scope)
         if current is not None:
             old = memory_from(current.id, current.payload)
         if not scope.covers(old.scope):
@@ -241,22 +241,21 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
         write.upsert(changed, found)
 
 
-def restore(parts: Parts, rows: Sequence[Row], entries: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
+def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
     """Write rows as they are, with their history as it is, and that of memories that are gone.
 
     Args:
-        parts: where.
+        write: where.
         rows: none of which is there yet.
         entries: of the history, with the id of their memory.
     """
-    with together(parts) as write:
-        for memory_id, history in entries:
-            write.log.restore(memory_id, history)
-        for row in rows:
-            for source in payloads.source_of(row.payload):
-                if source.position is not None:
-                    write.log.reach(payloads.scope_of(row.payload), source.position)
-        write.upsert(rows)
+    for memory_id, history in entries:
+        write.log.restore(memory_id, history)
+    for row in rows:
+        for source in payloads.source_of(row.payload):
+            if source.position is not None:
+                write.log.reach(payloads.scope_of(row.payload), source.position)
+    write.upsert(rows)
 
 
 def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str]) -> AddResult | None:

@@ -15,6 +15,7 @@ from memstack.scope import SCOPE_FIELDS, Scope
 __all__ = ["ErasedHistory", "compact", "erase", "holds", "texts"]
 
 _BATCH: Final = 500
+_NOBODYS: Final = " AND ".join(f"{name} IS NULL" for name in SCOPE_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,16 @@ def texts(connection: sqlite3.Connection, collection: str, scope: Scope) -> list
 
 
 def erase(connection: sqlite3.Connection, collection: str, scope: Scope, memory_ids: Sequence[str]) -> ErasedHistory:
-    """Delete what is of a scope, and the entries of these memories. Stands inside a transaction."""
+    """Delete what is of a scope, and the entries of these memories that nobody else owns.
+
+    Stands inside a transaction.
+    """
     where, values = _scoped(scope)
     changes = _delete(connection, f"changes WHERE collection = ? AND {where}", (collection, *values))
     for some in batched(memory_ids, _BATCH):
         marks = ", ".join("?" * len(some))
-        changes += _delete(connection, f"changes WHERE collection = ? AND memory_id IN ({marks})", (collection, *some))
+        those = f"changes WHERE collection = ? AND memory_id IN ({marks}) AND {_NOBODYS}"
+        changes += _delete(connection, those, (collection, *some))
     pending = _delete(connection, f"pending WHERE collection = ? AND {where}", (collection, *values))
     keys = sum(_delete_scopes(connection, table, collection, scope, _of_key) for table in ("idempotency", "runs"))
     messages = _delete_scopes(connection, "messages", collection, scope, _of_session)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from memstack import metadata as codec
+from memstack.batching import batched
 from memstack.errors import GatewayClosed, HistoryError, MemstackError
 from memstack.history import erasure, waiting
 from memstack.history.erasure import ErasedHistory
@@ -30,7 +31,7 @@ from memstack.instants import as_instant, from_micros, iso, to_micros, utcnow
 from memstack.records import Change
 from memstack.scope import SCOPE_FIELDS, Scope
 
-__all__ = ["MEMORY", "SqliteHistory", "Transaction"]
+__all__ = ["ENTRY", "MEMORY", "SqliteHistory", "Transaction"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ _VERSION: Final = 2
 _APPLICATION: Final = 0x6D73746B  # "mstk", in the header of the file: a database without it is somebody else's
 _MAGIC: Final = b"SQLite format 3\0"
 _APPLICATION_AT: Final = slice(68, 72)
+_AT_ONCE: Final = 500  # ids of a query: older releases of SQLite take up to 999
 _BUSY_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
 _MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
@@ -100,7 +102,8 @@ _COLUMNS: Final = (
     "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason, "
     "superseded_by"
 )
-_ENTRY: Final = (
+# What an entry is told with.
+ENTRY: Final = (
     "id", "event", "at", "user_id", "agent_id", "run_id", "old_text", "new_text", "old_metadata", "new_metadata",
     "actor", "role", "reason", "superseded_by",
 )  # fmt: skip
@@ -169,20 +172,24 @@ class Transaction:
             ],
         )
 
+    def owners(self, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:
+        """Whose these memories are, by the log; those that it does not know, or knows no owner of, are left out."""
+        return _owners(self._connection, self._collection, memory_ids)
+
     def erase(self, scope: Scope, memory_ids: Sequence[str]) -> ErasedHistory:
-        """Delete everything of a scope, and the entries of these memories."""
+        """Delete everything of a scope, and the entries of these memories that nobody else owns."""
         return erasure.erase(self._connection, self._collection, scope, memory_ids)
 
     def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
-        names = ", ".join(_ENTRY)
-        marks = ", ".join("?" * len(_ENTRY))
+        names = ", ".join(ENTRY)
+        marks = ", ".join("?" * len(ENTRY))
         for entry in entries:
             self._connection.execute(
                 f"INSERT INTO changes (collection, memory_id, {names}) SELECT ?, ?, {marks} "  # noqa: S608
                 "WHERE NOT EXISTS (SELECT 1 FROM changes WHERE collection = ? AND memory_id = ? AND id = ?)",
                 (
-                    *(self._collection, memory_id, *(entry.get(name) for name in _ENTRY)),
+                    *(self._collection, memory_id, *(entry.get(name) for name in ENTRY)),
                     *(self._collection, memory_id, entry.get("id")),
                 ),
             )
@@ -451,14 +458,23 @@ class SqliteHistory:
             changes.sort(key=lambda change: (change.at, change.event == "SUPERSEDE", change.memory_id))
         return changes
 
-    def entries(self, memory_id: str) -> list[dict[str, Any]]:
-        """The entries of a memory as they are kept, oldest first; what is null is left out."""
+    def owners(self, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:
+        """As `Transaction.owners`."""
+        with self._locked() as connection:
+            return _owners(connection, self.collection, memory_ids)
+
+    def entries(self, memory_id: str, scope: Scope) -> list[dict[str, Any]]:
+        """The entries of a memory that lie in a scope, as they are kept, oldest first; what is null is left out.
+
+        An empty scope has all inside.
+        """
+        inside = "".join(f" AND {name} = ?" for name in scope.as_dict())
         with self._locked() as connection:
             found = connection.execute(
-                f"SELECT {', '.join(_ENTRY)} FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq",  # noqa: S608
-                (self.collection, memory_id),
+                f"SELECT {', '.join(ENTRY)} FROM changes WHERE collection = ? AND memory_id = ?{inside} ORDER BY seq",  # noqa: S608
+                (self.collection, memory_id, *scope.as_dict().values()),
             ).fetchall()
-        return [{name: value for name, value in zip(_ENTRY, row, strict=True) if value is not None} for row in found]
+        return [{name: value for name, value in zip(ENTRY, row, strict=True) if value is not None} for row in found]
 
     def departed(self, scope: Scope, living: Collection[str]) -> list[str]:
         """The memories of a scope that have a history and are not among the living, the oldest first."""
@@ -672,11 +688,12 @@ class SqliteHistory:
         self.clear()
 
     def _find_scope(self, memory_id: str) -> Scope:
-        """The scope that the log or the store knows for a memory."""
+        """The scope that the store knows for a memory, or the log, where it is gone."""
+        there = self._scope_of(memory_id)
+        if there is not None:
+            return there
         known = self.changes(memory_id)
-        if known:
-            return known[-1].scope
-        return self._scope_of(memory_id) or Scope()
+        return known[-1].scope if known else Scope()
 
 
 def _use_log(connection: sqlite3.Connection) -> None:
@@ -697,6 +714,20 @@ def _last_write(connection: sqlite3.Connection, collection: str) -> int:
     """The number of the last transaction that wrote to the store."""
     found = connection.execute("SELECT number FROM writes WHERE collection = ?", (collection,)).fetchone()
     return 0 if found is None else int(found[0])
+
+
+def _owners(connection: sqlite3.Connection, collection: str, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:
+    found: dict[str, set[Scope]] = {}
+    for some in batched(memory_ids, _AT_ONCE):
+        those = f"collection = ? AND memory_id IN ({', '.join('?' * len(some))})"
+        told = connection.execute(
+            f"SELECT DISTINCT memory_id, user_id, agent_id, run_id FROM changes WHERE {those}",  # noqa: S608
+            (collection, *some),
+        )
+        for memory_id, *owner in told:
+            if scope := Scope(*owner):
+                found.setdefault(memory_id, set()).add(scope)
+    return found
 
 
 def _key(scope: Scope) -> str:

@@ -19,7 +19,7 @@ from memstack.ids import canonical_id, new_id
 from memstack.instants import iso, utcnow
 from memstack.metadata import RESERVED, check_metadata, check_text
 from memstack.payload import INTERNAL, Payload
-from memstack.scope import Scope
+from memstack.scope import SCOPE_FIELDS, Scope
 
 if TYPE_CHECKING:
     from memstack.stores.base import Row, Store
@@ -179,6 +179,7 @@ def _checked(payload: Mapping[str, Any], created_at: object = None) -> Payload:
     """
     own = {key: value for key, value in payload.items() if key in RESERVED and key not in _DERIVED}
     check_text("text", own.get("data", ""))
+    Scope(**{name: own.get(name) for name in SCOPE_FIELDS})  # says what cannot be an id
     metadata = {key: value for key, value in payload.items() if key not in RESERVED}
     if own.get("created_at") is None:
         own["created_at"] = iso(utcnow()) if created_at is None else created_at

@@ -226,3 +226,29 @@ def test_deleting_all_takes_what_is_superseded(memory: MemoryGateway) -> None:
     say(alex, "evening", -5)
     assert alex.delete_all() == 2
     assert at(alex, -7) == []
+
+
+def test_what_is_replaced_from_before_it_began_never_held(memory: MemoryGateway) -> None:
+    """Replaced from an earlier time, a memory never holds, and what it replaced ends where the new one begins."""
+    alex = memory.for_user("alex")
+    (paris,) = alex.add("Paris", valid_from=day(-30)).stored
+    rome = alex.supersede(paris.id, "Rome", valid_from=day(-10))
+    bonn = alex.supersede(rome.id, "Bonn", valid_from=day(-20))
+    assert [at(alex, number) for number in (-30, -21, -20, -15, -10, -5)] == [
+        ["Paris"],
+        ["Paris"],
+        ["Bonn"],
+        ["Bonn"],
+        ["Bonn"],
+        ["Bonn"],
+    ]
+    first, never = alex.get(paris.id), alex.get(rome.id)
+    assert (first.valid_to, first.superseded_by) == (day(-20), bonn.id)
+    assert (never.valid_from, never.valid_to, never.superseded_by) == (day(-10), day(-10), bonn.id)
+    assert [change.event for change in alex.history(bonn.id)].count("SUPERSEDE") == 3
+
+
+def test_the_last_day_of_all_is_one_that_ends(memory: MemoryGateway) -> None:
+    """Mem0's last possible expiration date hides nothing, and breaks nothing."""
+    memory.mem0.add("tea", user_id="alex", infer=False, expiration_date="9999-12-31")
+    assert [hit.text for hit in memory.search("tea", user_id="alex")] == ["tea"]

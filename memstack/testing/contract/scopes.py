@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from memstack.filters.visit import Plan
 from memstack.gateway import MemoryGateway
 from memstack.gateway.cursors import write_cursor
 from memstack.ids import new_id
-from memstack.records import AddResult, Memory, Order
+from memstack.records import AddResult, ImportReport, Memory, Order
 from memstack.schemas import Preference
 from memstack.scope import SCOPE_FIELDS, Scope
 from memstack.testing.contract.base import Contract
@@ -90,6 +91,18 @@ class World:
 
 
 # -- what a caller may try -------------------------------------------------------------------------
+
+
+def _payload(user_id: str, text: str, **more: Any) -> str:
+    """A payload as an export has it, which anybody can write."""
+    then = "2026-01-01T00:00:00.000000+00:00"
+    times = {"created_at": then, "updated_at": then, "occurred_at": then}
+    return json.dumps({"user_id": user_id, "data": text, **times, **more})
+
+
+def _imported(memory: MemoryGateway, record: dict[str, Any]) -> ImportReport:
+    head = {"format": "memstack-export", "version": 1, "embedder": {}}
+    return memory.import_(io.StringIO(f"{json.dumps(head)}\n{json.dumps(record)}\n"))
 
 
 def _owner_leaf(name: str, one: str, other: str) -> st.SearchStrategy[Any]:
@@ -574,6 +587,65 @@ class ScopeContract(Contract):
         assert memory.get(mine.id, user_id="alice") == mine
         assert memory.get(other.id, user_id="bob") == other
         assert len(memory.get_all(user_id="alice")) == 1
+
+    def test_an_import_takes_nobody_elses_id(self, memory: MemoryGateway) -> None:
+        """Under the id of another owner's memory, there or deleted, nothing is stored, told, erased or logged."""
+        bob, mallory = memory.for_user("bob"), memory.for_user("mallory")
+        (there, gone) = bob.add(["his pin is 4711", "his diary"]).stored
+        bob.update(there.id, text="his pin is 9999")
+        bob.delete(gone.id)
+        story = [bob.history(memory_id) for memory_id in (there.id, gone.id)]
+        entry = {"id": new_id(), "event": "ADD", "at": 1, "user_id": "mallory", "new_text": "mine"}
+        for memory_id in (there.id, gone.id):
+            for record in ({"history": [entry]}, {"payload": _payload("mallory", "mine"), "history": []}):
+                for importer in (mallory, memory):
+                    report = _imported(importer, {"id": memory_id, **record})
+                    assert (report.stored, report.present, len(report.failed)) == (0, 0, 1)
+        mallory.export(exported := io.StringIO(), user_id="mallory")
+        mallory.erase()
+        assert "his" not in exported.getvalue()
+        with pytest.raises(MemoryNotFound):
+            mallory.history(there.id)
+        assert [bob.history(memory_id) for memory_id in (there.id, gone.id)] == story
+
+    def test_an_import_cannot_reach_out_of_its_scope(self, memory: MemoryGateway) -> None:
+        """What names another owner's memory as its successor replaces nothing of it, nor tells whether it exists."""
+        bob, mallory = memory.for_user("bob"), memory.for_user("mallory")
+        (target,) = bob.add("Mallory's bank is Zebra").stored
+        for successor in (target.id, new_id()):
+            payload = _payload("mallory", "Mallory's bank is Lion", superseded_by=successor)
+            assert _imported(mallory, {"id": (mine := new_id()), "payload": payload, "history": []}).stored == 1
+            (waiting,) = mallory.add("Mallory's bank is Tiger now", infer=False, on_conflict="ask").pending
+            assert len(mallory.confirm(waiting.token).stored) == 1
+            assert mallory.supersede(mine, "Mallory's bank is Gnu").text == "Mallory's bank is Gnu"
+            mallory.erase()
+        assert bob.get(target.id) == target
+        assert [change.event for change in bob.history(target.id)] == ["ADD"]
+
+    @pytest.mark.parametrize("owner", [0, False, [], {}, 0.0, "", " x"])
+    def test_an_import_has_ids_that_are_ids(self, memory: MemoryGateway, owner: Any) -> None:
+        """An owner that no verb could name is refused: an engine may take it for somebody's."""
+        payload = _payload("mallory", "mine", agent_id=owner)
+        report = _imported(memory, {"id": new_id(), "payload": payload, "history": []})
+        assert (report.stored, len(report.failed)) == (0, 1)
+        store = parts_of(memory).store
+        with pytest.raises(InvalidInput):
+            store.insert([[1.0] * store.dimensions], [json.loads(payload)])
+        assert store.count() == 0
+
+    def test_confirming_changes_nothing_outside_of_the_handle(self, memory: MemoryGateway) -> None:
+        """What was replaced from outside in the meantime is not followed out of the handle's scope."""
+        alice = memory.for_user("alice")
+        run = alice.scoped(run_id="r1")
+        run.add("drinks tea", infer=False, metadata=Preference(key="drink", value="tea"))
+        cola = Preference(key="drink", value="cola")
+        (waiting,) = run.add("drinks cola", infer=False, on_conflict="ask", metadata=cola).pending
+        coffee = Preference(key="drink", value="coffee")
+        (whole,) = alice.add("drinks coffee", infer=False, on_conflict="supersede", metadata=coffee).stored
+        with pytest.raises(MemoryNotFound):
+            run.get(whole.id)
+        run.confirm(waiting.token)
+        assert alice.get(whole.id) == whole
 
     def test_purging_keeps_to_its_scope(self, shared_memory: MemoryGateway) -> None:
         """`purge_expired` of a scope leaves the expired memories of others."""
