@@ -4,6 +4,7 @@ The history's write transaction stands around the write to the store, and within
 one: others may write to it with another history. Before the store is written, the way back is
 announced in the history's journal. Where the block or the commit fails, the store is brought back at once; where the
 process dies, the next one that opens the memory or writes to it does so. Nobody was told that such a write was done.
+Somebody with another history may have been told of a later one: what is no longer as this write left it stays.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from memstack.errors import StoreCorrupted, StoreFull
 from memstack.gateway.parts import Parts
 from memstack.history.sqlite import MEMORY, SqliteHistory, Transaction
 from memstack.metadata import decode, encode
+from memstack.payload import Payload
 from memstack.stores.base import Row, Store
 
 __all__ = ["Write", "check_not_lost", "settle", "together"]
@@ -44,13 +46,14 @@ class Write:
         """Write rows, new ones and changed ones; `before` are the changed ones as they were, with their vectors."""
         if rows:
             there = {row.id for row in before}
-            added = [row.id for row in rows if row.id not in there]
-            self._do(lambda: self._store.upsert(rows), _undo(added, before))
+            added = [row for row in rows if row.id not in there]
+            after = {row.id: _state(row.payload) for row in rows} if before else {}
+            self._do(lambda: self._store.upsert(rows), _undo(added, before, after))
 
     def remove(self, rows: Sequence[Row]) -> None:
         """Delete rows, given with their vectors."""
         if rows:
-            self._do(lambda: self._store.remove([row.id for row in rows]), _undo([], rows))
+            self._do(lambda: self._store.remove([row.id for row in rows]), _undo([], rows, {}))
 
     def _do(self, call: Callable[[], None], undo: str) -> None:
         withdraw = self.log.announce(undo)
@@ -80,7 +83,7 @@ def settle(store: Store, history: SqliteHistory) -> None:
         StoreError, HistoryError: that failed; it is tried again when the memory is next opened.
     """
     if history.unfinished:
-        with history.transaction() as log:
+        with history.transaction() as log, store.exclusive():
             _take_back(store, log)
 
 
@@ -118,16 +121,47 @@ def _take_back(store: Store, log: Transaction) -> None:
     """Undo what was announced and not committed."""
     for undo in log.unfinished():
         step: dict[str, Any] = json.loads(undo)
-        if step["remove"]:
-            store.remove(step["remove"])
-        if step["restore"]:
-            store.upsert([Row(key, decode(payload), _floats(vector)) for key, payload, vector in step["restore"]])
+        added: dict[str, str] = step["remove"]
+        changed = [
+            (Row(key, decode(payload), _floats(vector)), after) for key, payload, vector, after in step["restore"]
+        ]
+        if store.capabilities.shared_by_processes:
+            now = {row.id: _state(row.payload) for row in store.fetch([*added, *(row.id for row, _ in changed)])}
+            wanted = len(added) + len(changed)
+            added = {key: after for key, after in added.items() if now.get(key, after) == after}
+            changed = [(row, after) for row, after in changed if _ours(now.get(row.id), row, after)]
+            if len(added) + len(changed) < wanted:
+                _log.warning(
+                    "%s: a write was interrupted; what others have changed since then stays as they left it",
+                    store.label,
+                )
+        if added:
+            store.remove(list(added))
+        if changed:
+            store.upsert([row for row, _ in changed])
     log.forget()
 
 
-def _undo(added: Sequence[str], before: Sequence[Row]) -> str:
-    restore = [[row.id, encode(row.payload), _text(row.vector or ())] for row in before]
-    return json.dumps({"remove": added, "restore": restore})
+def _undo(added: Sequence[Row], before: Sequence[Row], after: Mapping[str, str]) -> str:
+    """The way back, in one line.
+
+    Args:
+        added: what is new.
+        before: what is changed or deleted, as it was.
+        after: the states that it is left in; what is deleted has none.
+    """
+    restore = [[row.id, encode(row.payload), _text(row.vector or ()), after.get(row.id)] for row in before]
+    return json.dumps({"remove": {row.id: _state(row.payload) for row in added}, "restore": restore})
+
+
+def _ours(now: str | None, before: Row, after: str | None) -> bool:
+    """Whether a row is as a write found it, or as it left it; a state of None is that it is not there."""
+    return now == after or (now is not None and now == _state(before.payload))
+
+
+def _state(payload: Payload) -> str:
+    """What every write of a row changes."""
+    return f"{payload.get('updated_at')} {payload.get('valid_to')} {payload.get('superseded_by')}"
 
 
 def _text(vector: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,30 @@ with open_memory(config) as memory:
     print(json.dumps(ids))
 """
 PROCESSES = 5
+
+
+# The store's transaction is committed, and the history's is not.
+DYING = """
+import json, os, signal, sys
+from contextlib import contextmanager
+from memstack import open_memory
+verb, memory_id, config = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+memory = open_memory(config)
+store = memory._core.parts.store
+real = store.exclusive
+@contextmanager
+def dying():
+    with real():
+        yield
+    os.kill(os.getpid(), signal.SIGKILL)
+store.exclusive = dying
+if verb == "add":
+    memory.add("a new fact", user_id="alex")
+elif verb == "update":
+    memory.update(memory_id, text="changed")
+else:
+    memory.delete(memory_id)
+"""
 
 
 @pytest.fixture
@@ -184,3 +209,35 @@ def test_what_is_done_under_the_lock_is_one_transaction(store: dict[str, Any]) -
             interrupted()
         assert [found.id for found in engine.fetch([row.id])] == [row.id]
         assert memory.add("cake", user_id="alex").stored
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
+@pytest.mark.parametrize("verb", ["add", "update", "delete"])
+@pytest.mark.parametrize("since", ["nothing", "update", "erase"])
+def test_what_others_have_written_since_is_not_taken_back(
+    store: dict[str, Any], tmp_path: Path, verb: str, since: str
+) -> None:
+    """Whoever was killed takes back what it had written, and nothing that was acknowledged to another history since."""
+    died = {"vector_store": store, "history": {"path": str(tmp_path / "died.db")}}
+    with open_memory({"vector_store": store, "history": {"path": str(tmp_path / "other.db")}}) as other:
+        alex = other.for_user("alex")
+        (known,) = alex.add("an old fact").stored
+        command = [sys.executable, "-c", DYING, verb, known.id, json.dumps(died)]
+        assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+        left = {memory.id for memory in alex.get_all()}
+        assert len(left) == {"add": 2, "update": 1, "delete": 0}[verb]
+        if since == "erase":
+            alex.erase()
+        elif since == "update":
+            for memory_id in left:
+                alex.update(memory_id, text="acknowledged")
+        with open_memory(died):
+            pass
+        texts = [memory.text for memory in alex.get_all()]
+    if since == "erase" and verb != "delete":  # what is gone looks as the interrupted deletion left it
+        assert texts == []
+    elif since == "update" and verb != "delete":
+        assert set(texts) == {"acknowledged"}
+        assert len(texts) == len(left)
+    else:
+        assert texts == ["an old fact"]
