@@ -104,9 +104,9 @@ class _TakenError(Exception):
 
 
 def _add(parts: Parts, drafts: Sequence[Draft], policy: OnConflict, key: tuple[Scope, str, str] | None) -> AddResult:
-    if key is not None and (before := writing.repeated(parts, drafts, key)) is not None:
-        return before
     _, said = writing.by_role(parts, drafts)
+    if key is not None and (before := writing.repeated(parts, drafts, key)) is not None:
+        return _still_waiting(parts, said, before) if policy == "ask" else before
     found = {draft.index: find(parts, draft, by_meaning=policy != "keep") for draft in said}
     conflicts = [conflict for draft in said for conflict in found[draft.index]]
     if policy == "raise" and conflicts:
@@ -181,6 +181,22 @@ def _ask(
         result = writing.add(parts, free, key=key, replacement=Replacement(), first=_check_free(parts, said))
     conflicts = tuple(conflict for of_draft in found.values() for conflict in of_draft)
     return dataclasses.replace(result, conflicts=conflicts, pending=tuple(waiting))
+
+
+def _still_waiting(parts: Parts, said: Sequence[Draft], before: AddResult) -> AddResult:
+    """The result of a call that was made before, with what still waits for an answer since then."""
+    waiting: list[PendingChange] = []
+    for draft in said:
+        if (kept := parts.history.waiting_for(draft.fingerprint)) is not None and kept.expires_at > utcnow():
+            found = tuple(find(parts, draft))
+            waiting.append(PendingChange(kept.token, draft.index, draft.message.content, kept.expires_at, found))
+    indexes = {change.index for change in waiting}
+    return dataclasses.replace(
+        before,
+        skipped=tuple(item for item in before.skipped if item.index not in indexes),
+        conflicts=tuple(conflict for change in waiting for conflict in change.conflicts),
+        pending=tuple(waiting),
+    )
 
 
 def _with_conflicts(result: AddResult, conflicts: Sequence[Conflict]) -> AddResult:

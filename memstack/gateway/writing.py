@@ -269,9 +269,14 @@ def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str])
         return None
     if used.digest != key[2]:
         raise IdempotencyMismatch
-    first = used.memory_ids[0] if used.memory_ids else None
+    equal = _duplicates(parts, drafts)
+    other = None if equal or not used.memory_ids else used.memory_ids[0]  # a fact that was drawn from them, or changed
     detail = "this idempotency key was used before"
-    return AddResult(skipped=tuple(Skipped(draft.index, "duplicate", detail, first) for draft in drafts))
+    return AddResult(
+        skipped=tuple(
+            Skipped(draft.index, "duplicate", detail, equal.get(draft.fingerprint, other)) for draft in drafts
+        )
+    )
 
 
 def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[Draft]]:

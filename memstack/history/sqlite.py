@@ -491,6 +491,11 @@ class SqliteHistory:
         with self._locked() as connection:
             return WaitingTable(connection, self.collection).get(token)
 
+    def waiting_for(self, fingerprint: str) -> Waiting | None:
+        """The change that waits to become the memory with a fingerprint."""
+        with self._locked() as connection:
+            return WaitingTable(connection, self.collection).of(fingerprint)
+
     def texts(self, scope: Scope) -> list[str]:
         """The texts of a scope in the log."""
         with self._locked() as connection:

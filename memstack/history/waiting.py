@@ -83,6 +83,13 @@ class WaitingTable:
         ).fetchone()
         return None if found is None else _waiting(token, found)
 
+    def of(self, fingerprint: str) -> Waiting | None:
+        """What waits to become the memory with a fingerprint."""
+        found = self._connection.execute(
+            "SELECT token FROM pending WHERE collection = ? AND fingerprint = ?", (self._collection, fingerprint)
+        ).fetchone()
+        return None if found is None else self.get(found[0])
+
     def take(self, token: str) -> bool:
         """Remove what waits under a token; False where nothing does."""
         done = self._connection.execute(

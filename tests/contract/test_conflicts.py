@@ -502,3 +502,25 @@ def test_what_follows_a_deleted_memory(memory: MemoryGateway) -> None:
     last = alex.supersede(first.id, "milk")
     assert (alex.get(first.id).valid_to, alex.get(first.id).superseded_by) == (ended, last.id)
     assert [found.text for found in alex.get_all()] == ["milk"]
+
+
+def test_a_call_that_is_repeated_tells_what_waits(memory: MemoryGateway) -> None:
+    """With an idempotency key, a second call tells each message's own fate: the same token, or the memory it became."""
+    alex = memory.for_user("alex")
+    alex.add("My favourite colour is blue", infer=False)
+    said = ["My favourite colour is red", "The train to Lisbon leaves at nine", "Tea is nice"]
+
+    def ask() -> AddResult:
+        return alex.add(said, infer=False, on_conflict="ask", idempotency_key="k")
+
+    first, again = ask(), ask()
+    (waiting,) = first.pending
+    assert [(change.token, change.index, change.text) for change in again.pending] == [(waiting.token, 0, said[0])]
+    assert [conflict.memory.id for conflict in again.conflicts] == [waiting.conflicts[0].memory.id]
+    assert again.stored == ()
+    assert [(item.index, item.memory_id) for item in again.skipped] == [
+        (1, first.stored[0].id),
+        (2, first.stored[1].id),
+    ]
+    (red,) = alex.confirm(waiting.token).stored
+    assert [item.memory_id for item in ask().skipped] == [red.id, *(memory.id for memory in first.stored)]
