@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from mem0 import Memory
 from mem0.configs.base import MemoryConfig
 from mem0.embeddings.base import EmbeddingBase
 from mem0.llms.base import LLMBase
+from mem0.utils import spacy_models
 from mem0.vector_stores.base import VectorStoreBase
 
 from memstack.errors import LLMNotConfigured, MemstackError, ProviderError, UnreadableAnswer
@@ -42,6 +44,9 @@ Keep = Callable[[Extraction, Sequence[str], Sequence[str], Sequence[Sequence[flo
 """Stores facts: an extraction, and of each fact the id, the text and the vector."""
 
 _log: Final = logging.getLogger(__name__)
+if find_spec("spacy") is None or find_spec("en_core_web_sm") is None:
+    # Mem0 downloads a model where spaCy is there without it. It is told that it tried.
+    spacy_models._load_failed_full = spacy_models._load_failed_lemma = True  # noqa: SLF001
 _SHORT: Final = 1200  # bytes that every embedder takes
 
 

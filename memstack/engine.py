@@ -9,8 +9,6 @@ import logging
 import os
 import sys
 import threading
-from contextlib import suppress
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from memstack.errors import TelemetryActive
@@ -48,20 +46,9 @@ def _prepare(options: Options) -> None:
             os.environ["MEM0_TELEMETRY"] = "False"
         if not os.environ.get("MEM0_DIR"):
             os.environ["MEM0_DIR"] = str(options.data_folder / "mem0")
-        with suppress(ModuleNotFoundError):
-            _no_downloads()
     logger = logging.getLogger("mem0.memory.main")
     if not any(isinstance(known, _TextsAreDebug) for known in logger.filters):
         logger.addFilter(_TextsAreDebug())
-
-
-def _no_downloads() -> None:
-    """Mem0 downloads a spaCy model when spaCy is there without it: tell it that it tried."""
-    from mem0.utils import spacy_models  # noqa: PLC0415
-
-    if find_spec("spacy") is None or find_spec("en_core_web_sm") is None:
-        for switch in ("_load_failed_full", "_load_failed_lemma"):
-            setattr(spacy_models, switch, True)
 
 
 class _TextsAreDebug(logging.Filter):

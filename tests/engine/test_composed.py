@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +56,17 @@ def test_constructor_sets_what_mem0_sets(gateway: MemoryGateway) -> None:
     theirs = _attributes(vars(type(composed).__mro__[1])["__init__"])
     assert {"vector_store", "embedding_model", "llm", "db"} <= theirs, "the finder looks in the wrong place"
     assert theirs <= set(vars(composed))
+
+
+def test_mem0_downloads_no_model(gateway: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where spaCy is there and its model is not, Mem0 takes the model for one that it could not load."""
+    asked: list[str] = []
+    spacy: Any = ModuleType("spacy")
+    spacy.util = SimpleNamespace(is_package=asked.append)
+    monkeypatch.setitem(sys.modules, "spacy", spacy)
+    models: Any = importlib.import_module("mem0.utils.spacy_models") if gateway.mem0 else None
+    if importlib.util.find_spec("en_core_web_sm") is None:
+        assert (models.get_nlp_full(), models.get_nlp_lemma(), asked) == (None, None, [])
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,6 @@ def test_the_table_has_no_circles() -> None:
 
 
 def test_one_room_imports_mem0() -> None:
-    """Only `composed` imports Mem0's classes; `engine` reaches into it for one switch, to prevent a download."""
+    """One module imports Mem0."""
     using = {room for room, path in _files() for name in _imports(path) if name.split(".")[0] == "mem0"}
-    assert using == {"composed", "engine"}
+    assert using == {"composed"}
