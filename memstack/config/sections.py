@@ -6,12 +6,14 @@ The docstring under each field is its documentation: it becomes the description 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote, urlsplit
 
 import platformdirs
 from pydantic import (
@@ -25,7 +27,17 @@ from pydantic import (
     model_validator,
 )
 
-from memstack.config.urls import MASK, has_sound_port, host_of, is_postgres, mask, postgres_hosts
+from memstack.config.urls import (
+    MASK,
+    PostgresPlace,
+    has_sound_port,
+    host_of,
+    is_loopback,
+    is_postgres,
+    mask,
+    postgres_hosts,
+    postgres_place,
+)
 from memstack.errors import ConfigError
 
 __all__ = [
@@ -56,6 +68,8 @@ __all__ = [
 IN_MEMORY: Final = ":memory:"
 _ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address)$")  # names of options that hold an address
 _OLLAMA_PORT: Final = 11434
+_QDRANT_PORT: Final = 6333
+_SHOWN_OF_PLACE: Final = 80  # characters, in the name of a file
 
 
 def data_folder() -> Path:
@@ -255,6 +269,39 @@ class StoreConfig(SectionConfig, frozen=True):
         """Whether what it holds outlives the process."""
         return True
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where a server is: host, port, and what else tells it from another one. Never a secret, nor who asks."""
+        hosts = [host or "" for _, host in self.addresses()]
+        return (",".join(map(_one_name, hosts)), str(getattr(self, "port", None) or ""))
+
+    @property
+    def division(self) -> tuple[str, ...]:
+        """What the collection lies in there, the outermost first: a tenant, a database, a schema."""
+        return ()
+
+    @property
+    def history_key(self) -> str:
+        """What its history is called in a file that several share: the engine and the collection, not the place.
+
+        A server may move to another host, and a folder to another path; the history goes with them.
+        """
+        return "/".join([self.key, *(quote(part, safe="") for part in (*self.division, self.collection))])
+
+    @property
+    def history_file(self) -> str:
+        """The name of the default file of its history, where that cannot lie beside it: one for each server."""
+        shown = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join((self.provider, *self.place[:2])))[:_SHOWN_OF_PLACE]
+        identity = json.dumps([self.provider, *self.place, *self.division])
+        return f"{shown.strip('-.')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.db"
+
+
+def _one_name(host: str) -> str:
+    """A host by one name: this machine has several."""
+    if host.startswith(("/", "@")):  # a socket's
+        return host
+    return "localhost" if is_loopback(host) else host.lower()
+
 
 def _default_path() -> Path:
     return data_folder() / "memory"
@@ -309,6 +356,15 @@ class QdrantServer(StoreConfig, frozen=True):
         _check_place(self.url, self.host, "QDRANT_URL")
         return self
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the server is: host, port, and the path of a proxy before it."""
+        if self.url is None:
+            return (_one_name(host_of(self.host or "") or self.host or ""), str(self.port))
+        parts = urlsplit(self.url if "://" in self.url else f"http://{self.url}")
+        prefix = parts.path.strip("/")
+        return (_one_name(parts.hostname or ""), str(parts.port or _QDRANT_PORT), *([prefix] if prefix else []))
+
 
 class QdrantInMemory(StoreConfig, frozen=True):
     """Qdrant's client without a server: nothing outlives the process. For tests."""
@@ -357,6 +413,11 @@ class ChromaServer(StoreConfig, frozen=True):
     timeout: Count = 60
     """Longest time without a word from the server, in seconds. Default: 60."""
 
+    @property
+    def division(self) -> tuple[str, ...]:
+        """Tenant and database."""
+        return (self.tenant, self.database)
+
 
 class _Pgvector(StoreConfig, frozen=True):
     """What both ways of running PostgreSQL share."""
@@ -381,6 +442,11 @@ class _Pgvector(StoreConfig, frozen=True):
         if self.pool_min > self.pool_max:
             raise ConfigError("pool_min", "is larger than `pool_max`", "Lower it, or raise `pool_max`.")
         return self
+
+    @property
+    def division(self) -> tuple[str, ...]:
+        """The schema."""
+        return (self.schema_name,)
 
 
 class PgvectorServer(_Pgvector, frozen=True):
@@ -418,6 +484,24 @@ class PgvectorServer(_Pgvector, frozen=True):
             yield from (("url", host) for host in postgres_hosts(self.url.get_secret_value()))
         if self.host is not None:
             yield from (("host", host_of(part) if part[:1] not in "/@" else part) for part in self.host.split(","))
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the server is: its hosts and their ports."""
+        hosts = [host or "" for _, host in self.addresses()]
+        return (",".join(map(_one_name, hosts)), self._named.port)
+
+    @property
+    def division(self) -> tuple[str, ...]:
+        """Database and schema."""
+        return (self._named.dbname, self.schema_name)
+
+    @property
+    def _named(self) -> PostgresPlace:
+        """Port and database, by whichever way they are given."""
+        if self.url is None:
+            return PostgresPlace(str(self.port), self.dbname)
+        return postgres_place(self.url.get_secret_value())
 
 
 class PgvectorEmbedded(_Pgvector, frozen=True):
@@ -547,7 +631,8 @@ class HistoryConfig(FrozenOptions, frozen=True):
 
     path: Annotated[Literal[":memory:"] | LocalPath, Field(union_mode="left_to_right")] | None = None
     """File of the log; `:memory:` keeps it in this process. Relative to the folder of the YAML file.
-    Default: `history.db` beside an embedded store, else in the user's data folder."""
+    Default: `history.db` beside an embedded store; of a server, a file of its own in `history` in the user's data
+    folder."""
 
 
 class LimitsConfig(FrozenOptions, frozen=True):

@@ -7,9 +7,11 @@ A write transaction stands around the write to the store: where that fails, noth
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -44,6 +46,7 @@ _PAUSE_SECONDS: Final = 0.01
 _MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
 _TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
 _KEYS: Final = json.JSONEncoder(ensure_ascii=False)
+_SHOWN: Final = 60  # characters of a collection's name in that of its journal's file
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS changes (
@@ -272,7 +275,7 @@ class SqliteHistory:
 
     Args:
         path: the file; made with its folder when missing. ``:memory:`` keeps nothing.
-        collection: whose history this is; several may share the file.
+        collection: whose history this is, by a name that tells it from others that share the file.
         scope_of: finds the scope of a stored memory, for entries that Mem0 writes without one.
 
     Raises:
@@ -290,7 +293,7 @@ class SqliteHistory:
         self._scope_of = scope_of or (lambda _: None)
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._journal = Journal(None if self.path == MEMORY else Path(f"{self.path}.{collection}.undo"))
+        self._journal = Journal(None if self.path == MEMORY else Path(f"{self.path}.{_file_name(collection)}.undo"))
         self._connection: sqlite3.Connection | None = None
         try:
             if self.path != MEMORY:
@@ -677,6 +680,12 @@ class SqliteHistory:
         if known:
             return known[-1].scope
         return self._scope_of(memory_id) or Scope()
+
+
+def _file_name(collection: str) -> str:
+    """A name for a file of a collection's, of whatever characters and length its own name is."""
+    shown = re.sub(r"[^A-Za-z0-9_]+", "-", collection)[:_SHOWN]
+    return f"{shown}-{hashlib.sha256(collection.encode()).hexdigest()[:12]}"
 
 
 def _use_log(connection: sqlite3.Connection) -> None:
