@@ -176,6 +176,11 @@ class Transaction:
         """Delete everything of a scope, and the entries of these memories."""
         return erasure.erase(self._connection, self._collection, scope, memory_ids)
 
+    def clear(self) -> None:
+        """Delete everything of the collection. What was announced stays so until the commit."""
+        for table in _TABLES:
+            self._connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self._collection,))  # noqa: S608
+
     def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
         names = ", ".join(_ENTRY)
@@ -237,6 +242,19 @@ class Transaction:
         Raises:
             HistoryError: it cannot be noted.
         """
+        try:
+            begin = self._journal.append(self._own_number(), undo)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            problem = f"cannot note what is being done ({error.strerror})"
+            raise HistoryError(self._path, problem, _MAKE_ROOM if full else "", retryable=full) from error
+        return lambda: self._journal.cut(begin)
+
+    def resume(self) -> None:
+        """Take over what was announced and not committed: it is done with the commit of this transaction."""
+        self._own_number()
+
+    def _own_number(self) -> int:
         if self.number is None:
             (number,) = self._connection.execute(
                 "INSERT INTO writes (collection, number) VALUES (?, 1) "
@@ -244,13 +262,7 @@ class Transaction:
                 (self._collection,),
             ).fetchone()
             self.number = int(number)
-        try:
-            begin = self._journal.append(self.number, undo)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            problem = f"cannot note what is being done ({error.strerror})"
-            raise HistoryError(self._path, problem, _MAKE_ROOM if full else "", retryable=full) from error
-        return lambda: self._journal.cut(begin)
+        return self.number
 
     def unfinished(self) -> list[str]:
         """What was announced and not committed, newest first: by this transaction, or by a process that died."""
@@ -521,13 +533,9 @@ class SqliteHistory:
         return {"history": self.path, "changes": count}
 
     def clear(self) -> None:
-        """Forget everything of this collection."""
-        with self._locked() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            self._journal.cut()
-            for table in _TABLES:
-                connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self.collection,))  # noqa: S608
-            connection.execute("COMMIT")
+        """Forget everything of this collection. What a write that was interrupted left in the store is still undone."""
+        with self.transaction() as transaction:
+            transaction.clear()
 
     @property
     def forked(self) -> bool:

@@ -119,3 +119,16 @@ def test_the_journal_of_a_history_is_a_file_beside_it(tmp_path: Path, collection
         notes = [path.name for path in (tmp_path / "memory").glob("*.undo")]
         assert len(notes) == 1
         assert notes[0].startswith("history.db.qdrant-embedded-")
+
+
+def test_a_reset_needs_one_connection(databases: list[str]) -> None:
+    """A pool of one connection is enough to empty the memories and Mem0's entities in one transaction."""
+    section = {"provider": "pgvector", "url": databases[0], "collection": "alone", "pool_max": 1}
+    with open_memory(vector_store=section) as memory:
+        memory.add("I drink tea", user_id="alex")
+        store = memory._core.parts.store
+        entities = store.sibling("entities")
+        entities.upsert(store.fetch([row.id for row in store.scan()], vectors=True))
+        memory.reset()
+        assert (store.count(), entities.count()) == (0, 0)
+        entities.close()
