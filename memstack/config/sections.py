@@ -629,6 +629,8 @@ class OllamaLLM(_Ollama, _Sampling, frozen=True):
 class HistoryConfig(FrozenOptions, frozen=True):
     """The log of changes."""
 
+    provider: Literal["sqlite"] = "sqlite"
+    """What keeps it: SQLite, in a file."""
     path: Annotated[Literal[":memory:"] | LocalPath, Field(union_mode="left_to_right")] | None = None
     """File of the log; `:memory:` keeps it in this process. Relative to the folder of the YAML file.
     Default: `history.db` beside an embedded store; of a server, a file of its own in `history` in the user's data

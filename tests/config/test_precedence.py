@@ -399,6 +399,7 @@ def test_unknown_names_are_answered_with_the_nearest(
         ({"vector_store": {"provider": "pgvector", "mode": "server"}}, "vector_store.url", "DATABASE_URL"),
         ({"llm": {"provider": "openai"}}, "llm.model", "is missing"),
         ({"history": {"path": 3}}, "history.path", "is not a path"),
+        ({"history": {"provider": "mysql"}}, "history.provider", "should be 'sqlite'"),
         ({"vector_store": {1: 2}}, "vector_store", "a key that is an int"),
     ],
 )

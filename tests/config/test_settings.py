@@ -27,6 +27,8 @@ from memstack.config.layers import SECTIONS
         ({"vector_store": {"mode": "memory"}, "history": {"path": "h.db"}}, "h.db"),
         ({"vector_store": {"url": "http://h"}, "history": {"path": "x/h.db"}}, "x/h.db"),
         ({"vector_store": {"path": "a"}, "history": {"path": ":memory:"}}, None),
+        ({"vector_store": {"path": "a"}, "history": {"provider": "sqlite"}}, "a/history.db"),
+        ({"vector_store": {"path": "a"}, "history": {"provider": "sqlite", "path": "h.db"}}, "h.db"),
     ],
 )
 def test_the_history_lies_beside_the_store(options: dict[str, Any], expected: str | None, tmp_path: Path) -> None:
