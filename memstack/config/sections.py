@@ -148,6 +148,12 @@ def _postgres_address(secret: SecretStr) -> SecretStr:
     raise ValueError("is not a PostgreSQL address such as postgresql://user:password@localhost/app")
 
 
+def _own_folder(collection: str) -> str:
+    if collection in ("chroma", "postgres") or collection.startswith("history.db"):
+        raise ValueError("is what something else in the folder is called: the other engines' data, or the history")
+    return collection
+
+
 def _number_or_words(value: object) -> object:
     """Ollama takes seconds as a number or a duration with its unit; text from YAML or environment may be either."""
     return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()) else value
@@ -180,6 +186,10 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Dimensions = Annotated[int, Field(ge=1, le=65536)]
 Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{1,46}[A-Za-z0-9]$")]
+# What an engine takes, less what is appended to it: "_entities" has 9 characters.
+QdrantCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,239}[A-Za-z0-9_-]$")]
+ChromaCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,501}[A-Za-z0-9]$")]
+PgvectorCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,47}[A-Za-z0-9_-]$")]
 KeepAlive = Annotated[
     int | Annotated[str, StringConstraints(pattern=r"^-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+$")],
     Field(union_mode="left_to_right"),
@@ -247,8 +257,8 @@ class StoreConfig(SectionConfig, frozen=True):
     mode: str | None = None
     """How the engine runs. Default: told by the other options."""
     collection: Collection = "memories"
-    """Name of the collection: 3 to 48 letters, digits, `_` or `-`, a letter first, a letter or digit last.
-    Default: memories."""
+    """Name of the collection: 3 to 48 letters, digits, `_` or `-`, a letter first, a letter or digit last; what every
+    engine takes. Default: memories."""
     embedding_dims: Dimensions | None = None
     """Number of dimensions that the embedder must have; another number is an error when the memory is opened.
     Default: whatever the embedder has."""
@@ -317,6 +327,8 @@ class QdrantEmbedded(StoreConfig, frozen=True):
     """The engine: Qdrant."""
     mode: Literal["embedded"] = "embedded"
     """In this process. Default where neither `url` nor `host` is given."""
+    collection: Annotated[QdrantCollection, AfterValidator(_own_folder)] = "memories"
+    """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     path: LocalPath = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
@@ -328,6 +340,8 @@ class QdrantServer(StoreConfig, frozen=True):
     """The engine: Qdrant."""
     mode: Literal["server"] = "server"
     """A server. Default where `url` or `host` is given."""
+    collection: QdrantCollection = "memories"
+    """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     url: Annotated[str, AfterValidator(_qdrant_address)] | None = None
     """Address of the server, as http://localhost:6333. Give this or `host`. Default: QDRANT_URL."""
     host: Name | None = None
@@ -344,6 +358,8 @@ class QdrantServer(StoreConfig, frozen=True):
     """Key of the server. Default: QDRANT_API_KEY, else none."""
     timeout: Count = 30
     """Longest time that a request may take, in seconds. Default: 30."""
+    on_disk: bool = False
+    """Keep the vectors of a collection that is made on the server's disk, not in its memory. Default: false."""
     shard_number: Count | None = None
     """Number of shards of a collection that is made. Default: the server's."""
     replication_factor: Count | None = None
@@ -373,6 +389,8 @@ class QdrantInMemory(StoreConfig, frozen=True):
     """The engine: Qdrant."""
     mode: Literal["memory"] = "memory"
     """In the memory of this process."""
+    collection: QdrantCollection = "memories"
+    """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
 
     @property
     def persistent(self) -> bool:
@@ -387,6 +405,9 @@ class ChromaEmbedded(StoreConfig, frozen=True):
     """The engine: Chroma."""
     mode: Literal["embedded"] = "embedded"
     """In this process. Default where no `host` is given."""
+    collection: ChromaCollection = "memories"
+    """Name of the collection: 3 to 503 letters, digits, `_`, `-` or `.`, a letter or digit first and last.
+    Default: memories."""
     path: LocalPath = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
@@ -398,6 +419,9 @@ class ChromaServer(StoreConfig, frozen=True):
     """The engine: Chroma."""
     mode: Literal["server"] = "server"
     """A server. Default where `host` is given."""
+    collection: ChromaCollection = "memories"
+    """Name of the collection: 3 to 503 letters, digits, `_`, `-` or `.`, a letter or digit first and last.
+    Default: memories."""
     host: Name = "localhost"
     """Host of the server. Default: localhost."""
     port: Port = 8000
@@ -424,6 +448,8 @@ class _Pgvector(StoreConfig, frozen=True):
 
     provider: Literal["pgvector"] = "pgvector"
     """The engine: PostgreSQL with the extension pgvector."""
+    collection: PgvectorCollection = "memories"
+    """Name of the collection: 1 to 48 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     schema_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = Field(
         default="public", alias="schema"
     )
