@@ -53,8 +53,9 @@ _SHORT: Final = 1200  # bytes that every embedder takes
 class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
     """A ``mem0.Memory`` over memstack's store, embedder, LLM and history."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, reset: Callable[[], None]) -> None:
         self._parts = parts
+        self._reset = reset
         self.config = MemoryConfig(custom_instructions=parts.options.custom_instructions)
         self.config.history_db_path = parts.history.path
         self.embedding_model = parts.embedder
@@ -119,10 +120,8 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         return super()._get_all_from_vector_store(_current(filters), *args, **options)
 
     def reset(self) -> None:
-        """Delete everything of the collection."""
-        self.vector_store.clear()
-        self.entity_store.clear()
-        self.db.clear()
+        """Delete everything of the collection, in one step: see the gateway's."""
+        self._reset()
 
     def close(self) -> None:
         """Release the entity store. The other parts are the gateway's."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from memstack.errors import TelemetryActive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memstack.composed import ComposedMemory
     from memstack.gateway.parts import Options, Parts
 
@@ -24,8 +26,12 @@ _importing: Final = threading.Lock()
 _TEXTS: Final = ("Updating memory with", "Skipping invalid message format", "Entity upsert failed for")
 
 
-def compose(parts: Parts) -> ComposedMemory:
+def compose(parts: Parts, reset: Callable[[], None]) -> ComposedMemory:
     """A ``mem0.Memory`` made of these parts. They stay the caller's to close.
+
+    Args:
+        parts: what it is made of.
+        reset: deletes everything of theirs.
 
     Raises:
         TelemetryActive: Mem0 was imported before, with its telemetry on, and the user did not opt in.
@@ -33,7 +39,7 @@ def compose(parts: Parts) -> ComposedMemory:
     with _importing:
         _prepare(parts.options)
         from memstack.composed import ComposedMemory  # noqa: PLC0415  # only now is the environment in place
-    return ComposedMemory(parts)
+    return ComposedMemory(parts, reset)
 
 
 def _prepare(options: Options) -> None:

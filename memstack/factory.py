@@ -74,7 +74,8 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         store = _open_store(settings, embedder)
         opened.callback(store.close)
         history_path = settings.history_path
-        history = SqliteHistory(history_path or MEMORY, store.collection, lambda key: _scope_in(store, key))
+        key = settings.vector_store.history_key
+        history = SqliteHistory(history_path or MEMORY, key, lambda memory_id: _scope_in(store, memory_id))
         opened.callback(history.close)
         folder: Path | None = getattr(settings.vector_store, "path", None)
         check_not_lost(store, history, folder)
@@ -90,11 +91,18 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         telemetry=settings.telemetry,
         custom_instructions=settings.custom_instructions,
         extraction_prompt=settings.extraction_prompt,
-        data_folder=user_data_path("memstack") if history_path is None else history_path.parent,
+        data_folder=_data_folder(settings),
         weights=Weights(**settings.retrieval.model_dump(exclude={"reranker", "rerank"})),
         reranker=reranker,
     )
     return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas, guard))
+
+
+def _data_folder(settings: Settings) -> Path:
+    """Where Mem0 may keep its own files: beside the history, where that is in a place of the user's choice."""
+    path = settings.history_path
+    chosen = settings.history.path is not None or settings.vector_store.folder is not None
+    return path.parent if path is not None and chosen else user_data_path("memstack")
 
 
 def _open_store(settings: Settings, embedder: Embedder) -> Store:

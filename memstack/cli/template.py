@@ -45,7 +45,7 @@ llm:
 # llm: {provider: ollama, model: llama3.1, num_ctx: 16384}  # pip install "memstack[ollama]"
 
 # The log of changes; by default beside the store.
-# history: {path: ./memory/history.db}
+# history: {provider: sqlite, path: ./memory/history.db}
 
 # Whose messages are stored as said, where no language model is used:
 # remember_roles: [user]

@@ -81,7 +81,7 @@ _KNOWN: Final[Mapping[tuple[str, str], _Options]] = {
             "embedding_model_dims": "embedding_dims",
         },
         defaults={"collection_name": "mem0"},
-        idle={"on_disk": (False, True)},  # see _check_on_disk
+        idle={"on_disk": (False, True)},  # an embedded store is on disk anyway; a server is told in _section
         refused={"client": _OWN_CLIENT},
     ),
     ("vector_store", "chroma"): _Options(
@@ -193,7 +193,8 @@ def _section(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     if name == "vector_store":
         _check_place(config)
         if provider == "qdrant":
-            _check_qdrant(config)
+            if _check_qdrant(config) and config.get("on_disk"):
+                translated["on_disk"] = True
         elif provider == "pgvector":
             _check_pgvector(config)
             translated["mode"] = "server"  # Mem0 knows no other
@@ -226,7 +227,8 @@ def _check_place(config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_qdrant(config: Mapping[str, Any]) -> None:
+def _check_qdrant(config: Mapping[str, Any]) -> bool:
+    """Refuse what is of two places; returns whether it is of a server."""
     server = next((name for name in ("url", "host", "api_key", "https") if config.get(name) is not None), None)
     if server and config.get("path") is not None:
         raise ConfigError(
@@ -234,8 +236,7 @@ def _check_qdrant(config: Mapping[str, Any]) -> None:
             f"stands beside `{server}`, which is of a server, and Mem0 would ignore the path",
             "Keep what you mean.",
         )
-    if server and config.get("on_disk"):  # an embedded store is on disk anyway
-        raise ConfigError("vector_store.config.on_disk", "is an option of Mem0 without counterpart", _NOT_HERE)
+    return server is not None
 
 
 def _check_pgvector(config: Mapping[str, Any]) -> None:

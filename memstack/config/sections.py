@@ -6,12 +6,14 @@ The docstring under each field is its documentation: it becomes the description 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote, urlsplit
 
 import platformdirs
 from pydantic import (
@@ -25,7 +27,17 @@ from pydantic import (
     model_validator,
 )
 
-from memstack.config.urls import MASK, has_sound_port, host_of, is_postgres, mask, postgres_hosts
+from memstack.config.urls import (
+    MASK,
+    PostgresPlace,
+    has_sound_port,
+    host_of,
+    is_loopback,
+    is_postgres,
+    mask,
+    postgres_hosts,
+    postgres_place,
+)
 from memstack.errors import ConfigError
 
 __all__ = [
@@ -56,6 +68,8 @@ __all__ = [
 IN_MEMORY: Final = ":memory:"
 _ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address)$")  # names of options that hold an address
 _OLLAMA_PORT: Final = 11434
+_QDRANT_PORT: Final = 6333
+_SHOWN_OF_PLACE: Final = 80  # characters, in the name of a file
 
 
 def data_folder() -> Path:
@@ -134,6 +148,12 @@ def _postgres_address(secret: SecretStr) -> SecretStr:
     raise ValueError("is not a PostgreSQL address such as postgresql://user:password@localhost/app")
 
 
+def _own_folder(collection: str) -> str:
+    if collection in ("chroma", "postgres") or collection.startswith("history.db"):
+        raise ValueError("is what something else in the folder is called: the other engines' data, or the history")
+    return collection
+
+
 def _number_or_words(value: object) -> object:
     """Ollama takes seconds as a number or a duration with its unit; text from YAML or environment may be either."""
     return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()) else value
@@ -166,6 +186,10 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Dimensions = Annotated[int, Field(ge=1, le=65536)]
 Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{1,46}[A-Za-z0-9]$")]
+# What an engine takes, less what is appended to it: "_entities" has 9 characters.
+QdrantCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,239}[A-Za-z0-9_-]$")]
+ChromaCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,501}[A-Za-z0-9]$")]
+PgvectorCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,47}[A-Za-z0-9_-]$")]
 KeepAlive = Annotated[
     int | Annotated[str, StringConstraints(pattern=r"^-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+$")],
     Field(union_mode="left_to_right"),
@@ -233,8 +257,8 @@ class StoreConfig(SectionConfig, frozen=True):
     mode: str | None = None
     """How the engine runs. Default: told by the other options."""
     collection: Collection = "memories"
-    """Name of the collection: 3 to 48 letters, digits, `_` or `-`, a letter first, a letter or digit last.
-    Default: memories."""
+    """Name of the collection: 3 to 48 letters, digits, `_` or `-`, a letter first, a letter or digit last; what every
+    engine takes. Default: memories."""
     embedding_dims: Dimensions | None = None
     """Number of dimensions that the embedder must have; another number is an error when the memory is opened.
     Default: whatever the embedder has."""
@@ -255,6 +279,39 @@ class StoreConfig(SectionConfig, frozen=True):
         """Whether what it holds outlives the process."""
         return True
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where a server is: host, port, and what else tells it from another one. Never a secret, nor who asks."""
+        hosts = [host or "" for _, host in self.addresses()]
+        return (",".join(map(_one_name, hosts)), str(getattr(self, "port", None) or ""))
+
+    @property
+    def division(self) -> tuple[str, ...]:
+        """What the collection lies in there, the outermost first: a tenant, a database, a schema."""
+        return ()
+
+    @property
+    def history_key(self) -> str:
+        """What its history is called in a file that several share: the engine and the collection, not the place.
+
+        A server may move to another host, and a folder to another path; the history goes with them.
+        """
+        return "/".join([self.key, *(quote(part, safe="") for part in (*self.division, self.collection))])
+
+    @property
+    def history_file(self) -> str:
+        """The name of the default file of its history, where that cannot lie beside it: one for each server."""
+        shown = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join((self.provider, *self.place[:2])))[:_SHOWN_OF_PLACE]
+        identity = json.dumps([self.provider, *self.place, *self.division])
+        return f"{shown.strip('-.')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.db"
+
+
+def _one_name(host: str) -> str:
+    """A host by one name: this machine has several."""
+    if host.startswith(("/", "@")):  # a socket's
+        return host
+    return "localhost" if is_loopback(host) else host.lower()
+
 
 def _default_path() -> Path:
     return data_folder() / "memory"
@@ -270,6 +327,8 @@ class QdrantEmbedded(StoreConfig, frozen=True):
     """The engine: Qdrant."""
     mode: Literal["embedded"] = "embedded"
     """In this process. Default where neither `url` nor `host` is given."""
+    collection: Annotated[QdrantCollection, AfterValidator(_own_folder)] = "memories"
+    """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     path: LocalPath = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
@@ -281,6 +340,8 @@ class QdrantServer(StoreConfig, frozen=True):
     """The engine: Qdrant."""
     mode: Literal["server"] = "server"
     """A server. Default where `url` or `host` is given."""
+    collection: QdrantCollection = "memories"
+    """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     url: Annotated[str, AfterValidator(_qdrant_address)] | None = None
     """Address of the server, as http://localhost:6333. Give this or `host`. Default: QDRANT_URL."""
     host: Name | None = None
@@ -297,6 +358,8 @@ class QdrantServer(StoreConfig, frozen=True):
     """Key of the server. Default: QDRANT_API_KEY, else none."""
     timeout: Count = 30
     """Longest time that a request may take, in seconds. Default: 30."""
+    on_disk: bool = False
+    """Keep the vectors of a collection that is made on the server's disk, not in its memory. Default: false."""
     shard_number: Count | None = None
     """Number of shards of a collection that is made. Default: the server's."""
     replication_factor: Count | None = None
@@ -309,6 +372,15 @@ class QdrantServer(StoreConfig, frozen=True):
         _check_place(self.url, self.host, "QDRANT_URL")
         return self
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the server is: host, port, and the path of a proxy before it."""
+        if self.url is None:
+            return (_one_name(host_of(self.host or "") or self.host or ""), str(self.port))
+        parts = urlsplit(self.url if "://" in self.url else f"http://{self.url}")
+        prefix = parts.path.strip("/")
+        return (_one_name(parts.hostname or ""), str(parts.port or _QDRANT_PORT), *([prefix] if prefix else []))
+
 
 class QdrantInMemory(StoreConfig, frozen=True):
     """Qdrant's client without a server: nothing outlives the process. For tests."""
@@ -317,6 +389,8 @@ class QdrantInMemory(StoreConfig, frozen=True):
     """The engine: Qdrant."""
     mode: Literal["memory"] = "memory"
     """In the memory of this process."""
+    collection: QdrantCollection = "memories"
+    """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
 
     @property
     def persistent(self) -> bool:
@@ -331,6 +405,9 @@ class ChromaEmbedded(StoreConfig, frozen=True):
     """The engine: Chroma."""
     mode: Literal["embedded"] = "embedded"
     """In this process. Default where no `host` is given."""
+    collection: ChromaCollection = "memories"
+    """Name of the collection: 3 to 503 letters, digits, `_`, `-` or `.`, a letter or digit first and last.
+    Default: memories."""
     path: LocalPath = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
@@ -342,6 +419,9 @@ class ChromaServer(StoreConfig, frozen=True):
     """The engine: Chroma."""
     mode: Literal["server"] = "server"
     """A server. Default where `host` is given."""
+    collection: ChromaCollection = "memories"
+    """Name of the collection: 3 to 503 letters, digits, `_`, `-` or `.`, a letter or digit first and last.
+    Default: memories."""
     host: Name = "localhost"
     """Host of the server. Default: localhost."""
     port: Port = 8000
@@ -357,12 +437,19 @@ class ChromaServer(StoreConfig, frozen=True):
     timeout: Count = 60
     """Longest time without a word from the server, in seconds. Default: 60."""
 
+    @property
+    def division(self) -> tuple[str, ...]:
+        """Tenant and database."""
+        return (self.tenant, self.database)
+
 
 class _Pgvector(StoreConfig, frozen=True):
     """What both ways of running PostgreSQL share."""
 
     provider: Literal["pgvector"] = "pgvector"
     """The engine: PostgreSQL with the extension pgvector."""
+    collection: PgvectorCollection = "memories"
+    """Name of the collection: 1 to 48 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     schema_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = Field(
         default="public", alias="schema"
     )
@@ -381,6 +468,11 @@ class _Pgvector(StoreConfig, frozen=True):
         if self.pool_min > self.pool_max:
             raise ConfigError("pool_min", "is larger than `pool_max`", "Lower it, or raise `pool_max`.")
         return self
+
+    @property
+    def division(self) -> tuple[str, ...]:
+        """The schema."""
+        return (self.schema_name,)
 
 
 class PgvectorServer(_Pgvector, frozen=True):
@@ -418,6 +510,24 @@ class PgvectorServer(_Pgvector, frozen=True):
             yield from (("url", host) for host in postgres_hosts(self.url.get_secret_value()))
         if self.host is not None:
             yield from (("host", host_of(part) if part[:1] not in "/@" else part) for part in self.host.split(","))
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the server is: its hosts and their ports."""
+        hosts = [host or "" for _, host in self.addresses()]
+        return (",".join(map(_one_name, hosts)), self._named.port)
+
+    @property
+    def division(self) -> tuple[str, ...]:
+        """Database and schema."""
+        return (self._named.dbname, self.schema_name)
+
+    @property
+    def _named(self) -> PostgresPlace:
+        """Port and database, by whichever way they are given."""
+        if self.url is None:
+            return PostgresPlace(str(self.port), self.dbname)
+        return postgres_place(self.url.get_secret_value())
 
 
 class PgvectorEmbedded(_Pgvector, frozen=True):
@@ -545,9 +655,12 @@ class OllamaLLM(_Ollama, _Sampling, frozen=True):
 class HistoryConfig(FrozenOptions, frozen=True):
     """The log of changes."""
 
+    provider: Literal["sqlite"] = "sqlite"
+    """What keeps it: SQLite, in a file."""
     path: Annotated[Literal[":memory:"] | LocalPath, Field(union_mode="left_to_right")] | None = None
     """File of the log; `:memory:` keeps it in this process. Relative to the folder of the YAML file.
-    Default: `history.db` beside an embedded store, else in the user's data folder."""
+    Default: `history.db` beside an embedded store; of a server, a file of its own in `history` in the user's data
+    folder."""
 
 
 class LimitsConfig(FrozenOptions, frozen=True):

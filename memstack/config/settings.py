@@ -158,7 +158,9 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
             return self.history.path
         if not self.vector_store.persistent:
             return None
-        return (self.vector_store.folder or data_folder()) / "history.db"
+        if self.vector_store.folder is None:
+            return data_folder() / "history" / self.vector_store.history_file
+        return self.vector_store.folder / "history.db"
 
     def _all_origins(self, given: Mapping[str, str]) -> dict[str, str]:
         """The origins of all options, in their order."""

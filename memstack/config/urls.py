@@ -5,10 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["MASK", "has_sound_port", "host_of", "is_loopback", "is_postgres", "mask", "postgres_hosts"]
+__all__ = [
+    "MASK",
+    "PostgresPlace",
+    "has_sound_port",
+    "host_of",
+    "is_loopback",
+    "is_postgres",
+    "mask",
+    "postgres_hosts",
+    "postgres_place",
+]
 
 MASK: Final = "**********"
 
@@ -82,32 +92,60 @@ def postgres_hosts(conninfo: str) -> list[str]:
         Host names, addresses and socket folders; a service (a file names its host) as ``service:NAME``; empty for the
         default Unix socket.
     """
-    conninfo = conninfo.strip()
-    named = _url_hosts(conninfo) if is_postgres(conninfo) else _pairs(_CONNINFO.findall(conninfo))
+    named = _hosts(_parameters(conninfo))
     if not named:
         variables = (("host", "PGHOST"), ("hostaddr", "PGHOSTADDR"), ("service", "PGSERVICE"))
-        named = _pairs([(key, os.environ.get(variable, "")) for key, variable in variables])
+        named = _hosts([(key, os.environ.get(variable, "")) for key, variable in variables])
     return named
 
 
-def _url_hosts(url: str) -> list[str]:
-    rest = re.sub(r"^[^/@]*@", "", url.partition("://")[2])  # as libpq reads it: user and password end before any "/"
+class PostgresPlace(NamedTuple):
+    """Which server and database of a host a connection string means.
+
+    Attributes:
+        port: one, or one for each host, divided by commas.
+        dbname: the database; empty where only a service's file tells it, or the name of this process's user.
+    """
+
+    port: str
+    dbname: str
+
+
+def postgres_place(conninfo: str) -> PostgresPlace:
+    """The port and the database that libpq takes from a connection string, and from the environment beside it."""
+    given: dict[str, str] = {}
+    for key, value in _parameters(conninfo):
+        given[key] = ",".join(part for part in (given.get(key), value) if part) if key == "port" else value
+    port = given.get("port") or os.environ.get("PGPORT") or "5432"
+    user = given.get("user") or os.environ.get("PGUSER", "")
+    return PostgresPlace(port, given.get("dbname") or os.environ.get("PGDATABASE") or user)
+
+
+def _parameters(conninfo: str) -> list[tuple[str, str]]:
+    """The parameters of a connection string, a URL or ``key=value`` pairs, by the names that libpq has for them."""
+    conninfo = conninfo.strip()
+    if not is_postgres(conninfo):
+        pairs = _CONNINFO.findall(conninfo)
+        return [(key, value[1:-1] if value[:1] == "'" else value) for key, value in pairs]
+    address = conninfo.partition("://")[2]
+    user = "".join(re.findall(r"^([^/@:]*)[^/@]*@", address))
+    rest = re.sub(r"^[^/@]*@", "", address)  # as libpq reads it: user and password end before any "/"
     place, _, parameters = rest.partition("?")
-    hosts = []
-    for part in place.partition("/")[0].split(","):
-        host = part[1:].partition("]")[0] if part.startswith("[") else part.partition(":")[0]
-        hosts.append(unquote(host))
-    return [host for host in hosts if host] + _pairs(parse_qsl(parameters))
+    places, _, dbname = place.partition("/")
+    found = [("user", unquote(user)), ("dbname", unquote(dbname))]
+    for part in places.split(","):
+        host, _, port = part[1:].partition("]") if part.startswith("[") else part.partition(":")
+        found += [("host", unquote(host)), ("port", port.lstrip(":"))]
+    return [(key, value) for key, value in found if value] + parse_qsl(parameters)
 
 
-def _pairs(pairs: list[tuple[str, str]]) -> list[str]:
+def _hosts(parameters: list[tuple[str, str]]) -> list[str]:
     found = []
-    for key, value in pairs:
-        text = value[1:-1] if value[:1] == "'" else value
+    for key, value in parameters:
         if key in {"host", "hostaddr"}:
-            found += [host.strip() for host in text.split(",") if host.strip()]
-        elif key == "service" and text:
-            found.append(f"service:{text}")
+            found += [host.strip() for host in value.split(",") if host.strip()]
+        elif key == "service" and value:
+            found.append(f"service:{value}")
     return found
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from memstack.errors import GatewayClosed
+from memstack.gateway.together import reset
 
 if TYPE_CHECKING:
     from memstack.composed import ComposedMemory
@@ -55,7 +57,7 @@ class Core:
         if self._mem0 is None:
             from memstack.engine import compose  # noqa: PLC0415  # the only way to Mem0, and a slow one
 
-            self._mem0 = compose(parts)
+            self._mem0 = compose(parts, partial(reset, parts))
         return self._mem0
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ from memstack.gateway.inputs import (
 from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, held, visible
 from memstack.gateway.portability import Target
+from memstack.gateway.together import reset
 from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, schema_of, search_fitting
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
@@ -55,7 +56,7 @@ from memstack.records import (
 )
 from memstack.schemas import MemorySchema, fit
 from memstack.scope import Scope
-from memstack.stores.base import ENTITIES, SortField, sort_value
+from memstack.stores.base import SortField, sort_value
 
 if TYPE_CHECKING:
     from mem0 import Memory as Mem0Memory
@@ -900,15 +901,17 @@ class MemoryGateway:
         }
 
     def reset(self) -> None:
-        """Delete everything of the collection: every scope's memories, Mem0's entities, and the history."""
-        parts = self._unbound("reset")
-        parts.store.clear()
-        entities = parts.store.sibling(ENTITIES)
-        try:
-            entities.clear()
-        finally:
-            entities.close()
-        parts.history.clear()
+        """Delete everything of the collection: every scope's memories, Mem0's entities, and the history.
+
+        It is one step: what others write meanwhile is there whole or gone whole, from the store and from the history.
+        Once begun it is done: where it fails half-way, or the process dies, whoever opens the memory or writes to it
+        next does the rest, before anything else.
+
+        Raises:
+            StoreError, HistoryError: the memory cannot be written, and nothing was done; or not all of it.
+            ScopeError: this is a handle: a reset reaches beyond its scope.
+        """
+        reset(self._unbound("reset"))
 
     @property
     def mem0(self) -> Mem0Memory:

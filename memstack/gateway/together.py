@@ -5,6 +5,8 @@ one: others may write to it with another history. Before the store is written, t
 announced in the history's journal. Where the block or the commit fails, the store is brought back at once; where the
 process dies, the next one that opens the memory or writes to it does so. Nobody was told that such a write was done.
 Somebody with another history may have been told of a later one: what is no longer as this write left it stays.
+
+To delete everything has no way back: what was announced is done to its end instead.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import logging
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,12 +25,13 @@ from memstack.gateway.parts import Parts
 from memstack.history.sqlite import MEMORY, SqliteHistory, Transaction
 from memstack.metadata import decode, encode
 from memstack.payload import Payload
-from memstack.stores.base import Row, Store
+from memstack.stores.base import ENTITIES, Row, Store
 
-__all__ = ["Write", "check_not_lost", "settle", "together"]
+__all__ = ["Write", "check_not_lost", "reset", "settle", "together"]
 
 _log: Final = logging.getLogger(__name__)
 _FLOAT: Final = struct.calcsize("f")
+_CLEAR: Final = json.dumps({"clear": True})
 
 
 class Write:
@@ -55,6 +58,14 @@ class Write:
         if rows:
             self._do(lambda: self._store.remove([row.id for row in rows]), _undo([], rows, {}))
 
+    def clear(self, siblings: Sequence[Store]) -> None:
+        """Delete all rows, those of siblings, and what the history has of them. To be alone in its block."""
+        self._store.count()  # an engine that is not there, or a broken history, is found before anything is announced
+        self.log.clear()
+        self._do(self._store.clear, _CLEAR)
+        for sibling in siblings:
+            sibling.clear()
+
     def _do(self, call: Callable[[], None], undo: str) -> None:
         withdraw = self.log.announce(undo)
         try:
@@ -71,20 +82,34 @@ def together(parts: Parts) -> Iterator[Write]:
     Raises:
         StoreError, HistoryError: nothing was done.
     """
-    with parts.history.transaction(lambda log: _take_back(parts.store, log)) as log, parts.store.exclusive():
-        _take_back(parts.store, log)
-        yield Write(parts.store, log)
+    with parts.history.transaction(lambda log: _take_back(parts.store, log)) as log:
+        _bring_to_order(parts.store, log)
+        with parts.store.exclusive():
+            yield Write(parts.store, log)
+
+
+def reset(parts: Parts) -> None:
+    """Delete everything of the collection from the store, its siblings and the history.
+
+    Others write before it or after it. Once it has begun it is done: where it fails, or the process dies, whoever opens
+    the memory or writes to it next does the rest, before anything else.
+
+    Raises:
+        StoreError, HistoryError: the memory cannot be written, and nothing was done; or not all of it.
+    """
+    with _siblings(parts.store) as siblings, together(parts) as write:
+        write.clear(siblings)
 
 
 def settle(store: Store, history: SqliteHistory) -> None:
-    """Take back what a process that died has left in the store.
+    """Take back what a process that died has left in the store; or end it, where it was to delete everything.
 
     Raises:
         StoreError, HistoryError: that failed; it is tried again when the memory is next opened.
     """
     if history.unfinished:
-        with history.transaction() as log, store.exclusive():
-            _take_back(store, log)
+        with history.transaction() as log:
+            _bring_to_order(store, log)
 
 
 def check_not_lost(store: Store, history: SqliteHistory, path: Path | None) -> None:
@@ -117,29 +142,61 @@ def check_not_lost(store: Store, history: SqliteHistory, path: Path | None) -> N
         )
 
 
-def _take_back(store: Store, log: Transaction) -> None:
-    """Undo what was announced and not committed."""
-    for undo in log.unfinished():
-        step: dict[str, Any] = json.loads(undo)
-        added: dict[str, str] = step["remove"]
-        changed = [
-            (Row(key, decode(payload), _floats(vector)), after) for key, payload, vector, after in step["restore"]
-        ]
-        if store.capabilities.shared_by_processes:
-            now = {row.id: _state(row.payload) for row in store.fetch([*added, *(row.id for row, _ in changed)])}
-            wanted = len(added) + len(changed)
-            added = {key: after for key, after in added.items() if now.get(key, after) == after}
-            changed = [(row, after) for row, after in changed if _ours(now.get(row.id), row, after)]
-            if len(added) + len(changed) < wanted:
-                _log.warning(
-                    "%s: a write was interrupted; what others have changed since then stays as they left it",
-                    store.label,
-                )
-        if added:
-            store.remove(list(added))
-        if changed:
-            store.upsert([row for row, _ in changed])
+def _take_back(store: Store, log: Transaction) -> bool:
+    """Undo in the store what was announced and not committed, newest first.
+
+    Returns:
+        Whether something was to delete everything. That is done again, and stays announced until a commit ends it.
+    """
+    unfinished = log.unfinished()
+    for undo in unfinished:
+        if undo == _CLEAR:
+            with _siblings(store) as siblings:
+                for found in (store, *siblings):
+                    found.clear()
+            continue
+        with store.exclusive():
+            _undone(store, json.loads(undo))
+    if _CLEAR in unfinished:
+        return True
     log.forget()
+    return False
+
+
+def _undone(store: Store, step: Mapping[str, Any]) -> None:
+    """Undo one write of rows, as far as they are as it left them or found them."""
+    added: dict[str, str] = step["remove"]
+    changed = [(Row(key, decode(payload), _floats(vector)), after) for key, payload, vector, after in step["restore"]]
+    if store.capabilities.shared_by_processes:
+        now = {row.id: _state(row.payload) for row in store.fetch([*added, *(row.id for row, _ in changed)])}
+        wanted = len(added) + len(changed)
+        added = {key: after for key, after in added.items() if now.get(key, after) == after}
+        changed = [(row, after) for row, after in changed if _ours(now.get(row.id), row, after)]
+        if len(added) + len(changed) < wanted:
+            _log.warning(
+                "%s: a write was interrupted; what others have changed since then stays as they left it", store.label
+            )
+    if added:
+        store.remove(list(added))
+    if changed:
+        store.upsert([row for row, _ in changed])
+
+
+def _bring_to_order(store: Store, log: Transaction) -> None:
+    """End what others began and did not commit; the history's part is committed with this transaction."""
+    if _take_back(store, log):
+        log.clear()
+        log.resume()
+
+
+@contextmanager
+def _siblings(store: Store) -> Iterator[list[Store]]:
+    """What lies beside the memories. Opened before the store's lock is taken: to open them may need one of its own."""
+    with ExitStack() as opened:
+        siblings = [store.sibling(ENTITIES)] if store.has_sibling(ENTITIES) else []
+        for sibling in siblings:
+            opened.callback(sibling.close)
+        yield siblings
 
 
 def _undo(added: Sequence[Row], before: Sequence[Row], after: Mapping[str, str]) -> str:

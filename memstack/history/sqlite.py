@@ -7,9 +7,11 @@ A write transaction stands around the write to the store: where that fails, noth
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -46,6 +48,7 @@ _PAUSE_SECONDS: Final = 0.01
 _MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
 _TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
 _KEYS: Final = json.JSONEncoder(ensure_ascii=False)
+_SHOWN: Final = 60  # characters of a collection's name in that of its journal's file
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS changes (
@@ -180,6 +183,11 @@ class Transaction:
         """Delete everything of a scope, and the entries of these memories that nobody else owns."""
         return erasure.erase(self._connection, self._collection, scope, memory_ids)
 
+    def clear(self) -> None:
+        """Delete everything of the collection. What was announced stays so until the commit."""
+        for table in _TABLES:
+            self._connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self._collection,))  # noqa: S608
+
     def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
         names = ", ".join(ENTRY)
@@ -241,6 +249,19 @@ class Transaction:
         Raises:
             HistoryError: it cannot be noted.
         """
+        try:
+            begin = self._journal.append(self._own_number(), undo)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            problem = f"cannot note what is being done ({error.strerror})"
+            raise HistoryError(self._path, problem, _MAKE_ROOM if full else "", retryable=full) from error
+        return lambda: self._journal.cut(begin)
+
+    def resume(self) -> None:
+        """Take over what was announced and not committed: it is done with the commit of this transaction."""
+        self._own_number()
+
+    def _own_number(self) -> int:
         if self.number is None:
             (number,) = self._connection.execute(
                 "INSERT INTO writes (collection, number) VALUES (?, 1) "
@@ -248,13 +269,7 @@ class Transaction:
                 (self._collection,),
             ).fetchone()
             self.number = int(number)
-        try:
-            begin = self._journal.append(self.number, undo)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            problem = f"cannot note what is being done ({error.strerror})"
-            raise HistoryError(self._path, problem, _MAKE_ROOM if full else "", retryable=full) from error
-        return lambda: self._journal.cut(begin)
+        return self.number
 
     def unfinished(self) -> list[str]:
         """What was announced and not committed, newest first: by this transaction, or by a process that died."""
@@ -279,7 +294,7 @@ class SqliteHistory:
 
     Args:
         path: the file; made with its folder when missing. ``:memory:`` keeps nothing.
-        collection: whose history this is; several may share the file.
+        collection: whose history this is, by a name that tells it from others that share the file.
         scope_of: finds the scope of a stored memory, for entries that Mem0 writes without one.
 
     Raises:
@@ -297,7 +312,7 @@ class SqliteHistory:
         self._scope_of = scope_of or (lambda _: None)
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._journal = Journal(None if self.path == MEMORY else Path(f"{self.path}.{collection}.undo"))
+        self._journal = Journal(None if self.path == MEMORY else Path(f"{self.path}.{_file_name(collection)}.undo"))
         self._connection: sqlite3.Connection | None = None
         try:
             if self.path != MEMORY:
@@ -539,13 +554,9 @@ class SqliteHistory:
         return {"history": self.path, "changes": count}
 
     def clear(self) -> None:
-        """Forget everything of this collection."""
-        with self._locked() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            self._journal.cut()
-            for table in _TABLES:
-                connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self.collection,))  # noqa: S608
-            connection.execute("COMMIT")
+        """Forget everything of this collection. What a write that was interrupted left in the store is still undone."""
+        with self.transaction() as transaction:
+            transaction.clear()
 
     @property
     def forked(self) -> bool:
@@ -699,6 +710,12 @@ class SqliteHistory:
             return there
         known = self.changes(memory_id)
         return known[-1].scope if known else Scope()
+
+
+def _file_name(collection: str) -> str:
+    """A name for a file of a collection's, of whatever characters and length its own name is."""
+    shown = re.sub(r"[^A-Za-z0-9_]+", "-", collection)[:_SHOWN]
+    return f"{shown}-{hashlib.sha256(collection.encode()).hexdigest()[:12]}"
 
 
 def _use_log(connection: sqlite3.Connection) -> None:

@@ -95,6 +95,7 @@ class QdrantServerStore(QdrantStore):
         on_close: Callable[[], object] | None = None,
         lock: threading.RLock | None = None,
         creation: dict[str, int] | None = None,
+        on_disk: bool = False,
     ) -> None:
         self.client = client
         self.label = label
@@ -103,6 +104,7 @@ class QdrantServerStore(QdrantStore):
         self._on_close = on_close
         self._lock = lock
         self._creation = creation or {}
+        self._on_disk = on_disk
         self._local = lock is not None
         self._closed = False
         self._prepare()
@@ -138,6 +140,7 @@ class QdrantServerStore(QdrantStore):
                 dimensions,
                 on_close=client.close,
                 creation=creation,
+                on_disk=config.on_disk,
             )
         except BaseException:
             client.close()
@@ -247,6 +250,7 @@ class QdrantServerStore(QdrantStore):
             self.dimensions,
             lock=self._lock,
             creation=self._creation,
+            on_disk=self._on_disk,
         )
         if sibling.read_fingerprint() is None and (mine := self.read_fingerprint()) is not None:
             sibling.write_fingerprint(mine)
@@ -288,7 +292,9 @@ class QdrantServerStore(QdrantStore):
     def _create(self) -> None:
         self._make(
             self.collection,
-            vectors_config=models.VectorParams(size=self.dimensions, distance=models.Distance.COSINE),
+            vectors_config=models.VectorParams(
+                size=self.dimensions, distance=models.Distance.COSINE, on_disk=self._on_disk or None
+            ),
             hnsw_config=models.HnswConfigDiff(
                 m=0, payload_m=16, full_scan_threshold=full_scan_kibibytes(self.dimensions)
             ),

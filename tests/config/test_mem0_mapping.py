@@ -31,6 +31,14 @@ Write = Callable[..., Path]
             {"vector_store": {"provider": "qdrant", "collection": "abc", "path": "a"}},
         ),
         (
+            {"vector_store": {"provider": "qdrant", "config": {"collection_name": "m", "host": "h", "on_disk": True}}},
+            {"vector_store": {"provider": "qdrant", "collection": "m", "host": "h", "on_disk": True}},
+        ),
+        (
+            {"vector_store": {"provider": "qdrant", "config": {"collection_name": "m", "url": "h", "on_disk": False}}},
+            {"vector_store": {"provider": "qdrant", "collection": "m", "url": "h"}},
+        ),
+        (
             {
                 "vector_store": {
                     "provider": "qdrant",
@@ -262,7 +270,7 @@ def test_mem0s_form_in_an_override_is_answered() -> None:
         ({"custom_fact_extraction_prompt": "a", "custom_instructions": "b"}, "custom_fact_extraction_prompt"),
         ({"vector_store": {"provider": "qdrant", "config": {"client": object()}}}, "vector_store.config.client"),
         (
-            {"vector_store": {"provider": "qdrant", "config": {"host": "h", "on_disk": True}}},
+            {"vector_store": {"provider": "qdrant", "config": {"host": "h", "on_disk": "yes"}}},
             "vector_store.config.on_disk",
         ),
         (

@@ -394,11 +394,12 @@ def test_unknown_names_are_answered_with_the_nearest(
         ({"remember_roles": []}, "remember_roles", "at least 1 item"),
         ({"vector_store": {"provider": ["qdrant"]}}, "vector_store.provider", "not a name"),
         ({"vector_store": {"mode": 1}}, "vector_store.mode", "not a name"),
-        ({"vector_store": {"collection": "a b"}}, "vector_store.collection", "3 to 48 letters"),
+        ({"vector_store": {"collection": "a b"}}, "vector_store.collection", "1 to 240 letters"),
         ({"vector_store": {"mode": "server"}}, "vector_store.url", "QDRANT_URL"),
         ({"vector_store": {"provider": "pgvector", "mode": "server"}}, "vector_store.url", "DATABASE_URL"),
         ({"llm": {"provider": "openai"}}, "llm.model", "is missing"),
         ({"history": {"path": 3}}, "history.path", "is not a path"),
+        ({"history": {"provider": "mysql"}}, "history.provider", "should be 'sqlite'"),
         ({"vector_store": {1: 2}}, "vector_store", "a key that is an int"),
     ],
 )

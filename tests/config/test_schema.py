@@ -105,6 +105,7 @@ VALID: list[dict[str, Any]] = [
     {"llm": {"provider": "ollama", "model": "m", "num_ctx": 16384, "keep_alive": "5m"}},
     {"llm": {}},
     {"history": {"path": ":memory:"}},
+    {"history": {"provider": "sqlite", "path": "h.db"}},
     {"limits": {"max_text": 5}, "offline": True, "remember_roles": ["user", "assistant"]},
 ]
 

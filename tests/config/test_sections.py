@@ -10,18 +10,21 @@ from pydantic import BaseModel, ValidationError
 
 from memstack.config import (
     BuiltinEmbedder,
+    ChromaEmbedded,
     ChromaServer,
     HistoryConfig,
     OllamaEmbedder,
     OllamaLLM,
     OpenAIEmbedder,
     OpenAILLM,
+    PgvectorEmbedded,
     PgvectorServer,
     QdrantEmbedded,
     QdrantInMemory,
     QdrantServer,
     SectionConfig,
     Settings,
+    StoreConfig,
 )
 from memstack.config.docs import descriptions
 from memstack.config.lookup import BUILTIN
@@ -54,19 +57,49 @@ def test_every_option_is_described(model: type[BaseModel]) -> None:
         assert name in {"provider", "mode", "history", "limits"} or "efault" in text
 
 
+def named(model: type[StoreConfig], name: str) -> StoreConfig:
+    """A section with a collection of this name; the base of a third party's has no provider by itself."""
+    options = {"provider": "x"} if model is StoreConfig else {}
+    return model(**options, collection=name)
+
+
+@pytest.mark.parametrize("model", [QdrantInMemory, QdrantEmbedded, ChromaEmbedded, PgvectorEmbedded, StoreConfig])
 @pytest.mark.parametrize("name", ["abc", "a-1", "Mem_0", "a" * 48, "memories"])
-def test_collection_names_that_every_engine_takes(name: str) -> None:
+def test_collection_names_that_every_engine_takes(model: type[StoreConfig], name: str) -> None:
     """3 to 48 letters, digits, `_`, `-` make a name."""
-    assert QdrantInMemory(collection=name).collection == name
+    assert named(model, name).collection == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a", "ab", "1ab", "_ab", "ab-", "ab_", "a b", "a.b", "a" * 49, "ab\n", "äbc", "a/b"]
+    ("model", "names"),
+    [
+        (QdrantInMemory, ["m", "a.b", "_a", "1a", "a_", "..a", "a" * 240, "chroma"]),
+        (QdrantEmbedded, ["m", "a.b", "_a", "1a", "a_", "..a", "a" * 240]),
+        (ChromaEmbedded, ["a.b", "1ab", "a" * 503]),
+        (ChromaServer, ["a.b", "1ab", "a" * 503]),
+        (PgvectorEmbedded, ["m", "a.b", "_a", "1a", "a_", "..a"]),
+    ],
 )
-def test_other_collection_names_are_refused(name: str) -> None:
-    """What one of the engines would refuse is refused for all."""
-    with pytest.raises(ValidationError):
-        QdrantInMemory(collection=name)
+def test_collection_names_that_an_engine_takes(model: type[StoreConfig], names: list[str]) -> None:
+    """Each engine has its own rule, so that a name that Mem0 gave need not change."""
+    assert [named(model, name).collection for name in names] == names
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (QdrantInMemory, ["a" * 241]),
+        (QdrantEmbedded, ["a" * 241, "chroma", "postgres", "history.db", "history.db-wal"]),
+        (ChromaEmbedded, ["m", "ab", "_ab", "ab-", "ab.", ".ab", "a" * 504]),
+        (PgvectorEmbedded, ["a" * 49]),
+        (StoreConfig, ["m", "ab", "1ab", "_ab", "ab-", "a.b", "a" * 49]),
+    ],
+)
+def test_other_collection_names_are_refused(model: type[StoreConfig], names: list[str]) -> None:
+    """What an engine would refuse, or keep elsewhere, is refused; so is what is no name to any of them."""
+    for name in [*names, "", ".", "..", "a.", "a b", "ab\n", "äbc", "a/b", "a\\b", 'a"b', "a%b"]:
+        with pytest.raises(ValidationError):
+            named(model, name)
 
 
 def test_sections_are_frozen_and_say_so_without_the_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,18 +23,104 @@ from memstack.config.layers import SECTIONS
         ({"vector_store": {"provider": "chroma", "path": "a"}}, "a/history.db"),
         ({"vector_store": {"provider": "pgvector", "path": "a"}}, "a/history.db"),
         ({}, "home/data/memstack/memory/history.db"),
-        ({"vector_store": {"url": "http://h"}}, "home/data/memstack/history.db"),
-        ({"vector_store": {"provider": "chroma", "host": "h"}}, "home/data/memstack/history.db"),
-        ({"vector_store": {"provider": "pgvector", "host": "h"}}, "home/data/memstack/history.db"),
         ({"vector_store": {"mode": "memory"}}, None),
         ({"vector_store": {"mode": "memory"}, "history": {"path": "h.db"}}, "h.db"),
         ({"vector_store": {"url": "http://h"}, "history": {"path": "x/h.db"}}, "x/h.db"),
         ({"vector_store": {"path": "a"}, "history": {"path": ":memory:"}}, None),
+        ({"vector_store": {"path": "a"}, "history": {"provider": "sqlite"}}, "a/history.db"),
+        ({"vector_store": {"path": "a"}, "history": {"provider": "sqlite", "path": "h.db"}}, "h.db"),
     ],
 )
 def test_the_history_lies_beside_the_store(options: dict[str, Any], expected: str | None, tmp_path: Path) -> None:
-    """Beside an embedded store, else in the user's data folder; in memory (None) with a store in memory."""
+    """Beside an embedded store; in memory (None) with a store in memory; where it is said, where that is said."""
     assert Settings.load(options).history_path == (expected and tmp_path / expected)
+
+
+SERVERS: list[dict[str, Any]] = [
+    {"url": "http://h"},
+    {"url": "http://h:1"},
+    {"url": "http://h/behind/a/proxy"},
+    {"url": "http://other.example"},
+    {"provider": "chroma", "host": "h"},
+    {"provider": "chroma", "host": "h", "port": 1},
+    {"provider": "chroma", "host": "h", "tenant": "t"},
+    {"provider": "chroma", "host": "h", "database": "d"},
+    {"provider": "pgvector", "url": "postgresql://h/app"},
+    {"provider": "pgvector", "url": "postgresql://h:1/app"},
+    {"provider": "pgvector", "url": "postgresql://h/other"},
+    {"provider": "pgvector", "url": "postgresql://h/app", "schema": "s"},
+    {"provider": "pgvector", "url": "postgresql://h,g/app"},
+    {"provider": "pgvector", "host": "/run/postgresql", "dbname": "app"},
+    {"provider": "pgvector", "url": "postgresql:///app"},
+]
+
+
+def test_each_server_has_a_history_of_its_own() -> None:
+    """Stores that differ in engine, host, port, proxy, tenant, database or schema share no default history."""
+    paths = [Settings.load(vector_store=section).history_path for section in SERVERS]
+    assert len(set(paths)) == len(SERVERS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"url": "http://h"}, {"host": "h"}),
+        ({"url": "http://h", "api_key": "k"}, {"url": "https://H:6333/", "api_key": "l"}),
+        ({"url": "localhost:6333"}, {"url": "http://127.0.0.1:6333"}),
+        ({"url": "http://h"}, {"url": "http://h", "collection": "others"}),
+        ({"provider": "chroma", "host": "h"}, {"provider": "chroma", "host": "h", "token": "t", "ssl": True}),
+        (
+            {"provider": "pgvector", "url": "postgresql://me:secret@h/app"},
+            {"provider": "pgvector", "host": "h", "user": "you", "password": "hidden", "dbname": "app"},
+        ),
+        (
+            {"provider": "pgvector", "url": "postgresql://h/app?sslmode=require"},
+            {"provider": "pgvector", "url": "host=h port=5432 dbname='app' password=x"},
+        ),
+    ],
+)
+def test_a_server_has_one_history_however_it_is_named(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """The default history of a server depends on what it is: not on who asks, on a secret, or on how it is written."""
+    paths = [Settings.load(vector_store=section).history_path for section in (one, other)]
+    assert paths[0] == paths[1]
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ({"url": "http://my.host:7"}, r"qdrant-my\.host-7"),
+        ({"provider": "chroma", "host": "::1"}, "chroma-localhost-8000"),
+        ({"provider": "pgvector", "url": "postgresql://me:hunter2@h/hunter2"}, "pgvector-h-5432"),
+        ({"provider": "pgvector", "host": "/run/my sockets"}, "pgvector-run-my-sockets-5432"),
+        ({"provider": "pgvector", "host": "h" * 300}, "pgvector-h{71}"),
+        ({"provider": "pgvector", "url": "postgresql:///app"}, "pgvector-5432"),
+    ],
+)
+def test_the_file_of_a_server_s_history_is_named_for_people(section: dict[str, Any], name: str, tmp_path: Path) -> None:
+    """It lies in the user's data folder, and its name has the engine, the host and the port, and no secret."""
+    path = Settings.load(vector_store=section).history_path
+    assert path is not None
+    assert path.parent == tmp_path / "home/data/memstack/history"
+    assert re.fullmatch(rf"{name}-[0-9a-f]{{12}}\.db", path.name)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({}, "qdrant:embedded/memories"),
+        ({"path": "a", "collection": "others"}, "qdrant:embedded/others"),
+        ({"url": "http://h"}, "qdrant:server/memories"),
+        ({"provider": "chroma", "path": "a"}, "chroma:embedded/memories"),
+        ({"provider": "chroma", "host": "h", "tenant": "a/b"}, "chroma:server/a%2Fb/default_database/memories"),
+        ({"provider": "pgvector", "path": "a", "schema": "s"}, "pgvector:embedded/s/memories"),
+        ({"provider": "pgvector", "url": "postgresql://h/app"}, "pgvector:server/app/public/memories"),
+        ({"provider": "pgvector", "url": "host=other dbname=app"}, "pgvector:server/app/public/memories"),
+        ({"provider": "pgvector", "host": "h", "dbname": "app"}, "pgvector:server/app/public/memories"),
+    ],
+)
+def test_a_history_belongs_to_an_engine_s_collection(section: dict[str, Any], key: str) -> None:
+    """In a file that several share it has the engine's name and the collection's, and moves with them."""
+    assert Settings.load(vector_store=section).vector_store.history_key == key
 
 
 def test_masked_is_plain_data() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memstack.config.urls import host_of, is_loopback, mask, postgres_hosts
+from memstack.config.urls import host_of, is_loopback, mask, postgres_hosts, postgres_place
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,32 @@ def test_mask(address: str, shown: str) -> None:
 def test_mask_hides_passwords_that_should_have_been_escaped(address: str) -> None:
     """However a password is written into an address, nothing behind the user is shown."""
     assert "ter2" not in mask(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("postgresql://h/app", ("5432", "app")),
+        ("postgresql://me:p%2F@h:7/a%20b?sslmode=require", ("7", "a b")),
+        ("postgresql://h?dbname=app&port=8", ("8", "app")),
+        ("postgresql://h:1,[::1]:2/app", ("1,2", "app")),
+        ("postgresql://me@h", ("5432", "me")),
+        ("postgresql://", ("5432", "")),
+        ("host=h port=9 dbname='a b'", ("9", "a b")),
+        ("host=h user=me", ("5432", "me")),
+    ],
+)
+def test_the_database_that_postgres_means(
+    address: str, meant: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Port and database are read as libpq does: without a database, it has the name of the user."""
+    for name in ("PGPORT", "PGDATABASE", "PGUSER"):
+        monkeypatch.delenv(name, raising=False)
+    assert postgres_place(address) == meant
+
+
+def test_the_environment_names_postgres_s_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an address leaves out comes from the variables of libpq."""
+    monkeypatch.setenv("PGPORT", "7")
+    monkeypatch.setenv("PGDATABASE", "app")
+    assert postgres_place("host=h user=me") == ("7", "app")

@@ -175,10 +175,37 @@ _BETWEEN: Final = """
 first, second = (alex.add(text(i)).stored[0] for i in range(2))
 store = memory._core.parts.store
 real = getattr(store, sys.argv[3])
-def dying(items):
-    real(items)
+def dying(*items):
+    real(*items)
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(store, sys.argv[3], dying)
+"""
+_RESET: Final = """
+from memstack.history.sqlite import Transaction
+from memstack.stores.base import ENTITIES
+alex.add("a fact", idempotency_key="k")
+alex.add_many([text(i) for i in range(20)])
+parts = memory._core.parts
+entities = parts.store.sibling(ENTITIES)
+entities.upsert(parts.store.fetch([row.id for row in parts.store.scan(limit=3)], vectors=True))
+entities.close()
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+def then_die(place, name, but=None):
+    real = getattr(place, name)
+    def dying(*arguments):
+        real(*arguments)
+        if but is None or arguments[0] is not but:
+            die()
+    setattr(place, name, dying)
+moment = sys.argv[3]
+if moment == "COMMIT":
+    parts.history._connection.set_trace_callback(lambda statement: statement == "COMMIT" and die())
+elif moment == "siblings":
+    then_die(type(parts.store), "clear", but=parts.store)
+else:
+    then_die(Transaction if moment == "announce" else parts.store, moment)
+memory.reset()
 """
 BETWEEN: Final[dict[str, tuple[str, str]]] = {
     "add": ("upsert", 'alex.add("a new fact")'),
@@ -204,4 +231,20 @@ def test_killed_between_store_and_history(nursery: Nursery, tmp_path: Path, verb
         assert_agreement(memory)
         result = memory.add("a new fact", user_id="alex", idempotency_key="k")
         assert len(result.stored) + len(result.skipped) == 1
+        assert_agreement(memory)
+
+
+@pytest.mark.parametrize("moment", ["clear", "announce", "siblings", "COMMIT"])
+def test_killed_in_a_reset(nursery: Nursery, tmp_path: Path, moment: str) -> None:
+    """A process that dies in a reset leaves all of it or nothing: no key or entry of a memory that is gone."""
+    ended = nursery.run(_START + _RESET, tmp_path, 1, moment)
+    assert ended.status == -signal.SIGKILL, ended.errors
+    with open_at(tmp_path) as memory:
+        assert_agreement(memory)
+        assert memory.stats()["vector_store"]["rows"] == 0
+        assert memory.stats()["history"]["changes"] == 0
+        assert memory._core.parts.store.sibling("entities").count() == 0
+        (stored,) = memory.add("a new fact", user_id="alex", idempotency_key="k").stored
+    with open_at(tmp_path) as memory:  # it is done once
+        assert [found.id for found in memory.get_all(user_id="alex")] == [stored.id]
         assert_agreement(memory)

@@ -56,15 +56,14 @@ def test_a_host_that_nobody_has(engine: str) -> None:
 
 
 REFUSED_NAMES = [
-    "x", "", "a" * 49, "a b", "9lives", "_x", "x-", 'a"b', "a'b", "a;DROP TABLE x", "../x", "a.b", "größe", "a\0b",
-    "pg_catalog.x", "$where", "a/b",
+    "", "a" * 504, "a b", "x.", 'a"b', "a'b", "a;DROP TABLE x", "../x", "größe", "a\0b", "$where", "a/b", ".", "..",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED_NAMES)
 @pytest.mark.parametrize("engine", ["qdrant", "chroma", "pgvector"])
 def test_a_collection_name_that_an_engine_would_refuse(engine: str, name: str) -> None:
-    """A name that some engine refuses or reads otherwise is refused for all of them, before anything is dialled."""
+    """A name that an engine refuses or reads otherwise is refused before anything is dialled."""
     with pytest.raises(ConfigError) as caught:
         open_memory({"vector_store": {**_nowhere(9)[engine], "collection": name}, **HISTORY})
     assert "vector_store.collection" in str(caught.value)

@@ -253,6 +253,34 @@ class ConcurrencyContract(Contract):
             assert [change.event for change in empty.history(key)] == (["ADD"] if key in there else ["ADD", "DELETE"])
         assert_agreement(empty)
 
+    @pytest.mark.parametrize("through", ["the gateway", "Mem0"])
+    def test_everything_is_reset_under_writers(self, empty: MemoryGateway, through: str) -> None:
+        """A reset among writers leaves memories with their history, and no history or key of those that are gone."""
+        reset = empty.reset if through == "the gateway" else empty.mem0.reset
+
+        def work(worker: int) -> list[str]:
+            if worker == 0:
+                for _ in range(5):
+                    reset()
+                return []
+            return [
+                empty.add(f"{worker} says {i}", user_id="alex", idempotency_key=f"{worker}-{i}").stored[0].id
+                for i in range(20)
+            ]
+
+        added = {key for keys in at_once(THREADS, work) for key in keys}
+        there = {stored.id for stored in empty.iter_all(user_id="alex")}
+        assert there <= added
+        for key in there:
+            assert [change.event for change in empty.history(key)] == ["ADD"]
+        for key in added - there:
+            with pytest.raises(MemoryNotFound):
+                empty.history(key)
+        assert_agreement(empty)
+        again = empty.add("1 says 0", user_id="alex", idempotency_key="1-0")
+        assert len(again.stored) + len(again.skipped) == 1
+        assert len(empty.get_all(user_id="alex", limit=1000)) == len(there) + len(again.stored)
+
     def test_readers_see_whole_memories(self, empty: MemoryGateway) -> None:
         """While a memory is changed, every reader sees it as it was before or after a change, and never not at all."""
         (stored,) = empty.add("version 0", user_id="alex", metadata={"version": 0}).stored

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from memstack.errors import HistoryError, MemoryNotFound, MemstackError, ProviderError, StoreError
+from memstack.errors import HistoryError, MemoryNotFound, MemstackError, ProviderError, StoreError, StoreFull
 from memstack.gateway import MemoryGateway
 from memstack.testing.contract.base import Contract
 from memstack.testing.contract.state import (
@@ -311,6 +311,46 @@ class FailureContract(Contract):
             with pytest.raises(KeyboardInterrupt):
                 CALLS[name](memory, seeded)
         check_after(seeded, before, CALLS[name])
+
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_a_reset_that_fails_is_done_before_the_next_write(self, seeded: Seeded, begun: bool) -> None:
+        """Where the engine dies in a reset, the next write ends it: nothing is left, and what is written then stays."""
+        store = parts_of(seeded.memory).store
+        real = store.clear
+
+        def dying() -> None:
+            if begun:
+                real()
+            raise StoreError(store.label, "clear died")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "clear", dying)
+            with pytest.raises(StoreError, match="clear died"):
+                seeded.memory.reset()
+            with pytest.raises(StoreError, match="clear died"):
+                seeded.memory.add("too early", user_id="alex")
+        (stored,) = seeded.memory.add("a new beginning", user_id="alex").stored
+        assert [row.id for row in store.scan()] == [stored.id]
+        seeded.memory.add("and it goes on", user_id="alex")
+        assert store.count() == 2
+        assert_agreement(seeded.memory)
+
+    @pytest.mark.parametrize("verb", ["count", "clear"])
+    def test_a_reset_that_is_refused_does_nothing(self, seeded: Seeded, verb: str) -> None:
+        """Where the engine is not there, or has no room, nothing is deleted, neither now nor later."""
+        before = snapshot(seeded.memory)
+        store = parts_of(seeded.memory).store
+
+        def refuses(*_: object) -> int:
+            raise StoreFull(store.label, "/nowhere", 1, 2) if verb == "clear" else StoreError(store.label, "is gone")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, verb, refuses)
+            with pytest.raises(StoreError):
+                seeded.memory.reset()
+        assert snapshot(seeded.memory) == before
+        seeded.memory.add("life goes on", user_id="alex")
+        assert store.count() == len(before.rows) + 1
 
     def test_an_error_of_ours_is_what_every_failure_is(self, seeded: Seeded) -> None:
         """Store, history and provider fail with subclasses of one base; a missing memory is none of them."""

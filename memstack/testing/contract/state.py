@@ -59,7 +59,8 @@ def assert_agreement(memory: MemoryGateway) -> None:
     """Store and history tell the same: each row is what its last change made it, and nothing else is alive."""
     last: dict[str, Change] = {}
     state = snapshot(memory)
-    for memory_id in {row[3] for row in state.tables["changes"]}:
+    collection = parts_of(memory).history.collection  # others may share the file
+    for memory_id in {row[3] for row in state.tables["changes"] if row[2] == collection}:
         last[memory_id] = memory.history(memory_id)[-1]
     alive = {memory_id for memory_id, change in last.items() if change.event != "DELETE"}
     assert alive == set(state.rows)
