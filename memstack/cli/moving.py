@@ -15,6 +15,7 @@ from memstack.cli import exits
 from memstack.cli.options import AgentOption, RunOption, ScopeIds, UserOption, scope_of
 from memstack.cli.rendering import show_fields
 from memstack.cli.session import Session
+from memstack.errors import InvalidInput
 
 if TYPE_CHECKING:
     from memstack.gateway import MemoryGateway
@@ -40,8 +41,14 @@ def export(
 
     `memstack import` restores it, into any engine: ids, times, typed metadata, what superseded what, and histories.
     """
+    scope = scope_of(user, agent, run, needed=False)
     with session.memory() as memory:
-        report = memory.export(file, vectors=vectors, **scope_of(user, agent, run, needed=False))
+        try:
+            report = memory.export(file, vectors=vectors, **scope)
+        except InvalidInput as error:
+            if error.field != "target":
+                raise
+            raise InvalidInput("FILE", error.problem, "Name another file.") from None
     data = {"file": file, **report.to_dict()}
     session.output.result(data, lambda console: show_fields(console, data))
 
@@ -91,7 +98,7 @@ def is_export(stream: BinaryIO) -> bool:
 def restore(session: Session, stream: BinaryIO, file: str, scope: ScopeIds) -> None:
     """Import an export."""
     with session.memory() as memory, _bar(session, None) as progress:
-        lines = io.TextIOWrapper(stream, encoding="utf-8")
+        lines = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
         report = memory.import_(lines, progress=progress, **scope)
         lines.detach()
     data = {"file": file, "format": "export", **report.to_dict()}

@@ -18,6 +18,7 @@ from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.core import Core
 from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.drafts import Draft, digest_of
+from memstack.gateway.files import Target, reading
 from memstack.gateway.inputs import (
     Messages,
     check_flag,
@@ -31,7 +32,6 @@ from memstack.gateway.inputs import (
 )
 from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, held, visible
-from memstack.gateway.portability import Target
 from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, schema_of, search_fitting
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
@@ -555,7 +555,7 @@ class MemoryGateway:
         """
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id)
-        with portability.opened(source, "r") as lines:
+        with reading(source) as lines:
             return portability.import_lines(parts, lines, scope, progress=progress, dry_run=dry_run)
 
     def purge_expired(

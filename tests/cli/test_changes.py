@@ -120,6 +120,10 @@ def test_export_and_import(run: Runner, store: Path, tmp_path: Path) -> None:
     lines = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
     (tmp_path / "cut.jsonl").write_text("\n".join(lines[:-1]), encoding="utf-8")
     assert run("import", "cut.jsonl").code == 3
+    spoilt = (tmp_path / "all.jsonl").read_bytes().replace(b"walks", b"wa\xffks")
+    (tmp_path / "spoilt.jsonl").write_bytes(spoilt)
+    spoilt_too = run("import", "spoilt.jsonl", "--json")
+    assert (spoilt_too.code, spoilt_too.data["present"], len(spoilt_too.data["failed"])) == (3, 1, 1)
 
 
 @pytest.fixture
