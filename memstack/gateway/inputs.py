@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from inspect import iscoroutinefunction
 from typing import Any, Final, cast, get_args
 
 from memstack.errors import InvalidInput, describe, named
@@ -20,6 +21,7 @@ __all__ = [
     "check_instant",
     "check_limit",
     "check_order",
+    "check_progress",
     "check_query",
     "check_threshold",
     "read_messages",
@@ -171,6 +173,25 @@ def check_flag(value: object, where: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidInput(where, f"is {describe(value)}, not a bool", "Pass True or False.")
     return value
+
+
+def check_progress(progress: object) -> Callable[[int], object] | None:
+    """What is told how far a call is, or None.
+
+    Raises:
+        InvalidInput: it cannot be called, or only makes a coroutine, for which nobody would wait.
+    """
+    if progress is None:
+        return None
+    if not callable(progress):
+        raise InvalidInput("progress", f"is {describe(progress)}, not a function", "Pass a function of one number.")
+    if iscoroutinefunction(progress) or iscoroutinefunction(getattr(progress, "__call__", None)):  # noqa: B004
+        raise InvalidInput(
+            "progress",
+            "is a coroutine function, and nothing waits for what it returns",
+            "Pass a plain function; `loop.call_soon_threadsafe` takes what it hears to an event loop.",
+        )
+    return progress
 
 
 def check_limit(limit: object, where: str = "limit") -> int:

@@ -26,6 +26,7 @@ from memstack.gateway.inputs import (
     check_limit,
     check_memory_text,
     check_order,
+    check_progress,
     check_query,
     check_threshold,
     read_messages,
@@ -162,6 +163,7 @@ class MemoryGateway:
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id).require()
         policy = check_policy(on_conflict)
+        wanted = None if infer is None else check_flag(infer, "infer")
         said = read_messages(messages, parts.options.max_text)
         checked = read_metadata(metadata, parts.options)
         drafts: list[Draft] = []
@@ -169,9 +171,9 @@ class MemoryGateway:
             message, expiry, since = read_times(metadata, one, expires_at, valid_from)
             drafts.append(Draft(i, message, scope, checked, expiry, since, schema=schema_of(metadata)))
         key = self._key(scope, idempotency_key, drafts)
-        if infer is None:
-            infer = parts.llm is not None and policy == "keep" and not isinstance(metadata, MemorySchema)
-        if infer:
+        if wanted is None:
+            wanted = parts.llm is not None and policy == "keep" and not isinstance(metadata, MemorySchema)
+        if wanted:
             if parts.llm is None:
                 raise LLMNotConfigured
             if policy in ("raise", "ask"):
@@ -208,12 +210,13 @@ class MemoryGateway:
             so are the items of a batch that the embedder or the engine refused.
 
         Raises:
-            InvalidInput: `batch_size` is no such number, or `items` is not iterable.
+            InvalidInput: `batch_size` is no such number, `items` is not iterable, or `progress` is no plain function.
         """
         parts = self._parts()
         outer = self._scope(user_id, agent_id, run_id)
         size = check_limit(batch_size, "batch_size")
         policy = check_policy(on_conflict)
+        progress = check_progress(progress)
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             raise InvalidInput("items", "is not a list of messages", "Pass a list, or use add() for one.")
         results: list[AddResult] = []
@@ -362,6 +365,7 @@ class MemoryGateway:
 
         Raises:
             PendingNotFound: nothing waits under this token in the scope: it was answered, or has expired.
+            InvalidInput: the token is no text.
         """
         return pending.confirm(self._parts(), token, self._scope(user_id, agent_id, run_id))
 
@@ -380,7 +384,7 @@ class MemoryGateway:
             user_id, agent_id, run_id: where given, only a change of this scope.
 
         Raises:
-            PendingNotFound: as for `confirm`.
+            PendingNotFound, InvalidInput: as for `confirm`.
         """
         pending.dismiss(self._parts(), token, self._scope(user_id, agent_id, run_id))
 
@@ -499,7 +503,7 @@ class MemoryGateway:
             ScopeError: nobody is named.
         """
         scope = self._scope(user_id, agent_id, run_id).require()
-        return erasing.erase(self._parts(), scope, compact=compact)
+        return erasing.erase(self._parts(), scope, compact=check_flag(compact, "compact"))
 
     def export(
         self,
@@ -519,8 +523,13 @@ class MemoryGateway:
             target: a path (written whole or not at all), or a text stream.
             vectors: write the vectors, too: an import into the same embedder then embeds nothing.
             user_id, agent_id, run_id: whose; everybody's, where none is given and this is no handle.
+
+        Raises:
+            InvalidInput: the target cannot be written to.
         """
-        return portability.export(self._parts(), self._scope(user_id, agent_id, run_id), target, vectors=vectors)
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id)
+        return portability.export(parts, scope, target, vectors=check_flag(vectors, "vectors"))
 
     def import_(
         self,
@@ -551,10 +560,11 @@ class MemoryGateway:
             What was done; `ImportReport.complete` tells whether the file was whole.
 
         Raises:
-            InvalidInput: the file is no export.
+            InvalidInput: the source cannot be read, or is no export.
         """
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id)
+        dry_run, progress = check_flag(dry_run, "dry_run"), check_progress(progress)
         with reading(source) as lines:
             return portability.import_lines(parts, lines, scope, progress=progress, dry_run=dry_run)
 
@@ -653,6 +663,7 @@ class MemoryGateway:
         then = check_instant(as_of, "as_of")
         now = utcnow() if then is None else then
         expired = check_flag(show_expired, "show_expired")
+        explain = check_flag(explain, "explain")
         at = visible(now, expired=expired) if then is None else held(then, expired=expired)
         where = all_of(scope_filter(scope), at, of_schema, rest)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -512,6 +514,30 @@ KEYS: Final[dict[str, Any]] = {
 }
 
 
+FLAGS: Final[dict[str, Any]] = {"a string": "false", "empty": "", "a number": 0, "a list": [], "an array": np.zeros(2)}
+TOKENS: Final[dict[str, Any]] = {"None": None, "a number": 5, "bytes": b"x", "NUL": NUL, "a lone surrogate": LONE}
+
+
+async def _awaited(_: int) -> None:
+    """A callback that nobody waits for."""
+
+
+class _Awaited:
+    """The same as an object."""
+
+    async def __call__(self, _: int) -> None:
+        """Nothing."""
+
+
+PROGRESSES: Final[dict[str, Any]] = {
+    "a number": 5,
+    "a string": "print",
+    "a coroutine function": _awaited,
+    "part of one": partial(_awaited, 1),
+    "an object that is one": _Awaited(),
+}
+
+
 def _others() -> Iterator[tuple[str, Case]]:
     for name, bad in LIMITS.items():
         yield f"search limit {name}", Case(_search(limit=bad), InvalidInput, "limit")
@@ -530,6 +556,20 @@ def _others() -> Iterator[tuple[str, Case]]:
         yield f"occurred_at {name}", Case(_adding(_message(occurred_at=bad)), InvalidInput, "messages.occurred_at")
     for name, bad in KEYS.items():
         yield f"key {name}", Case(_add(idempotency_key=bad), InvalidInput, "idempotency_key")
+    for name, bad in {**FLAGS, "None": None}.items():
+        yield f"erase compact {name}", Case(_erase(bad), InvalidInput, "compact")
+        yield f"export vectors {name}", Case(_export(bad), InvalidInput, "vectors")
+        yield f"import dry_run {name}", Case(_import(dry_run=bad), InvalidInput, "dry_run")
+        yield f"search explain {name}", Case(_search(explain=bad), InvalidInput, "explain")
+        yield f"newest explain {name}", Case(_search("", explain=bad), InvalidInput, "explain")
+    for name, bad in FLAGS.items():
+        yield f"infer {name}", Case(_add(infer=bad), InvalidInput, "infer")
+    for name, bad in TOKENS.items():
+        yield f"confirm {name}", Case(_answer("confirm", bad), InvalidInput, "token")
+        yield f"dismiss {name}", Case(_answer("dismiss", bad), InvalidInput, "token")
+    for name, bad in PROGRESSES.items():
+        yield f"add_many progress {name}", Case(_add_many(progress=bad), InvalidInput, "progress")
+        yield f"import progress {name}", Case(_import(progress=bad), InvalidInput, "progress")
     yield "update of nothing", Case(lambda m, i: m.update(i), InvalidInput, "update")
 
 
@@ -555,6 +595,27 @@ def _add(**given: Any) -> Call:
 
 def _add_many(**given: Any) -> Call:
     return lambda memory, _: memory.add_many(["tea at night"], user_id="alex", **given)
+
+
+def _erase(compact: Any) -> Call:
+    return lambda memory, _: memory.erase(user_id="alex", compact=compact)
+
+
+def _export(vectors: Any) -> Call:
+    return lambda memory, _: memory.export(io.StringIO(), vectors=vectors)
+
+
+def _import(**given: Any) -> Call:
+    def call(memory: MemoryGateway, _: str) -> object:
+        stream = io.StringIO()
+        memory.export(stream)
+        return memory.import_(io.StringIO(stream.getvalue()), **given)
+
+    return call
+
+
+def _answer(verb: str, token: Any) -> Call:
+    return lambda memory, _: getattr(memory, verb)(token)
 
 
 VERBS: Final[dict[str, tuple[Any, ...]]] = {
@@ -832,7 +893,7 @@ class InputContract(Contract):
 
     @cases(dict(_others()))
     def test_other_bad_arguments(self, shared_memory: MemoryGateway, known_id: str, case: Case) -> None:
-        """Limits, thresholds, orders, times and keys without a meaning are refused, with what would have one."""
+        """Limits, flags, orders, times, keys and the like without a meaning are refused, with what would have one."""
         refused(shared_memory, known_id, case)
 
     @pytest.mark.parametrize("expiry", ["0001-01-01", date(1, 1, 1), datetime(1, 1, 1, tzinfo=timezone.utc)])
