@@ -126,6 +126,33 @@ def test_export_and_import(run: Runner, store: Path, tmp_path: Path) -> None:
     assert (spoilt_too.code, spoilt_too.data["present"], len(spoilt_too.data["failed"])) == (3, 1, 1)
 
 
+def test_an_export_is_known_however_it_is_spelled(run: Runner, store: Path, tmp_path: Path) -> None:
+    """Written anew by another program, with spaces, other orders of names, or a byte order mark, it is restored."""
+    run("add", "tea", "walks", "--user", "al")
+    run("export", "all.jsonl")
+    lines = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    spelled = "\n".join(json.dumps(json.loads(line), sort_keys=True) for line in lines)
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "spelled.jsonl").write_text(spelled, encoding=encoding)
+        found = run("import", "spelled.jsonl", "--json").data
+        assert (found["format"], found["present"], found["complete"]) == ("export", 2, True)
+
+
+def test_options_of_an_import_that_is_an_export(run: Runner, store: Path, tmp_path: Path) -> None:
+    """--failures has what failed, by line; options that say nothing of an export are refused by name."""
+    run("add", "tea", "walks", "--user", "al")
+    run("export", "all.jsonl")
+    head, _, *rest = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "broken.jsonl").write_text("\n".join([head, "{", *rest]), encoding="utf-8")
+    assert run("import", "broken.jsonl", "--failures", "failures.jsonl").code == 3
+    (failure,) = (tmp_path / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(failure)["line"] == 2
+    assert run("import", "all.jsonl", "--failures", "all.jsonl").code == 2
+    for option, value in (("--role", "user"), ("--batch-size", "256")):
+        refused = run("import", "all.jsonl", option, value, "--json")
+        assert (refused.code, refused.error["message"].partition(":")[0]) == (2, option)
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, Path]:
     """The configurations of two memories, the first of which is filled."""
