@@ -1,12 +1,14 @@
 """Every error that memstack raises. One base; subclasses take data and word the message themselves.
 
 Each message names the place (field, option, path), says what is wrong with it, and ends with the way out.
-No message holds a secret or the text of a memory: values are described by their type and size.
+No message holds a secret or the text of a memory: values are described by their type and size. What callers name stands
+in messages shortened, and escaped where it cannot be printed.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,10 @@ class MemstackError(Exception):
 
 
 _LONGEST_NAME = 64
+_LONGEST_PLACE = 300
+_LONGEST_WORDS = 1000
+# Characters that no output can write, or that could take over a terminal or show another text than there is.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 # -- words shared by the messages ------------------------------------------------------------
 
@@ -86,6 +92,21 @@ def named(name: object) -> str:
     return repr(name) if isinstance(name, str) and len(name) <= _LONGEST_NAME else describe(name)
 
 
+def _place(text: str) -> str:
+    """A place that can be printed in one line: what a caller named may be of any length, of any characters."""
+    return re.sub(r"[\t\n]", _escaped, _words(text, _LONGEST_PLACE))
+
+
+def _words(text: str, longest: int = _LONGEST_WORDS) -> str:
+    """A part of a message that can be printed; of one that is too long the beginning and the end."""
+    short = text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
+    return _UNPRINTABLE.sub(_escaped, short)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return ascii(match.group())[1:-1]
+
+
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The choice closest to a misspelt name, or None when nothing is close."""
     found = difflib.get_close_matches(name.lower(), list(choices), n=1, cutoff=0.6)
@@ -111,10 +132,10 @@ class ConfigError(MemstackError, ValueError):
     """
 
     def __init__(self, where: str, problem: str, hint: str = "") -> None:
-        self.where = where
-        self.problem = problem
-        self.hint = hint
-        super().__init__(f"{where}: {problem}.{' ' + hint if hint else ''}")
+        self.where = _place(where)
+        self.problem = _words(problem)
+        self.hint = _words(hint)
+        super().__init__(f"{self.where}: {self.problem}.{' ' + self.hint if hint else ''}")
 
 
 class UnknownName(ConfigError):
@@ -178,10 +199,10 @@ class InvalidInput(MemstackError, ValueError):
     """
 
     def __init__(self, field: str, problem: str, hint: str) -> None:
-        self.field = field
-        self.problem = problem
-        self.hint = hint
-        super().__init__(f"{field}: {problem}. {hint}")
+        self.field = _place(field)
+        self.problem = _words(problem)
+        self.hint = _words(hint)
+        super().__init__(f"{self.field}: {self.problem}. {self.hint}")
 
 
 class MetadataError(InvalidInput):
