@@ -8,6 +8,7 @@ in messages shortened, and escaped where it cannot be printed.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ __all__ = [
     "TelemetryActive",
     "UnknownName",
     "UnreadableAnswer",
+    "amount",
     "describe",
     "named",
     "nearest",
@@ -61,6 +63,7 @@ class MemstackError(Exception):
 
 
 _LONGEST_NAME = 64
+_LARGEST_SHOWN = 10**12
 _LONGEST_PLACE = 300
 _LONGEST_WORDS = 1000
 # Characters that no output can write, or that could take over a terminal or show another text than there is.
@@ -85,6 +88,15 @@ def describe(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)} item{'s' if len(value) != 1 else ''}"
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def amount(value: object) -> str:
+    """A number as it is, as far as that tells something; what is none is described."""
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else repr(float(value))
+    if not isinstance(value, int) or isinstance(value, bool):
+        return describe(value)
+    return str(int(value)) if abs(value) < _LARGEST_SHOWN else f"an int of {value.bit_length()} bits"
 
 
 def named(name: object) -> str:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from memstack import retrieval
-from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError
+from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError, describe
 from memstack.filters.ast import Compare, Node, all_of
 from memstack.filters.parse import parse
 from memstack.filters.scoping import scope_filter, split_scope
@@ -68,6 +68,7 @@ __all__ = ["Filters", "MemoryGateway"]
 S = TypeVar("S", bound=MemorySchema)
 Filters = Node | Mapping[str, Any] | None
 _MAX_KEY: Final = 256
+_MORE: Final = "iter_all() has no limit"
 _PAGE: Final = 500
 
 
@@ -218,7 +219,8 @@ class MemoryGateway:
         policy = check_policy(on_conflict)
         progress = check_progress(progress)
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
-            raise InvalidInput("items", "is not a list of messages", "Pass a list, or use add() for one.")
+            problem = f"is {describe(items)}, not a list of messages"
+            raise InvalidInput("items", problem, "Pass a list, or use add() for one.")
         results: list[AddResult] = []
         failed: list[Failed] = []
         batch: list[Draft] = []
@@ -657,7 +659,7 @@ class MemoryGateway:
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         scope.require()
         words = check_query(query, parts.options.max_text)
-        limit = check_limit(limit)
+        limit = check_limit(limit, more=_MORE)
         least = check_threshold(threshold)
         of_schema = None if schema is None else check_schema(schema).where()
         then = check_instant(as_of, "as_of")
@@ -760,7 +762,7 @@ class MemoryGateway:
         base = all_of(scope_filter(scope.require()), of_schema, then, rest)
         field, descending = _sort(check_order(order))
         listing = f"{order}, expired ones too" if expired else order
-        limit = check_limit(limit)
+        limit = check_limit(limit, more=_MORE)
         after = None if cursor is None else read_cursor(cursor, scope, base, listing)
         rows = parts.store.scan(
             where=base if then is not None else all_of(base, visible(utcnow(), expired=expired)),
@@ -980,7 +982,8 @@ class MemoryGateway:
         if key is None:
             return None
         if not isinstance(key, str) or not key.strip() or len(key) > _MAX_KEY:
-            raise InvalidInput("idempotency_key", "is no usable key", f"Pass a string of 1 to {_MAX_KEY} characters.")
+            problem = "is blank" if isinstance(key, str) and key.isspace() else f"is {describe(key)}"
+            raise InvalidInput("idempotency_key", problem, f"Pass a string of 1 to {_MAX_KEY} characters.")
         return scope, check_text("idempotency_key", key, InvalidInput), digest_of(drafts)
 
 

@@ -83,6 +83,14 @@ def test_an_error_is_one_json_object(run: Runner, arguments: list[str], code: in
     assert not done.out
 
 
+def test_a_limit_is_told_in_words_of_the_command_line(run: Runner) -> None:
+    """The way out is an option, not a method."""
+    for command, hint in ((["search", "tea"], "10,000."), (["list"], "10,000; --all has no limit.")):
+        message = run("--json", *command, "-n", "0", "--user", "alex").error["message"]
+        assert message.startswith("--limit: is 0. ")
+        assert message.endswith(hint)
+
+
 def test_an_error_is_one_line(run: Runner) -> None:
     """For people an error is one line without a traceback, however narrow the terminal."""
     done = run("show", NOWHERE)

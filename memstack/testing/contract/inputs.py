@@ -46,6 +46,7 @@ NUL: Final = f"{SECRET}\0"
 LONE: Final = f"{SECRET}\ud800"
 MEGABYTE: Final = f"{SECRET} " * (2**20 // len(f"{SECRET} "))
 TOO_LARGE: Final = 10**5000  # more digits than Python prints
+EARLY: Final = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))  # before the year 1, in UTC
 NEVER: Final[Any] = object()  # Any, as all bad values are: what the annotations refuse is tried all the same
 
 
@@ -895,6 +896,45 @@ class InputContract(Contract):
     def test_other_bad_arguments(self, shared_memory: MemoryGateway, known_id: str, case: Case) -> None:
         """Limits, flags, orders, times, keys and the like without a meaning are refused, with what would have one."""
         refused(shared_memory, known_id, case)
+
+    @pytest.mark.parametrize(
+        ("call", "told", "untold"),
+        [
+            (_search(limit=0), "is 0. Pass an int from 1 to 10,000; iter_all()", ""),
+            (_search(limit=10**20), "an int of 67 bits", ""),
+            (_search(limit=1.5), "is 1.5", ""),
+            (_add_many(batch_size=0), "is 0. Pass", "iter_all"),
+            (_search(threshold=2), "is 2. Pass", ""),
+            (_search(threshold=float("nan")), "is NaN", ""),
+            (_search(threshold=-0.5), "is -0.5", ""),
+            (_add(idempotency_key=5), "is an int", ""),
+            (_add(idempotency_key="  "), "is blank", ""),
+            (_get_all(cursor=5), "is an int", ""),
+            (lambda m, _: m.add_many("abc", user_id="alex"), "is a string of 3 characters", ""),
+            (_add(expires_at=EARLY), "outside the years 1 to 9999", "not an instant"),
+            (_adding({"role": "user", "content": "tea", "occurred_at": EARLY}), "years 1 to 9999", "not an instant"),
+        ],
+    )
+    def test_messages_tell_what_is_the_fact(
+        self, shared_memory: MemoryGateway, known_id: str, call: Call, told: str, untold: str
+    ) -> None:
+        """A message tells the number, or the shape of the value, and a way out that is the argument's own."""
+        with pytest.raises(InvalidInput) as caught:
+            call(shared_memory, known_id)
+        assert told in str(caught.value)
+        assert not untold or untold not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("times", "told"), [({"expires_at": "2999-01-01"}, True), ({"valid_from": "2020-01-01"}, True), ({}, False)]
+    )
+    def test_a_duplicate_keeps_its_times(
+        self, shared_memory: MemoryGateway, known_id: str, times: dict[str, Any], *, told: bool
+    ) -> None:
+        """Where times were asked for, the skip tells that the memory that is there keeps its own, and the way out."""
+        (skipped,) = shared_memory.add("tea", user_id="alex", metadata={"n": 1}, **times).skipped
+        assert skipped.memory_id == known_id
+        assert skipped.detail.startswith("an equal memory is there already")
+        assert ("update(id, expires_at=…)" in skipped.detail) == told
 
     @pytest.mark.parametrize("expiry", ["0001-01-01", date(1, 1, 1), datetime(1, 1, 1, tzinfo=timezone.utc)])
     def test_the_first_day_of_time(self, shared_memory: MemoryGateway, known_id: str, expiry: Any) -> None:
