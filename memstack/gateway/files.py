@@ -21,6 +21,7 @@ _WAYS: Final = {
     "source": "Pass the path of a file that export() wrote, or a text stream that is open for reading.",
 }
 _BOM: Final = "\ufeff"
+_STANDARD: Final = {"/dev/stdout": 1, "/dev/stderr": 2}
 _NAME: Final = 40  # characters of a file's name that its draft has too: names have an end
 
 
@@ -42,12 +43,12 @@ def writing(target: Target) -> Iterator[Callable[[str], object]]:
     with _told("target", str(path)):
         place, mode = _place(path)
     if place is None:
-        with _file(path, "w") as stream:
+        with _file(path, "w", path) as stream:
             yield _writer(stream, str(path))
         return
     draft = place.with_name(f".{place.name[:_NAME]}.{secrets.token_hex(6)}.part")
     try:
-        with _file(draft, "x", shown=path) as stream:
+        with _file(draft, "x", path) as stream:
             if mode is not None:
                 with _told("target", str(path)):
                     draft.chmod(mode)
@@ -78,6 +79,8 @@ def reading(source: Target) -> Iterator[Iterator[str]]:
 
 def _place(path: Path) -> tuple[Path | None, int | None]:
     """Where a file is to be put, with the permissions of the one there; no place where there is something else."""
+    if str(path) in _STANDARD:
+        return None, None
     real = Path(os.path.realpath(path))
     try:
         there = path.stat()
@@ -89,17 +92,19 @@ def _place(path: Path) -> tuple[Path | None, int | None]:
 
 
 @contextmanager
-def _file(path: Path, mode: str, shown: Path | None = None) -> Iterator[IO[str]]:
+def _file(path: Path, mode: str, shown: Path) -> Iterator[IO[str]]:
     """A file to write to; what fails when it is opened or closed is told too."""
-    with _told("target", str(shown or path)):
-        stream = path.open(mode, encoding="utf-8")
+    with _told("target", str(shown)):
+        standard = _STANDARD.get(str(path))
+        place = path if standard is None else os.dup(standard)  # opened by its name, a file would be emptied
+        stream = open(place, mode, encoding="utf-8")  # noqa: PTH123, SIM115  # not always a path, and closed below
     try:
         yield stream
     except BaseException:
         with suppress(OSError):  # what failed first is what is told
             stream.close()
         raise
-    with _told("target", str(shown or path)):
+    with _told("target", str(shown)):
         stream.close()
 
 

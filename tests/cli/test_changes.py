@@ -14,7 +14,7 @@ import pytest
 from memstack import open_memory
 from memstack.testing import OllamaServer
 
-from .conftest import Runner
+from .conftest import COMMAND, Runner
 
 MORNING = '{"category": "preferences", "key": "time of day", "value": "morning"}'
 EVENING = '{"category": "preferences", "key": "time of day", "value": "evening"}'
@@ -124,6 +124,20 @@ def test_export_and_import(run: Runner, store: Path, tmp_path: Path) -> None:
     (tmp_path / "spoilt.jsonl").write_bytes(spoilt)
     spoilt_too = run("import", "spoilt.jsonl", "--json")
     assert (spoilt_too.code, spoilt_too.data["present"], len(spoilt_too.data["failed"])) == (3, 1, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs standard output by name")
+def test_an_export_to_standard_output(run: Runner, store: Path, tmp_path: Path) -> None:
+    """What stands before it in the file that standard output goes to, and what follows, stays."""
+    run("add", "tea", "--user", "al")
+    with (tmp_path / "out").open("w") as out:
+        out.write("before\n")
+        out.flush()
+        subprocess.run([*COMMAND, "export", "/dev/stdout"], check=True, stdout=out)
+        out.write("after\n")
+    first, *lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
+    assert (first, lines[-1]) == ("before", "after")
+    assert json.loads(lines[2])["end"]
 
 
 def test_an_export_is_known_however_it_is_spelled(run: Runner, store: Path, tmp_path: Path) -> None:
