@@ -38,9 +38,10 @@ def run(memory: MemoryGateway) -> None:
 
 
 if __name__ == "__main__":
-    store, model, *folder = sys.argv[1:]
-    if store not in STORES or model not in MODELS:
-        raise SystemExit(__doc__)
-    path = Path(*folder or ["memory"]) / f"{store}-{model}"  # what one embedder wrote, another cannot read
+    match sys.argv[1:]:
+        case [store, model, *folder] if store in STORES and model in MODELS:
+            path = Path(*folder or ["memory"]) / f"{store}-{model}"  # what one embedder wrote, another cannot read
+        case _:
+            raise SystemExit(__doc__)
     with open_memory({"vector_store": {"provider": store, "path": path}, **MODELS[model]}) as opened:
         run(opened)

@@ -1,12 +1,15 @@
 """Every error that memstack raises. One base; subclasses take data and word the message themselves.
 
 Each message names the place (field, option, path), says what is wrong with it, and ends with the way out.
-No message holds a secret or the text of a memory: values are described by their type and size.
+No message holds a secret or the text of a memory: values are described by their type and size. What callers name stands
+in messages shortened, and escaped where it cannot be printed.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -42,6 +45,7 @@ __all__ = [
     "TelemetryActive",
     "UnknownName",
     "UnreadableAnswer",
+    "amount",
     "describe",
     "named",
     "nearest",
@@ -59,6 +63,11 @@ class MemstackError(Exception):
 
 
 _LONGEST_NAME = 64
+_LARGEST_SHOWN = 10**12
+_LONGEST_PLACE = 300
+_LONGEST_WORDS = 1000
+# Characters that no output can write, or that could take over a terminal or show another text than there is.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 # -- words shared by the messages ------------------------------------------------------------
 
@@ -81,9 +90,33 @@ def describe(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
+def amount(value: object) -> str:
+    """A number as it is, as far as that tells something; what is none is described."""
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else repr(float(value))
+    if not isinstance(value, int) or isinstance(value, bool):
+        return describe(value)
+    return str(int(value)) if abs(value) < _LARGEST_SHOWN else f"an int of {value.bit_length()} bits"
+
+
 def named(name: object) -> str:
     """A name in quotes, as far as a name goes: what is too long for one is described instead."""
     return repr(name) if isinstance(name, str) and len(name) <= _LONGEST_NAME else describe(name)
+
+
+def _place(text: str) -> str:
+    """A place that can be printed in one line: what a caller named may be of any length, of any characters."""
+    return re.sub(r"[\t\n]", _escaped, _words(text, _LONGEST_PLACE))
+
+
+def _words(text: str, longest: int = _LONGEST_WORDS) -> str:
+    """A part of a message that can be printed; of one that is too long the beginning and the end."""
+    short = text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
+    return _UNPRINTABLE.sub(_escaped, short)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return ascii(match.group())[1:-1]
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
@@ -111,10 +144,10 @@ class ConfigError(MemstackError, ValueError):
     """
 
     def __init__(self, where: str, problem: str, hint: str = "") -> None:
-        self.where = where
-        self.problem = problem
-        self.hint = hint
-        super().__init__(f"{where}: {problem}.{' ' + hint if hint else ''}")
+        self.where = _place(where)
+        self.problem = _words(problem)
+        self.hint = _words(hint)
+        super().__init__(f"{self.where}: {self.problem}.{' ' + self.hint if hint else ''}")
 
 
 class UnknownName(ConfigError):
@@ -178,10 +211,10 @@ class InvalidInput(MemstackError, ValueError):
     """
 
     def __init__(self, field: str, problem: str, hint: str) -> None:
-        self.field = field
-        self.problem = problem
-        self.hint = hint
-        super().__init__(f"{field}: {problem}. {hint}")
+        self.field = _place(field)
+        self.problem = _words(problem)
+        self.hint = _words(hint)
+        super().__init__(f"{self.field}: {self.problem}. {self.hint}")
 
 
 class MetadataError(InvalidInput):

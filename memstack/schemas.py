@@ -6,6 +6,7 @@ what others wrote can be read by it.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -15,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Union, ge
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self, TypeAliasType, TypeVar
 
-from memstack.errors import FilterError, SchemaError, SchemaMismatch, describe, named, nearest
+from memstack.errors import FilterError, InvalidInput, SchemaError, SchemaMismatch, amount, describe, named, nearest
 from memstack.filters.ast import Eq, Node, all_of
 from memstack.filters.build import Field as FilterField
 from memstack.instants import as_instant
@@ -525,10 +526,10 @@ class TaskPattern(MemorySchema):
             minutes: how long it took.
 
         Raises:
-            ValueError: it is negative.
+            InvalidInput: it is negative, or no number that is finite.
         """
-        if not minutes >= 0:
-            raise ValueError("minutes: is negative. Pass how long the task took.")
+        if not isinstance(minutes, (int, float)) or isinstance(minutes, bool) or not 0 <= minutes <= sys.float_info.max:
+            raise InvalidInput("minutes", f"is {amount(minutes)}", "Pass how long the task took.")
         count = self.sample_count + 1
         before = self.estimate_minutes if self.sample_count and self.estimate_minutes is not None else minutes
         return self.model_copy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
@@ -16,7 +17,7 @@ from pydantic import ValidationError, field_validator
 from typing_extensions import assert_type
 
 from memstack import F, Interaction, MemorySchema, Preference, Project, TaskPattern
-from memstack.errors import FilterError, SchemaError, SchemaMismatch
+from memstack.errors import FilterError, InvalidInput, SchemaError, SchemaMismatch
 from memstack.filters.build import Field
 from memstack.filters.evaluate import evaluate
 from memstack.metadata import check_metadata, decode, encode
@@ -230,6 +231,17 @@ def test_a_pattern_learns_a_running_mean() -> None:
     assert pattern.estimate_minutes == pytest.approx(40)
     assert pattern.actual_minutes == 40
     assert pattern.confidence == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"),
+    [(-1, "is -1"), (math.nan, "is NaN"), (math.inf, "is inf"), ("5", "a string"), (True, "a bool"), (10**400, "bits")],
+)
+def test_a_pattern_learns_from_durations_alone(minutes: Any, told: str) -> None:
+    """What is no duration is refused, and told for what it is."""
+    with pytest.raises(InvalidInput, match=told) as caught:
+        TaskPattern(task_type="review").observed(minutes)
+    assert caught.value.field == "minutes"
 
 
 @pytest.mark.parametrize(

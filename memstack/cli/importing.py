@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["import_"]
 
+_BATCH: Final = 256
 _LARGEST_BATCH: Final = 10_000
 
 
@@ -44,7 +45,9 @@ def import_(
     user: UserOption = None,
     agent: AgentOption = None,
     run: RunOption = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="How many are embedded and written at a time.")] = 256,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="How many are embedded and written at a time. Default: 256.")
+    ] = None,
     failures: Annotated[
         Path | None, typer.Option("--failures", metavar="FILE", help="Write every failure there, as lines of JSON.")
     ] = None,
@@ -55,7 +58,8 @@ def import_(
     user), `name`, `occurred_at`, `metadata`, `expires_at`. They are read one by one: the file may be of any size. A
     line that cannot be stored is reported and stops no other. --user, --agent and --run hold for lines that do not say.
 
-    What `memstack export` wrote is known by its first line, and restored as it was, with ids, times and history.
+    What `memstack export` wrote is known by its first line, and restored as it was, with ids, times and history:
+    --role and --batch-size say nothing of one.
 
     LoCoMo's JSON is known by its content. Each conversation is a user, each session a run, and every turn is stored.
 
@@ -69,14 +73,15 @@ def import_(
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(file))
         if moving.is_export(stream):
-            moving.restore(session, stream, file, scope)
+            _refuse({"--role": role, "--batch-size": batch_size})
+            moving.restore(session, stream, file, scope, stack.enter_context(_written(failures, file)))
             return
         source = open_source(stream, file)
         overrides = _overrides(source, role, scope)
         failed = stack.enter_context(_written(failures, file))
         memory = stack.enter_context(session.memory(**overrides))
         progressed = stack.enter_context(_progress(session, source))
-        importer = Importer(memory, batch_size=batch_size, scope=scope, failed=failed, progressed=progressed)
+        importer = Importer(memory, batch_size=batch_size or _BATCH, scope=scope, failed=failed, progressed=progressed)
         interrupted = False
         try:
             importer.run(source.entries())
@@ -92,12 +97,20 @@ def import_(
         raise typer.Exit(exits.PARTLY)
 
 
-def _check(role: list[str] | None, batch_size: int) -> None:
+def _check(role: list[str] | None, batch_size: int | None) -> None:
     for name in role or ():
         if name not in ROLES:
             raise InvalidInput("--role", f"{name[:40]!r} is unknown", f"Known: {', '.join(ROLES)}.")
-    if not 1 <= batch_size <= _LARGEST_BATCH:
+    if batch_size is not None and not 1 <= batch_size <= _LARGEST_BATCH:
         raise InvalidInput("--batch-size", f"is {batch_size}", f"Pass a number from 1 to {_LARGEST_BATCH:,}.")
+
+
+def _refuse(given: Mapping[str, object]) -> None:
+    """Refuse options that say nothing of an export."""
+    for name, value in given.items():
+        if value:
+            problem = "is given, and the file is an export, which is restored as it was"
+            raise InvalidInput(name, problem, "Leave it out.")
 
 
 def _overrides(source: Source, role: list[str] | None, scope: ScopeIds) -> dict[str, Any]:

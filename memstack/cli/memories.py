@@ -107,6 +107,9 @@ def search(
     explain: Annotated[bool, typer.Option("--explain", help="Tell how each was found.")] = False,
 ) -> None:
     """Find the memories that fit a query best, with their scores from 0 to 1."""
+    from memstack.gateway.inputs import check_limit
+
+    check_limit(limit, "--limit")
     scope = scope_of(user, agent, run, needed=filters is None)
     where = read_filters(filters, category)
     with session.memory() as memory:
@@ -142,8 +145,11 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="All of them, in place of a page.")] = False,
 ) -> None:
     """List memories, page by page."""
+    from memstack.gateway.inputs import check_limit
+
     if everything and cursor is not None:
         raise InvalidInput("--cursor", "stands beside --all, which begins at the beginning", "Drop one of the two.")
+    check_limit(limit, "--limit", more="--all has no limit")
     scope = scope_of(user, agent, run, needed=filters is None)
     where = read_filters(filters, category)
     by: Order = order  # type: ignore[assignment]  # checked by the gateway

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 
 from memstack.cli import exits
+from memstack.cli.importer import Failure
 from memstack.cli.options import AgentOption, RunOption, ScopeIds, UserOption, scope_of
 from memstack.cli.rendering import show_fields
 from memstack.cli.session import Session
+from memstack.errors import InvalidInput
 
 if TYPE_CHECKING:
     from memstack.gateway import MemoryGateway
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "is_export", "migrate", "restore"]
 
-_HEAD: Final = b'{"format":"memstack-export"'
+_HEAD: Final = 4096  # bytes, in which the first line of an export ends
+_FIRST: Final = 2  # the line of the first memory
 
 
 def export(
@@ -40,8 +43,14 @@ def export(
 
     `memstack import` restores it, into any engine: ids, times, typed metadata, what superseded what, and histories.
     """
+    scope = scope_of(user, agent, run, needed=False)
     with session.memory() as memory:
-        report = memory.export(file, vectors=vectors, **scope_of(user, agent, run, needed=False))
+        try:
+            report = memory.export(file, vectors=vectors, **scope)
+        except InvalidInput as error:
+            if error.field != "target":
+                raise
+            raise InvalidInput("FILE", error.problem, "Name another file.") from None
     data = {"file": file, **report.to_dict()}
     session.output.result(data, lambda console: show_fields(console, data))
 
@@ -83,17 +92,24 @@ def migrate(
 
 
 def is_export(stream: BinaryIO) -> bool:
-    """Whether a stream begins like an export; nothing of it is consumed."""
+    """Whether the first line of a stream is that of an export; nothing of it is consumed."""
+    from memstack.gateway import portability
+
     peek: Callable[[int], bytes] | None = getattr(stream, "peek", None)
-    return peek is not None and peek(len(_HEAD)).startswith(_HEAD)
+    return peek is not None and portability.is_export(peek(_HEAD).partition(b"\n")[0])
 
 
-def restore(session: Session, stream: BinaryIO, file: str, scope: ScopeIds) -> None:
-    """Import an export."""
+def restore(
+    session: Session, stream: BinaryIO, file: str, scope: ScopeIds, failed: Callable[[Failure], object]
+) -> None:
+    """Import an export; `failed` is told of every memory that could not be stored."""
     with session.memory() as memory, _bar(session, None) as progress:
-        lines = io.TextIOWrapper(stream, encoding="utf-8")
+        lines = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
         report = memory.import_(lines, progress=progress, **scope)
         lines.detach()
+    for item in report.failed:
+        line = item.index + _FIRST
+        failed(Failure(f"line {line}", line, item.reason, item.retryable))
     data = {"file": file, "format": "export", **report.to_dict()}
     session.output.result(data, lambda console: show_fields(console, {k: v for k, v in data.items() if v != []}))
     if report.failed or not report.complete:

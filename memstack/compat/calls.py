@@ -14,6 +14,7 @@ from memstack.config import Settings
 from memstack.errors import InvalidInput, NotSupported, describe
 from memstack.factory import Config
 from memstack.filters.ast import Node
+from memstack.gateway.inputs import check_limit
 from memstack.gateway.sync import Filters
 from memstack.records import ROLES
 from memstack.scope import SCOPE_FIELDS
@@ -87,7 +88,7 @@ def read(
     of 1.x (100 results, of any score).
 
     Raises:
-        InvalidInput: both `limit` and `top_k` are given.
+        InvalidInput: both `limit` and `top_k` are given, or the one that is cannot be used.
     """
     if limit is not None and top_k is not None:
         raise InvalidInput("top_k", "is given, and so is its older name `limit`", "Pass one of the two.")
@@ -98,6 +99,7 @@ def read(
     wanted = top_k if limit is None else limit
     if wanted is None:
         wanted = _LIMIT_2X if second else _LIMIT_1X
+    check_limit(wanted, "top_k" if limit is None else "limit")
     if threshold is None and second:
         threshold = _THRESHOLD_2X
     return Reading(scope, filters, wanted, threshold)
@@ -114,7 +116,11 @@ def expiry(day: date | str | None) -> datetime | None:
     try:
         last = date.fromisoformat(day) if isinstance(day, str) else day
         return datetime(last.year, last.month, last.day, tzinfo=timezone.utc) + _DAY
-    except (AttributeError, ValueError, OverflowError):
+    except OverflowError:
+        raise InvalidInput(
+            "expiration_date", "is the last day there is, and no time follows it", "Leave it out: nothing ends then."
+        ) from None
+    except (AttributeError, ValueError):
         raise InvalidInput(
             "expiration_date", f"is {describe(day)}, not a day", "Pass a date, or text such as 2026-01-31."
         ) from None

@@ -14,7 +14,7 @@ from memstack.compat.calls import Entity, expiry, owners, read, refuse, settings
 from memstack.errors import InvalidInput, MemoryNotFound
 from memstack.factory import Config, open_memory
 from memstack.gateway import MemoryGateway
-from memstack.gateway.inputs import Messages
+from memstack.gateway.inputs import Messages, check_flag
 from memstack.gateway.sync import Filters
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
@@ -154,7 +154,7 @@ class Memory:
             ScopeError: nobody is named, or the filter tries to leave the scope.
             InvalidInput, NotSupported: an argument has no meaning here.
         """
-        refuse({"rerank": rerank and not self._reranks, "reference_date": reference_date})
+        refuse({"rerank": check_flag(rerank, "rerank") and not self._reranks, "reference_date": reference_date})
         call = read(owners(user_id, agent_id, run_id), filters, limit, top_k, threshold)
         hits = self._gateway.search(
             query,

@@ -84,7 +84,10 @@ def _absolute(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("holds a NUL character")
     try:
+        os.fsencode(path)
         return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  # Path.resolve() would follow links
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds a lone surrogate at position {error.start}, as no name of a file does") from None
     except RuntimeError:
         raise ValueError("names the home folder of a user that is not known here") from None
 
@@ -154,8 +157,16 @@ def _own_folder(collection: str) -> str:
     return collection
 
 
+def _no_bool(value: object) -> object:
+    """Python counts true and false among the numbers; in a configuration they are a mistake."""
+    if isinstance(value, bool):
+        raise ValueError("is a bool, not a number")  # noqa: TRY004  # pydantic takes no TypeError
+    return value
+
+
 def _number_or_words(value: object) -> object:
     """Ollama takes seconds as a number or a duration with its unit; text from YAML or environment may be either."""
+    value = _no_bool(value)
     return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()) else value
 
 
@@ -181,10 +192,11 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_text)]
 Headers = Annotated[dict[Annotated[str, AfterValidator(_header_name)], HeaderSecret], BeforeValidator(_from_json)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Dimensions = Annotated[int, Field(ge=1, le=65536)]
+NoBool: Final = BeforeValidator(_no_bool)
+Port = Annotated[int, Field(ge=1, le=65535), NoBool]
+Count = Annotated[int, Field(ge=1), NoBool]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), NoBool]
+Dimensions = Annotated[int, Field(ge=1, le=65536), NoBool]
 Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{1,46}[A-Za-z0-9]$")]
 # What an engine takes, less what is appended to it: "_entities" has 9 characters.
 QdrantCollection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,239}[A-Za-z0-9_-]$")]
@@ -454,7 +466,7 @@ class _Pgvector(StoreConfig, frozen=True):
         default="public", alias="schema"
     )
     """Schema of the tables: 1 to 63 letters, digits or `_`, no digit first. Default: public."""
-    pool_min: Annotated[int, Field(ge=0)] = 1
+    pool_min: Annotated[int, Field(ge=0), NoBool] = 1
     """Number of connections kept open. Default: 1."""
     pool_max: Count = 5
     """Largest number of connections. Default: 5."""
@@ -553,7 +565,7 @@ class _Remote(SectionConfig, frozen=True):
     """Longest silence while an answer is awaited, in seconds. Default: 120."""
     timeout: Seconds = 300.0
     """Longest time for a whole call, its retries included, in seconds. Default: 300."""
-    max_retries: Annotated[int, Field(ge=0, le=20)] = 3
+    max_retries: Annotated[int, Field(ge=0, le=20), NoBool] = 3
     """How often a call that may succeed later is made again. Default: 3."""
     concurrency: Count = 4
     """Largest number of requests at the same time. Default: 4."""
@@ -604,7 +616,7 @@ class OpenAIEmbedder(_OpenAI, frozen=True):
 
     dimensions: Dimensions | None = None
     """Number of dimensions asked for; models of fixed size refuse it. Default: the model's own."""
-    batch_size: Annotated[int, Field(ge=1, le=2048)] = 256
+    batch_size: Annotated[int, Field(ge=1, le=2048), NoBool] = 256
     """Largest number of texts in a request. Default: 256."""
 
 
@@ -627,9 +639,9 @@ class NoLLM(SectionConfig, frozen=True):
 class _Sampling(_Remote, frozen=True):
     """How an LLM chooses its words."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.1
+    temperature: Annotated[float, Field(ge=0, le=2), NoBool] = 0.1
     """Randomness, from 0 to 2; not sent to reasoning models, which take none. Default: 0.1."""
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1), NoBool] | None = None
     """Share of the likeliest words to choose from. Default: the server's."""
     max_tokens: Count = 4000
     """Longest answer, in tokens; with a reasoning model, its thoughts included. Default: 4000."""
@@ -645,7 +657,7 @@ class OpenAILLM(_OpenAI, _Sampling, frozen=True):
 class OllamaLLM(_Ollama, _Sampling, frozen=True):
     """A language model by an Ollama server."""
 
-    num_ctx: Annotated[int, Field(ge=256)] = 16384
+    num_ctx: Annotated[int, Field(ge=256), NoBool] = 16384
     """Length of the context, in tokens; the extraction prompt alone takes about 8400. Default: 16384."""
 
 
@@ -706,7 +718,7 @@ class RetrievalConfig(FrozenOptions, frozen=True):
     """Bonus for what follows a question in the same run, and malus for the question itself. Default: 0.07."""
     time: Weight = 0.35
     """Bonus for what was said when the query says, as in "last May". Default: 0.35."""
-    candidates: Annotated[int, Field(ge=16, le=10_000)] = 1024
+    candidates: Annotated[int, Field(ge=16, le=10_000), NoBool] = 1024
     """How many memories are looked at for their vectors at least, twice as many for their words, and as many for the
     times and the speakers that a query names. Where no more pass the filter, all are looked at. Default: 1024."""
     reranker: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = None

@@ -54,7 +54,7 @@ def config_layer(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> L
         if named:
             return _file_layer(named, f"{named} (from {CONFIG_VARIABLE})")
         return _file_layer(DEFAULT_FILE, DEFAULT_FILE) if Path(DEFAULT_FILE).exists() else None
-    if isinstance(config, (str, os.PathLike)) and isinstance(os.fspath(config), str):
+    if isinstance(config, (str, os.PathLike)) and isinstance(os.fspath(config), str) and os.fspath(config):
         return _file_layer(os.fspath(config), os.fspath(config))
     raise ConfigError("config", f"is {describe(config)}", "Pass the path of a YAML file, a mapping, or a Settings.")
 

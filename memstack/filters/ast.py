@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
-from memstack.errors import FilterError, describe
+from memstack.errors import FilterError, describe, named
 from memstack.instants import as_instant
 from memstack.metadata import Scalar, check_text, check_value
 
@@ -179,7 +179,7 @@ class Compare(Node):
     def __post_init__(self) -> None:
         _init_field(self)
         if self.op not in ("gt", "gte", "lt", "lte"):
-            raise FilterError(self.where, f"unknown comparison {self.op!r}", "Known: gt, gte, lt, lte.")
+            raise FilterError(self.where, f"unknown comparison {named(self.op)}", "Known: gt, gte, lt, lte.")
         bound = check_scalar(self.bound, self.where)
         is_number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
         if not is_number and as_instant(bound) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from memstack.errors import named
 from memstack.filters.ast import Compare, Contains, Eq, Exists, IContains, In, Node, Not
 
 __all__ = ["F", "Field"]
@@ -20,45 +21,51 @@ class Field:
         self._name = name
 
     def __repr__(self) -> str:
-        return f"F[{self._name!r}]"
+        return f"F[{named(self._name)}]"
+
+    def _place(self, operator: str = "") -> str:
+        """The place in the filter, for messages; a name that is no string has none."""
+        name: object = self._name
+        place = f"filters.{name}" if isinstance(name, str) else "filters"
+        return f"{place}.{operator}" if operator else place
 
     def __eq__(self, value: object) -> Node:  # type: ignore[override]  # the builder's point
-        return Eq(self._name, value, f"filters.{self._name}")  # type: ignore[arg-type]  # checked there
+        return Eq(self._name, value, self._place())  # type: ignore[arg-type]  # checked there
 
     def __ne__(self, value: object) -> Node:  # type: ignore[override]
-        return Not(Eq(self._name, value, f"filters.{self._name}"))  # type: ignore[arg-type]
+        return Not(Eq(self._name, value, self._place()))  # type: ignore[arg-type]
 
     def __gt__(self, bound: Any) -> Node:
-        return Compare(self._name, "gt", bound, f"filters.{self._name}.gt")
+        return Compare(self._name, "gt", bound, self._place("gt"))
 
     def __ge__(self, bound: Any) -> Node:
-        return Compare(self._name, "gte", bound, f"filters.{self._name}.gte")
+        return Compare(self._name, "gte", bound, self._place("gte"))
 
     def __lt__(self, bound: Any) -> Node:
-        return Compare(self._name, "lt", bound, f"filters.{self._name}.lt")
+        return Compare(self._name, "lt", bound, self._place("lt"))
 
     def __le__(self, bound: Any) -> Node:
-        return Compare(self._name, "lte", bound, f"filters.{self._name}.lte")
+        return Compare(self._name, "lte", bound, self._place("lte"))
 
     def in_(self, values: Iterable[Any]) -> Node:
         """Equal to any of the values."""
-        return In(self._name, _values(values), f"filters.{self._name}.in")
+        return In(self._name, _values(values), self._place("in"))
 
     def nin(self, values: Iterable[Any]) -> Node:
         """Equal to none of the values; holds where the field is missing."""
-        return Not(In(self._name, _values(values), f"filters.{self._name}.nin"))
+        return Not(In(self._name, _values(values), self._place("nin")))
 
     def contains(self, value: Any) -> Node:
         """A string that holds this one, or a list with this member."""
-        return Contains(self._name, value, f"filters.{self._name}.contains")
+        return Contains(self._name, value, self._place("contains"))
 
     def icontains(self, value: str) -> Node:
         """A string that holds this one, whatever the case."""
-        return IContains(self._name, value, f"filters.{self._name}.icontains")
+        return IContains(self._name, value, self._place("icontains"))
 
     def exists(self) -> Node:
         """Present and not null."""
-        return Exists(self._name, f"filters.{self._name}.exists")
+        return Exists(self._name, self._place("exists"))
 
 
 def _values(values: Any) -> Any:

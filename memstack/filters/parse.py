@@ -80,8 +80,8 @@ def _children(node: Node) -> tuple[Node, ...]:
 
 
 def _entry(key: object, value: object, where: str, depth: int) -> Node:
-    if key in ("AND", "OR", "NOT"):
-        return _logical(str(key), value, f"{where}.{key}", depth)
+    if isinstance(key, str) and key in ("AND", "OR", "NOT"):
+        return _logical(key, value, f"{where}.{key}", depth)
     if isinstance(key, str) and key.startswith("$"):
         guess = key[1:].upper()
         hint = f"Write {guess!r}." if guess in ("AND", "OR", "NOT") else "Operators have no '$'."
@@ -111,6 +111,8 @@ def _logical(operator: str, value: object, where: str, depth: int) -> Node:
 
 
 def _operator(field: str, op: Any, operand: Any, where: str) -> Node:  # one line an operator
+    if not isinstance(op, str):
+        raise FilterError(where, f"an operator is {describe(op)}, not a string", f"Known: {', '.join(OPERATORS)}.")
     place = f"{where}.{op}"
     match op:
         case "eq":
@@ -135,7 +137,7 @@ def _operator(field: str, op: Any, operand: Any, where: str) -> Node:  # one lin
             return Exists(field, place) if operand else Not(Exists(field, place))
         case _:
             pass
-    guess = nearest(str(op).lstrip("$"), OPERATORS)
+    guess = nearest(op.lstrip("$"), OPERATORS)
     raise FilterError(
         place, "is not an operator", f"{f'Did you mean {guess!r}? ' if guess else ''}Known: {', '.join(OPERATORS)}."
     )

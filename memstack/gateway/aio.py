@@ -19,9 +19,9 @@ from memstack.errors import GatewayClosed
 from memstack.filters.ast import all_of
 from memstack.filters.parse import parse
 from memstack.gateway.conflicts import SIMILAR, OnConflict
+from memstack.gateway.files import Target
 from memstack.gateway.inputs import Messages
 from memstack.gateway.items import Item
-from memstack.gateway.portability import Target
 from memstack.gateway.sync import Filters, MemoryGateway
 from memstack.gateway.typed import Metadata, check_schema
 from memstack.gateway.writing import UNSET, Unset

@@ -8,7 +8,7 @@ import hashlib
 import json
 from datetime import datetime
 
-from memstack.errors import CursorError, InvalidInput
+from memstack.errors import CursorError, InvalidInput, describe
 from memstack.filters.ast import Node
 from memstack.filters.visit import render
 from memstack.ids import canonical_id
@@ -38,7 +38,7 @@ def read_cursor(cursor: object, scope: Scope, where: Node, order: str) -> tuple[
         CursorError: it is none of ours, or was issued for another scope, filter or order.
     """
     if not isinstance(cursor, str):
-        raise CursorError("is not a string")
+        raise CursorError(f"is {describe(cursor)}, not a string")
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         micros, row_id, digest = json.loads(raw)

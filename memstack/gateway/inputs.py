@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from inspect import iscoroutinefunction
 from typing import Any, Final, cast, get_args
 
-from memstack.errors import InvalidInput, describe, named
+from memstack.errors import InvalidInput, amount, describe, named
 from memstack.instants import as_instant
 from memstack.metadata import check_text
 from memstack.records import ROLES, Message, Order, Role
@@ -20,6 +21,7 @@ __all__ = [
     "check_instant",
     "check_limit",
     "check_order",
+    "check_progress",
     "check_query",
     "check_threshold",
     "read_messages",
@@ -31,7 +33,6 @@ Messages = MessageInput | Sequence[MessageInput]
 _FIELDS: Final = tuple(item.name for item in dataclasses.fields(Message))
 _MAX_NAME: Final = 256
 MAX_LIMIT: Final = 10_000  # results of one call
-_SHOWN: Final = 10**12  # numbers beyond are described
 
 
 def read_messages(messages: object, max_text: int) -> list[Message]:
@@ -155,6 +156,8 @@ def check_instant(value: object, where: str) -> datetime | None:
     if value is None:
         return None
     instant = as_instant(value) if isinstance(value, (str, date)) else None
+    if instant is None and isinstance(value, date):
+        raise InvalidInput(where, "is a time outside the years 1 to 9999 in UTC", "Use a time within them.")
     if instant is None:
         raise InvalidInput(
             where, f"is {describe(value)}, not an instant", "Pass a datetime, or ISO text such as 2026-01-31T08:00:00Z."
@@ -173,15 +176,39 @@ def check_flag(value: object, where: str) -> bool:
     return value
 
 
-def check_limit(limit: object, where: str = "limit") -> int:
+def check_progress(progress: object) -> Callable[[int], object] | None:
+    """What is told how far a call is, or None.
+
+    Raises:
+        InvalidInput: it cannot be called, or only makes a coroutine, for which nobody would wait.
+    """
+    if progress is None:
+        return None
+    if not callable(progress):
+        raise InvalidInput("progress", f"is {describe(progress)}, not a function", "Pass a function of one number.")
+    if iscoroutinefunction(progress) or iscoroutinefunction(getattr(progress, "__call__", None)):  # noqa: B004
+        raise InvalidInput(
+            "progress",
+            "is a coroutine function, and nothing waits for what it returns",
+            "Pass a plain function; `loop.call_soon_threadsafe` takes what it hears to an event loop.",
+        )
+    return progress
+
+
+def check_limit(limit: object, where: str = "limit", more: str = "") -> int:
     """How many results at most: 1 to 10 000.
+
+    Args:
+        limit: the number.
+        where: its name in the message.
+        more: how to get more of them.
 
     Raises:
         InvalidInput: it is not such a number.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
-        got = f"is {limit}" if type(limit) is int and abs(limit) < _SHOWN else f"is {describe(limit)}"
-        raise InvalidInput(where, got, f"Pass an int from 1 to {MAX_LIMIT:,}; iter_all() has no limit.")
+        hint = f"Pass an int from 1 to {MAX_LIMIT:,}{f'; {more}' if more else ''}."
+        raise InvalidInput(where, f"is {amount(limit)}", hint)
     return limit
 
 
@@ -194,7 +221,7 @@ def check_threshold(threshold: object) -> float | None:
     if threshold is None:
         return None
     if not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not 0 <= threshold <= 1:
-        raise InvalidInput("threshold", f"is {describe(threshold)}", "Pass a number from 0 to 1: scores lie there.")
+        raise InvalidInput("threshold", f"is {amount(threshold)}", "Pass a number from 0 to 1: scores lie there.")
     return float(threshold)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from memstack.errors import InvalidInput
+from memstack.errors import InvalidInput, describe
 from memstack.gateway.drafts import Draft
 from memstack.gateway.inputs import MessageInput, read_messages
 from memstack.gateway.parts import Options
@@ -38,7 +38,7 @@ def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft
         own = {name: fields.pop(name) for name in _OWN if name in fields}
         message = fields
     elif isinstance(item, (list, tuple)):
-        raise InvalidInput("item", "is a list", "Each item is one message.")
+        raise InvalidInput("item", f"is {describe(item)}", "Each item is one message.")
     (said,) = read_messages(message, options.max_text)
     scope = outer.narrow(Scope(*map(own.get, SCOPE_FIELDS))).require()
     given = own.get("metadata")

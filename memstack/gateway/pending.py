@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from memstack.errors import PendingNotFound
+from memstack.errors import InvalidInput, PendingNotFound, describe
 from memstack.gateway import writing
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts
@@ -15,7 +15,7 @@ from memstack.gateway.replacing import Replacement
 from memstack.history.sqlite import Transaction
 from memstack.history.waiting import Waiting
 from memstack.instants import utcnow
-from memstack.metadata import decode, encode
+from memstack.metadata import check_text, decode, encode
 from memstack.records import AddResult, Conflict, Message, PendingChange
 from memstack.scope import Scope
 
@@ -59,6 +59,7 @@ def confirm(parts: Parts, token: str, scope: Scope) -> AddResult:
 
     Raises:
         PendingNotFound: nothing waits under this token in the scope, or no longer.
+        InvalidInput: the token is no text.
     """
     waiting = _find(parts, token, scope)
     content: dict[str, Any] = decode(waiting.content)
@@ -78,6 +79,7 @@ def dismiss(parts: Parts, token: str, scope: Scope) -> None:
 
     Raises:
         PendingNotFound: nothing waits under this token in the scope, or no longer.
+        InvalidInput: the token is no text.
     """
     _find(parts, token, scope)
     with parts.history.transaction() as transaction:
@@ -86,8 +88,10 @@ def dismiss(parts: Parts, token: str, scope: Scope) -> None:
 
 
 def _find(parts: Parts, token: object, scope: Scope) -> Waiting:
+    if not isinstance(token, str):
+        raise InvalidInput("token", f"is {describe(token)}, not a string", "Pass the `token` of a pending change.")
     now: datetime = utcnow()
-    found = parts.history.waiting(token) if isinstance(token, str) else None
+    found = parts.history.waiting(check_text("token", token, InvalidInput))
     if found is None or found.expires_at <= now or not scope.covers(found.scope):
         raise PendingNotFound
     return found

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from memstack import metadata as codec
 from memstack.errors import InvalidInput, MemstackError
 from memstack.filters.ast import ALL, Node
 from memstack.filters.scoping import scope_filter
-from memstack.gateway import writing
+from memstack.gateway import files, writing
 from memstack.gateway.exported import End, Record, read_line, vector_text
 from memstack.gateway.parts import Parts
 from memstack.gateway.together import together
@@ -30,13 +27,11 @@ from memstack.records import ExportReport, Failed, ImportReport
 from memstack.scope import Scope
 from memstack.stores.base import Row
 
-__all__ = ["FORMAT", "Target", "export", "import_lines", "is_export", "lines_of", "opened"]
+__all__ = ["FORMAT", "export", "import_lines", "is_export", "lines_of"]
 
 FORMAT: Final = "memstack-export"
 _VERSION: Final = 1
 _BATCH: Final = 256
-
-Target = str | os.PathLike[str] | IO[str]
 
 
 # -- out -------------------------------------------------------------------------------------------
@@ -93,12 +88,12 @@ class Checksum:
         return {"memories": self.memories, "changes": self.changes, "checksum": f"{self._sum:032x}"}
 
 
-def export(parts: Parts, scope: Scope, target: Target, *, vectors: bool) -> ExportReport:
+def export(parts: Parts, scope: Scope, target: files.Target, *, vectors: bool) -> ExportReport:
     """Write an export to a file or a stream."""
     last = "{}"
-    with opened(target, "w") as stream:
+    with files.writing(target) as write:
         for line in lines_of(parts, scope, vectors=vectors):
-            stream.write(line + "\n")
+            write(line + "\n")
             last = line
     end = json.loads(last)
     return ExportReport(end["memories"], end["changes"], end["checksum"])
@@ -124,6 +119,15 @@ def is_export(first_line: str | bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(head, dict) and head.get("format") == FORMAT
+
+
+def _utf8(line: str) -> str:
+    """A line without the lone surrogates that stand for bytes that are no UTF-8."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("import", "a line is not UTF-8", "Export it again.") from None
+    return line
 
 
 @dataclass(slots=True)
@@ -194,7 +198,7 @@ def import_lines(
         if not line.strip():
             continue
         try:
-            record = read_line(line, scope, dimensions)
+            record = read_line(_utf8(line), scope, dimensions)
         except InvalidInput as error:
             total.failed.append(Failed(index, str(error)))
             continue
@@ -277,26 +281,6 @@ def _head(line: str) -> dict[str, Any]:
     if head.get("version") != _VERSION or isinstance(head["version"], bool):
         raise InvalidInput("import", "is of a version that this release does not read", "Upgrade memstack.")
     return head
-
-
-@contextmanager
-def opened(target: Target, mode: str) -> Iterator[IO[str]]:
-    """A file by its path, written whole or not at all; a stream as it is."""
-    if not isinstance(target, (str, os.PathLike)):
-        yield target
-        return
-    path = Path(target)
-    if mode == "r":
-        with path.open(encoding="utf-8") as stream:
-            yield stream
-        return
-    draft = path.with_name(f"{path.name}.part")
-    try:
-        with draft.open("w", encoding="utf-8") as stream:
-            yield stream
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _line(content: Mapping[str, Any]) -> str:

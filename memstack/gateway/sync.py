@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from memstack import retrieval
-from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError
+from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError, describe
 from memstack.filters.ast import Compare, Node, all_of
 from memstack.filters.parse import parse
 from memstack.filters.scoping import scope_filter, split_scope
@@ -18,6 +18,7 @@ from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.core import Core
 from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.drafts import Draft, digest_of
+from memstack.gateway.files import Target, reading
 from memstack.gateway.inputs import (
     Messages,
     check_flag,
@@ -25,13 +26,13 @@ from memstack.gateway.inputs import (
     check_limit,
     check_memory_text,
     check_order,
+    check_progress,
     check_query,
     check_threshold,
     read_messages,
 )
 from memstack.gateway.items import Item, read_item
 from memstack.gateway.parts import Parts, held, visible
-from memstack.gateway.portability import Target
 from memstack.gateway.together import reset
 from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, schema_of, search_fitting
 from memstack.gateway.writing import UNSET, Unset
@@ -68,6 +69,7 @@ __all__ = ["Filters", "MemoryGateway"]
 S = TypeVar("S", bound=MemorySchema)
 Filters = Node | Mapping[str, Any] | None
 _MAX_KEY: Final = 256
+_MORE: Final = "iter_all() has no limit"
 _PAGE: Final = 500
 
 
@@ -163,6 +165,7 @@ class MemoryGateway:
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id).require()
         policy = check_policy(on_conflict)
+        wanted = None if infer is None else check_flag(infer, "infer")
         said = read_messages(messages, parts.options.max_text)
         checked = read_metadata(metadata, parts.options)
         drafts: list[Draft] = []
@@ -170,9 +173,9 @@ class MemoryGateway:
             message, expiry, since = read_times(metadata, one, expires_at, valid_from)
             drafts.append(Draft(i, message, scope, checked, expiry, since, schema=schema_of(metadata)))
         key = self._key(scope, idempotency_key, drafts)
-        if infer is None:
-            infer = parts.llm is not None and policy == "keep" and not isinstance(metadata, MemorySchema)
-        if infer:
+        if wanted is None:
+            wanted = parts.llm is not None and policy == "keep" and not isinstance(metadata, MemorySchema)
+        if wanted:
             if parts.llm is None:
                 raise LLMNotConfigured
             if policy in ("raise", "ask"):
@@ -209,14 +212,16 @@ class MemoryGateway:
             so are the items of a batch that the embedder or the engine refused.
 
         Raises:
-            InvalidInput: `batch_size` is no such number, or `items` is not iterable.
+            InvalidInput: `batch_size` is no such number, `items` is not iterable, or `progress` is no plain function.
         """
         parts = self._parts()
         outer = self._scope(user_id, agent_id, run_id)
         size = check_limit(batch_size, "batch_size")
         policy = check_policy(on_conflict)
+        progress = check_progress(progress)
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
-            raise InvalidInput("items", "is not a list of messages", "Pass a list, or use add() for one.")
+            problem = f"is {describe(items)}, not a list of messages"
+            raise InvalidInput("items", problem, "Pass a list, or use add() for one.")
         results: list[AddResult] = []
         failed: list[Failed] = []
         batch: list[Draft] = []
@@ -363,6 +368,7 @@ class MemoryGateway:
 
         Raises:
             PendingNotFound: nothing waits under this token in the scope: it was answered, or has expired.
+            InvalidInput: the token is no text.
         """
         return pending.confirm(self._parts(), token, self._scope(user_id, agent_id, run_id))
 
@@ -381,7 +387,7 @@ class MemoryGateway:
             user_id, agent_id, run_id: where given, only a change of this scope.
 
         Raises:
-            PendingNotFound: as for `confirm`.
+            PendingNotFound, InvalidInput: as for `confirm`.
         """
         pending.dismiss(self._parts(), token, self._scope(user_id, agent_id, run_id))
 
@@ -500,7 +506,7 @@ class MemoryGateway:
             ScopeError: nobody is named.
         """
         scope = self._scope(user_id, agent_id, run_id).require()
-        return erasing.erase(self._parts(), scope, compact=compact)
+        return erasing.erase(self._parts(), scope, compact=check_flag(compact, "compact"))
 
     def export(
         self,
@@ -520,8 +526,13 @@ class MemoryGateway:
             target: a path (written whole or not at all), or a text stream.
             vectors: write the vectors, too: an import into the same embedder then embeds nothing.
             user_id, agent_id, run_id: whose; everybody's, where none is given and this is no handle.
+
+        Raises:
+            InvalidInput: the target cannot be written to.
         """
-        return portability.export(self._parts(), self._scope(user_id, agent_id, run_id), target, vectors=vectors)
+        parts = self._parts()
+        scope = self._scope(user_id, agent_id, run_id)
+        return portability.export(parts, scope, target, vectors=check_flag(vectors, "vectors"))
 
     def import_(
         self,
@@ -552,11 +563,12 @@ class MemoryGateway:
             What was done; `ImportReport.complete` tells whether the file was whole.
 
         Raises:
-            InvalidInput: the file is no export.
+            InvalidInput: the source cannot be read, or is no export.
         """
         parts = self._parts()
         scope = self._scope(user_id, agent_id, run_id)
-        with portability.opened(source, "r") as lines:
+        dry_run, progress = check_flag(dry_run, "dry_run"), check_progress(progress)
+        with reading(source) as lines:
             return portability.import_lines(parts, lines, scope, progress=progress, dry_run=dry_run)
 
     def purge_expired(
@@ -648,12 +660,13 @@ class MemoryGateway:
         scope, rest = self._split(user_id, agent_id, run_id, filters)
         scope.require()
         words = check_query(query, parts.options.max_text)
-        limit = check_limit(limit)
+        limit = check_limit(limit, more=_MORE)
         least = check_threshold(threshold)
         of_schema = None if schema is None else check_schema(schema).where()
         then = check_instant(as_of, "as_of")
         now = utcnow() if then is None else then
         expired = check_flag(show_expired, "show_expired")
+        explain = check_flag(explain, "explain")
         at = visible(now, expired=expired) if then is None else held(then, expired=expired)
         where = all_of(scope_filter(scope), at, of_schema, rest)
 
@@ -750,7 +763,7 @@ class MemoryGateway:
         base = all_of(scope_filter(scope.require()), of_schema, then, rest)
         field, descending = _sort(check_order(order))
         listing = f"{order}, expired ones too" if expired else order
-        limit = check_limit(limit)
+        limit = check_limit(limit, more=_MORE)
         after = None if cursor is None else read_cursor(cursor, scope, base, listing)
         rows = parts.store.scan(
             where=base if then is not None else all_of(base, visible(utcnow(), expired=expired)),
@@ -972,7 +985,8 @@ class MemoryGateway:
         if key is None:
             return None
         if not isinstance(key, str) or not key.strip() or len(key) > _MAX_KEY:
-            raise InvalidInput("idempotency_key", "is no usable key", f"Pass a string of 1 to {_MAX_KEY} characters.")
+            problem = "is blank" if isinstance(key, str) and key.isspace() else f"is {describe(key)}"
+            raise InvalidInput("idempotency_key", problem, f"Pass a string of 1 to {_MAX_KEY} characters.")
         return scope, check_text("idempotency_key", key, InvalidInput), digest_of(drafts)
 
 

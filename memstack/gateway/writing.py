@@ -149,7 +149,7 @@ def _write(
         for draft in wanted:
             equal = known.get(draft.fingerprint)
             if equal is not None and (replacement is None or not timeline.contradicted(draft, equal)):
-                skipped.append(Skipped(draft.index, "duplicate", "an equal memory is there already", equal))
+                skipped.append(Skipped(draft.index, "duplicate", _equal(draft), equal))
                 continue
             known[draft.fingerprint] = draft.id or new_id()
             if replacement is None:
@@ -288,6 +288,13 @@ def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[
         if draft.message.role not in roles
     ]
     return skipped, [draft for draft in drafts if draft.message.role in roles]
+
+
+def _equal(draft: Draft) -> str:
+    """What is told of a duplicate: times that were asked for are not those of the memory that is there."""
+    if draft.expires_at is None and draft.valid_from is None:
+        return "an equal memory is there already"
+    return "an equal memory is there already, and keeps its times: update(id, expires_at=…) changes when it expires"
 
 
 def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from memstack import open_memory
 from memstack.testing import OllamaServer
 
-from .conftest import Runner
+from .conftest import COMMAND, Runner
 
 MORNING = '{"category": "preferences", "key": "time of day", "value": "morning"}'
 EVENING = '{"category": "preferences", "key": "time of day", "value": "evening"}'
@@ -120,6 +120,51 @@ def test_export_and_import(run: Runner, store: Path, tmp_path: Path) -> None:
     lines = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
     (tmp_path / "cut.jsonl").write_text("\n".join(lines[:-1]), encoding="utf-8")
     assert run("import", "cut.jsonl").code == 3
+    spoilt = (tmp_path / "all.jsonl").read_bytes().replace(b"walks", b"wa\xffks")
+    (tmp_path / "spoilt.jsonl").write_bytes(spoilt)
+    spoilt_too = run("import", "spoilt.jsonl", "--json")
+    assert (spoilt_too.code, spoilt_too.data["present"], len(spoilt_too.data["failed"])) == (3, 1, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs standard output by name")
+def test_an_export_to_standard_output(run: Runner, store: Path, tmp_path: Path) -> None:
+    """What stands before it in the file that standard output goes to, and what follows, stays."""
+    run("add", "tea", "--user", "al")
+    with (tmp_path / "out").open("w") as out:
+        out.write("before\n")
+        out.flush()
+        subprocess.run([*COMMAND, "export", "/dev/stdout"], check=True, stdout=out)
+        out.write("after\n")
+    first, *lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
+    assert (first, lines[-1]) == ("before", "after")
+    assert json.loads(lines[2])["end"]
+
+
+def test_an_export_is_known_however_it_is_spelled(run: Runner, store: Path, tmp_path: Path) -> None:
+    """Written anew by another program, with spaces, other orders of names, or a byte order mark, it is restored."""
+    run("add", "tea", "walks", "--user", "al")
+    run("export", "all.jsonl")
+    lines = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    spelled = "\n".join(json.dumps(json.loads(line), sort_keys=True) for line in lines)
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "spelled.jsonl").write_text(spelled, encoding=encoding)
+        found = run("import", "spelled.jsonl", "--json").data
+        assert (found["format"], found["present"], found["complete"]) == ("export", 2, True)
+
+
+def test_options_of_an_import_that_is_an_export(run: Runner, store: Path, tmp_path: Path) -> None:
+    """--failures has what failed, by line; options that say nothing of an export are refused by name."""
+    run("add", "tea", "walks", "--user", "al")
+    run("export", "all.jsonl")
+    head, _, *rest = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "broken.jsonl").write_text("\n".join([head, "{", *rest]), encoding="utf-8")
+    assert run("import", "broken.jsonl", "--failures", "failures.jsonl").code == 3
+    (failure,) = (tmp_path / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(failure)["line"] == 2
+    assert run("import", "all.jsonl", "--failures", "all.jsonl").code == 2
+    for option, value in (("--role", "user"), ("--batch-size", "256")):
+        refused = run("import", "all.jsonl", option, value, "--json")
+        assert (refused.code, refused.error["message"].partition(":")[0]) == (2, option)
 
 
 @pytest.fixture

@@ -61,6 +61,9 @@ NOWHERE = "4d7ffcdb-921b-4ee3-8310-e01ac76a8993"
         (["delete", NOWHERE, "--filter", '{"a": 1}'], 2, "InvalidInput"),
         (["import", "missing.jsonl"], 2, "InvalidInput"),
         (["import", "."], 2, "InvalidInput"),
+        (["export", "."], 2, "InvalidInput"),
+        (["export", ""], 2, "InvalidInput"),
+        (["export", "missing/all.jsonl"], 2, "InvalidInput"),
         (["import", "memstack.yaml", "--role", "king"], 2, "InvalidInput"),
         (["import", "memstack.yaml", "--batch-size", "0"], 2, "InvalidInput"),
         (["--config", "missing.yaml", "stats"], 2, "ConfigError"),
@@ -78,6 +81,14 @@ def test_an_error_is_one_json_object(run: Runner, arguments: list[str], code: in
     assert (done.code, done.error["type"]) == (code, kind)
     assert done.error["message"]
     assert not done.out
+
+
+def test_a_limit_is_told_in_words_of_the_command_line(run: Runner) -> None:
+    """The way out is an option, not a method."""
+    for command, hint in ((["search", "tea"], "10,000."), (["list"], "10,000; --all has no limit.")):
+        message = run("--json", *command, "-n", "0", "--user", "alex").error["message"]
+        assert message.startswith("--limit: is 0. ")
+        assert message.endswith(hint)
 
 
 def test_an_error_is_one_line(run: Runner) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ from memstack.config import (
 )
 from memstack.config.docs import descriptions
 from memstack.config.lookup import BUILTIN
+from memstack.config.sections import LimitsConfig, RetrievalConfig
 
 
 def make(model: Any, /, **options: Any) -> Any:
@@ -292,6 +293,22 @@ def test_numbers_out_of_range_are_refused(model: Any, options: dict[str, Any]) -
         make(model, **{"model": "m", **options})
 
 
+def _kinds(annotation: Any) -> set[Any]:
+    """What an annotation is made of."""
+    return {annotation}.union(*map(_kinds, get_args(annotation)))
+
+
+@pytest.mark.parametrize("model", [*MODELS, LimitsConfig, RetrievalConfig])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_bool_is_no_number(model: type[BaseModel], *, value: bool) -> None:
+    """``max_text: yes`` is not 1: an option that takes a number refuses true and false, but for weights of a search."""
+    for name, field in model.model_fields.items():
+        weight = model is RetrievalConfig and field.annotation is float
+        if not weight and not _kinds(field.annotation).isdisjoint({int, float}):
+            with pytest.raises(ValidationError, match="is a bool, not a number"):
+                make(model, **{field.alias or name: value})
+
+
 @pytest.mark.parametrize("port", [0, 65536, -1, "http"])
 def test_ports_are_ports(port: Any) -> None:
     """A port is a number from 1 to 65535."""
@@ -306,7 +323,7 @@ def test_paths_are_absolute(given: str, meant: str, tmp_path: Path) -> None:
     assert HistoryConfig(path=Path(given)).path == tmp_path / meant
 
 
-@pytest.mark.parametrize("path", ["", "  ", "a\0b", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize("path", ["", "  ", "a\0b", "a\ud800b", "~nobody-of-this-name/x"])
 def test_what_is_no_path_is_refused(path: str) -> None:
     """An empty path is not the working directory."""
     with pytest.raises(ValidationError):

@@ -124,7 +124,7 @@ def test_what_is_no_path_is_an_error_of_ours(name: str) -> None:
         Settings.load(name)
 
 
-@pytest.mark.parametrize("config", [12, b"memstack.yaml", [], object()])
+@pytest.mark.parametrize("config", ["", 12, b"memstack.yaml", [], object()])
 def test_what_is_no_configuration_is_refused(config: Any) -> None:
     """A configuration is a path, a mapping or a Settings."""
     with pytest.raises(ConfigError, match="Pass the path of a YAML file, a mapping, or a Settings"):

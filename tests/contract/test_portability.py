@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
+import os
+import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memstack import MemoryGateway, Preference, Project, open_memory
+from memstack import AsyncMemoryGateway, MemoryGateway, Preference, Project, open_memory
 from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound
 from memstack.testing.contract.strategies import examples
 
@@ -300,4 +304,99 @@ def test_a_failed_export_leaves_no_file(memory: MemoryGateway, tmp_path: Path, m
     monkeypatch.setattr(memory._core.parts.history, "departed", fail)
     with pytest.raises(OSError, match="disk"):
         memory.export(path)
-    assert list(tmp_path.glob("all*")) == []
+    assert list(tmp_path.glob("*all*")) == []
+
+
+def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A file beside it keeps its content, a link its meaning, a file its permissions; a new one has the usual ones."""
+    memory.add("tea", user_id="alex")
+    folder, linked, beside = tmp_path / "folder", tmp_path / "linked.jsonl", tmp_path / "folder" / "all.jsonl.part"
+    folder.mkdir()
+    beside.write_text("mine", encoding="utf-8")
+    linked.symlink_to(folder / "all.jsonl")
+    memory.export(linked)
+    assert linked.is_symlink()
+    assert sorted(path.name for path in folder.iterdir()) == ["all.jsonl", "all.jsonl.part"]
+    assert beside.read_text(encoding="utf-8") == "mine"
+    assert (folder / "all.jsonl").stat().st_mode == beside.stat().st_mode
+    (folder / "all.jsonl").chmod(0o600)
+    memory.export(linked)
+    assert stat.S_IMODE((folder / "all.jsonl").stat().st_mode) == 0o600
+    assert memory.import_(linked).present == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_an_export_into_a_pipe(memory: MemoryGateway, tmp_path: Path) -> None:
+    """What is no file stays what it is, and gets what a file would."""
+    memory.add("tea", user_id="alex")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text, encoding="utf-8")
+        memory.export(pipe)
+        assert len(read.result(timeout=60).splitlines()) == 3
+    assert pipe.is_fifo()
+
+
+NO_FILES: Final[dict[str, Any]] = {
+    "empty": "", "a folder": ".", "in no folder": "missing/all.jsonl", "NUL": "a\0b", "lone surrogate": "a\ud800b",
+    "a stream of bytes": io.BytesIO(), "a stream's class": io.StringIO, "None": None, "a number": 5, "a list": [],
+    "bytes": b"x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_is_refused(shared_memory: MemoryGateway, odd: Any) -> None:
+    """The error names the argument and the way out, in threads too."""
+    for call, field in ((shared_memory.export, "target"), (shared_memory.import_, "source")):
+        with pytest.raises(InvalidInput, match="Pass the path of a file") as caught:
+            call(odd)
+        assert caught.value.field == field
+
+    async def calls() -> None:
+        memory = AsyncMemoryGateway(shared_memory)
+        for call in (memory.export, memory.import_):
+            with pytest.raises(InvalidInput):
+                await call(odd)
+
+    asyncio.run(calls())
+
+
+def test_streams_that_fail_are_told(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A closed one, one of another encoding, one without room: the error tells which, and nothing of the text."""
+    memory.add("tea — 茶", user_id="alex")
+    path = tmp_path / "all.jsonl"
+    memory.export(path)
+    closed = io.StringIO()
+    closed.close()
+    for call in (memory.export, memory.import_):
+        with pytest.raises(InvalidInput, match="closed"):
+            call(closed)
+    with pytest.raises(InvalidInput, match="no place in ascii") as caught:
+        memory.export(io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert "茶" not in str(caught.value)
+    with path.open(encoding="ascii") as stream, pytest.raises(InvalidInput, match="not ascii"):
+        memory.import_(stream)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
+def test_no_room_for_an_export(memory: MemoryGateway) -> None:
+    """It is told as an error of ours."""
+    memory.add("tea", user_id="alex")
+    with pytest.raises(InvalidInput, match="No space left"):
+        memory.export("/dev/full")
+
+
+def test_bytes_that_are_no_text_spoil_one_memory(open_here: OpenHere, tmp_path: Path) -> None:
+    """A byte that is no UTF-8 is told for its line; the rest is stored. A byte order mark is passed over."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    here.add(["tea", "walks", "rain"], user_id="alex")
+    path = tmp_path / "all.jsonl"
+    here.export(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"walks", b"wa\xffks"))
+    report = there.import_(path)
+    assert (report.stored, len(report.failed), report.complete) == (2, 1, False)
+    assert "UTF-8" in report.failed[0].reason
+    assert {item.text for item in there.get_all(user_id="alex")} == {"tea", "rain"}
+    with path.open(encoding="utf-8", errors="surrogateescape") as stream:
+        assert there.import_(stream).present == 2

@@ -53,3 +53,15 @@ def test_the_same_answer_on_every_engine(model: tuple[str, dict[str, str]], tmp_
         "remembered: I work on the Phoenix project.",
     ]
     assert lines[2].startswith("found: ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("qdrant",), ("qdrant", "nobody"), ("nothing", "openai")])
+def test_how_to_call_it_is_told(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Without its two arguments it prints the usage, and makes nothing."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert "python examples/combinations.py {qdrant,chroma,pgvector} {openai,ollama} [FOLDER]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +46,7 @@ NUL: Final = f"{SECRET}\0"
 LONE: Final = f"{SECRET}\ud800"
 MEGABYTE: Final = f"{SECRET} " * (2**20 // len(f"{SECRET} "))
 TOO_LARGE: Final = 10**5000  # more digits than Python prints
+EARLY: Final = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))  # before the year 1, in UTC
 NEVER: Final[Any] = object()  # Any, as all bad values are: what the annotations refuse is tried all the same
 
 
@@ -383,7 +386,7 @@ FILTERS: Final[dict[str, tuple[Any, str]]] = {
     "a field with a lone surrogate": ({"a\ud800": 1}, ""),
     "a foreign operator": ({"n": {"$gte": 1}}, ".n.$gte"),
     "an unknown operator": ({"n": {"between": [1, 2]}}, ".n.between"),
-    "an operator that is no string": ({"n": {7: 1}}, ".n.7"),
+    "an operator that is no string": ({"n": {7: 1}}, ".n"),
     "no operator": ({"n": {}}, ".n"),
     "a foreign AND": ({"$and": [{"n": 1}]}, ".$and"),
     "AND of a mapping": ({"AND": {"n": 1}}, ".AND"),
@@ -512,6 +515,30 @@ KEYS: Final[dict[str, Any]] = {
 }
 
 
+FLAGS: Final[dict[str, Any]] = {"a string": "false", "empty": "", "a number": 0, "a list": [], "an array": np.zeros(2)}
+TOKENS: Final[dict[str, Any]] = {"None": None, "a number": 5, "bytes": b"x", "NUL": NUL, "a lone surrogate": LONE}
+
+
+async def _awaited(_: int) -> None:
+    """A callback that nobody waits for."""
+
+
+class _Awaited:
+    """The same as an object."""
+
+    async def __call__(self, _: int) -> None:
+        """Nothing."""
+
+
+PROGRESSES: Final[dict[str, Any]] = {
+    "a number": 5,
+    "a string": "print",
+    "a coroutine function": _awaited,
+    "part of one": partial(_awaited, 1),
+    "an object that is one": _Awaited(),
+}
+
+
 def _others() -> Iterator[tuple[str, Case]]:
     for name, bad in LIMITS.items():
         yield f"search limit {name}", Case(_search(limit=bad), InvalidInput, "limit")
@@ -530,6 +557,20 @@ def _others() -> Iterator[tuple[str, Case]]:
         yield f"occurred_at {name}", Case(_adding(_message(occurred_at=bad)), InvalidInput, "messages.occurred_at")
     for name, bad in KEYS.items():
         yield f"key {name}", Case(_add(idempotency_key=bad), InvalidInput, "idempotency_key")
+    for name, bad in {**FLAGS, "None": None}.items():
+        yield f"erase compact {name}", Case(_erase(bad), InvalidInput, "compact")
+        yield f"export vectors {name}", Case(_export(bad), InvalidInput, "vectors")
+        yield f"import dry_run {name}", Case(_import(dry_run=bad), InvalidInput, "dry_run")
+        yield f"search explain {name}", Case(_search(explain=bad), InvalidInput, "explain")
+        yield f"newest explain {name}", Case(_search("", explain=bad), InvalidInput, "explain")
+    for name, bad in FLAGS.items():
+        yield f"infer {name}", Case(_add(infer=bad), InvalidInput, "infer")
+    for name, bad in TOKENS.items():
+        yield f"confirm {name}", Case(_answer("confirm", bad), InvalidInput, "token")
+        yield f"dismiss {name}", Case(_answer("dismiss", bad), InvalidInput, "token")
+    for name, bad in PROGRESSES.items():
+        yield f"add_many progress {name}", Case(_add_many(progress=bad), InvalidInput, "progress")
+        yield f"import progress {name}", Case(_import(progress=bad), InvalidInput, "progress")
     yield "update of nothing", Case(lambda m, i: m.update(i), InvalidInput, "update")
 
 
@@ -555,6 +596,27 @@ def _add(**given: Any) -> Call:
 
 def _add_many(**given: Any) -> Call:
     return lambda memory, _: memory.add_many(["tea at night"], user_id="alex", **given)
+
+
+def _erase(compact: Any) -> Call:
+    return lambda memory, _: memory.erase(user_id="alex", compact=compact)
+
+
+def _export(vectors: Any) -> Call:
+    return lambda memory, _: memory.export(io.StringIO(), vectors=vectors)
+
+
+def _import(**given: Any) -> Call:
+    def call(memory: MemoryGateway, _: str) -> object:
+        stream = io.StringIO()
+        memory.export(stream)
+        return memory.import_(io.StringIO(stream.getvalue()), **given)
+
+    return call
+
+
+def _answer(verb: str, token: Any) -> Call:
+    return lambda memory, _: getattr(memory, verb)(token)
 
 
 VERBS: Final[dict[str, tuple[Any, ...]]] = {
@@ -832,8 +894,47 @@ class InputContract(Contract):
 
     @cases(dict(_others()))
     def test_other_bad_arguments(self, shared_memory: MemoryGateway, known_id: str, case: Case) -> None:
-        """Limits, thresholds, orders, times and keys without a meaning are refused, with what would have one."""
+        """Limits, flags, orders, times, keys and the like without a meaning are refused, with what would have one."""
         refused(shared_memory, known_id, case)
+
+    @pytest.mark.parametrize(
+        ("call", "told", "untold"),
+        [
+            (_search(limit=0), "is 0. Pass an int from 1 to 10,000; iter_all()", ""),
+            (_search(limit=10**20), "an int of 67 bits", ""),
+            (_search(limit=1.5), "is 1.5", ""),
+            (_add_many(batch_size=0), "is 0. Pass", "iter_all"),
+            (_search(threshold=2), "is 2. Pass", ""),
+            (_search(threshold=float("nan")), "is NaN", ""),
+            (_search(threshold=-0.5), "is -0.5", ""),
+            (_add(idempotency_key=5), "is an int", ""),
+            (_add(idempotency_key="  "), "is blank", ""),
+            (_get_all(cursor=5), "is an int", ""),
+            (lambda m, _: m.add_many("abc", user_id="alex"), "is a string of 3 characters", ""),
+            (_add(expires_at=EARLY), "outside the years 1 to 9999", "not an instant"),
+            (_adding({"role": "user", "content": "tea", "occurred_at": EARLY}), "years 1 to 9999", "not an instant"),
+        ],
+    )
+    def test_messages_tell_what_is_the_fact(
+        self, shared_memory: MemoryGateway, known_id: str, call: Call, told: str, untold: str
+    ) -> None:
+        """A message tells the number, or the shape of the value, and a way out that is the argument's own."""
+        with pytest.raises(InvalidInput) as caught:
+            call(shared_memory, known_id)
+        assert told in str(caught.value)
+        assert not untold or untold not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("times", "told"), [({"expires_at": "2999-01-01"}, True), ({"valid_from": "2020-01-01"}, True), ({}, False)]
+    )
+    def test_a_duplicate_keeps_its_times(
+        self, shared_memory: MemoryGateway, known_id: str, times: dict[str, Any], *, told: bool
+    ) -> None:
+        """Where times were asked for, the skip tells that the memory that is there keeps its own, and the way out."""
+        (skipped,) = shared_memory.add("tea", user_id="alex", metadata={"n": 1}, **times).skipped
+        assert skipped.memory_id == known_id
+        assert skipped.detail.startswith("an equal memory is there already")
+        assert ("update(id, expires_at=…)" in skipped.detail) == told
 
     @pytest.mark.parametrize("expiry", ["0001-01-01", date(1, 1, 1), datetime(1, 1, 1, tzinfo=timezone.utc)])
     def test_the_first_day_of_time(self, shared_memory: MemoryGateway, known_id: str, expiry: Any) -> None:
