@@ -8,13 +8,25 @@ import re
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["MASK", "has_sound_port", "host_of", "is_loopback", "is_postgres", "mask", "postgres_hosts"]
+__all__ = [
+    "MASK",
+    "has_sound_port",
+    "host_of",
+    "is_loopback",
+    "is_postgres",
+    "mask",
+    "postgres_hosts",
+    "postgres_problem",
+    "without_credentials",
+]
 
 MASK: Final = "**********"
 
 _SCHEME: Final = re.compile(r"^\s*[A-Za-z][A-Za-z0-9+.-]*://")
 _POSTGRES: Final = re.compile(r"postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 _CONNINFO: Final = re.compile(r"(\w+)\s*=\s*('(?:\\.|[^'\\])*'|(?:\\.|[^\s\\])*)\s*")
+_BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_PORTS: Final = range(1, 65536)
 _SECRET_PARAMETER: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key|auth|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -90,13 +102,66 @@ def postgres_hosts(conninfo: str) -> list[str]:
     return named
 
 
-def _url_hosts(url: str) -> list[str]:
-    rest = re.sub(r"^[^/@]*@", "", url.partition("://")[2])  # as libpq reads it: user and password end before any "/"
+def postgres_problem(conninfo: str) -> str | None:
+    """What is wrong with a connection string of PostgreSQL, told without quoting it.
+
+    What libpq reads otherwise than it was meant would make a host of a part of the password, and hosts are shown.
+
+    Args:
+        conninfo: a URL or ``key=value`` pairs.
+
+    Returns:
+        The problem, in words that follow the name of the option; None where there is none.
+    """
+    conninfo = conninfo.strip()
+    if is_postgres(conninfo):
+        place, parameters = _behind_credentials(conninfo)
+        pairs = parse_qsl(parameters)
+        if "@" in place or _BARE_PERCENT.search(conninfo):
+            return "cannot be read: in user, password and database, percent-encode @ as %40, / as %2F and % as %25"
+        ports = [unquote(port) for _, port in _places(place)]
+    else:
+        pairs, ports = _CONNINFO.findall(conninfo), []
+    if any("@" in host[1:] and not host.startswith("/") for host in _pairs(pairs)):
+        return "names a host that holds an @: the user and the password have keys of their own"
+    ports += [part.strip() for key, value in pairs if key == "port" for part in value.strip("'").split(",")]
+    if not all(port == "" or (port.isdecimal() and port.isascii() and int(port[:6]) in _PORTS) for port in ports):
+        return "names a port that is not a number from 1 to 65535"
+    return None
+
+
+def without_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
+    """A URL without its user and password, and these two, or None where it has none: clients log the URLs they call."""
+    parts = urlsplit(url)
+    credentials, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    user, _, password = credentials.partition(":")
+    return parts._replace(netloc=place).geturl(), (unquote(user), unquote(password))
+
+
+def _behind_credentials(url: str) -> tuple[str, str]:
+    """What follows user and password in a PostgreSQL URL, before the question mark and after it.
+
+    As libpq reads it: user and password end before any "/".
+    """
+    rest = re.sub(r"^[^/@]*@", "", url.partition("://")[2])
     place, _, parameters = rest.partition("?")
-    hosts = []
+    return place, parameters
+
+
+def _places(place: str) -> list[tuple[str, str]]:
+    """The hosts and ports of a PostgreSQL URL, still encoded."""
+    found = []
     for part in place.partition("/")[0].split(","):
-        host = part[1:].partition("]")[0] if part.startswith("[") else part.partition(":")[0]
-        hosts.append(unquote(host))
+        host, _, rest = part[1:].partition("]") if part.startswith("[") else part.partition(":")
+        found.append((host, rest.removeprefix(":")))
+    return found
+
+
+def _url_hosts(url: str) -> list[str]:
+    place, parameters = _behind_credentials(url)
+    hosts = [unquote(host) for host, _ in _places(place)]
     return [host for host in hosts if host] + _pairs(parse_qsl(parameters))
 
 

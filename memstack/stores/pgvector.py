@@ -201,11 +201,12 @@ class PgvectorStore(Store):
         """Connect to the server that a config section names, and make the table when it is missing.
 
         Raises:
+            ConfigError: the `url` cannot be read.
             StoreError: the server cannot be reached, refuses the user, has no extension ``vector``, or has a table of
                 this name that memstack did not make.
         """
         if config.url is not None:
-            parameters = dict(conninfo.conninfo_to_dict(config.url.get_secret_value()))
+            parameters = _parameters(config.url.get_secret_value())
         else:
             password = None if config.password is None else config.password.get_secret_value()
             parameters = {
@@ -728,6 +729,22 @@ class PgvectorEmbeddedStore(PgvectorStore):
             connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
         return ""
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    """What a connection string says, by libpq's names.
+
+    Raises:
+        ConfigError: it cannot be read. Psycopg's own error would quote it.
+    """
+    try:
+        return dict(conninfo.conninfo_to_dict(url))
+    except (psycopg.Error, UnicodeError):
+        raise ConfigError(
+            "vector_store.url",
+            "cannot be read as a connection string of PostgreSQL",
+            "Percent-encode what is special in user and password, or give `host`, `user` and `password` instead.",
+        ) from None
 
 
 def _check(connection: PatientConnection) -> None:
