@@ -57,6 +57,11 @@ _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as 
 _CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
 FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _KEPT_CLUES: Final = 50_000  # about 30 MB
+# How SQLite and the engine say that a file is not what they wrote.
+_DAMAGED: Final = (
+    "database disk image is malformed", "file is not a database", "malformed database schema",
+    " is not readable from ", "Payload storage is corrupted", "buffer was corrupted", "Data corruption detected",
+)  # fmt: skip
 _SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time
 
@@ -82,12 +87,16 @@ class Shard:
             opened.enter_context(translated(label, folder, "open"))
             self.told = _rows_of(folder, self.tally)
             opened.callback(self.told.close)
-            if self.tally.check(self):
-                self._settle()
+            noted = self.tally.file.exists()
+            if self.tally.check(self) or not noted:
+                self._settle(noted=noted)
             opened.pop_all()
 
     def rows(self) -> int:
         return self.engine.info().points_count
+
+    def texts(self) -> int:
+        return self.told.count()
 
     def digest(self, row_id: str) -> str | None:
         found = self.engine.retrieve([row_id], with_payload=False, with_vector=False)
@@ -116,14 +125,25 @@ class Shard:
         self._counted = None
         self.tally.after(self.count, last, digest)
 
-    def _settle(self) -> None:
-        """Delete what a write that was interrupted has left in one of the two."""
+    def _settle(self, *, noted: bool) -> None:
+        """Delete what a write that was interrupted has left in one of the two.
+
+        Raises:
+            ValueError: no row is left of those that the engine has, and no note tells why.
+        """
+        if not noted:
+            points_there, rows_there = self.rows(), self.texts()
+            if points_there == rows_there:
+                return
+            if not rows_there:
+                raise ValueError(f"{_ROWS} holds no row, and the engine has {points_there}")
         points = {str(point.id) for some in _pages(self.engine, payload=False, vector=False) for point in some}
         rows = self.told.ids()
         if points == rows:
             return
         _log.warning(
-            "%s: a write was interrupted: %d rows without a point and %d points without a row are deleted",
+            "%s: a write was interrupted, or the note is gone: "
+            "%d rows without a point and %d points without a row are deleted",
             self._label,
             len(rows - points),
             len(points - rows),
@@ -216,11 +236,12 @@ def _rows_of(folder: Path, tally: Tally) -> RowFile:
 
     Raises:
         ValueError: it is gone.
+        sqlite3.Error: it is not what it was.
     """
     file = folder / _ROWS
     if tally.file.exists() and not file.exists():
         raise ValueError(f"{tally.file.name} is there, and {file.name} is not")
-    return RowFile(file)
+    return RowFile(file, new=not tally.file.exists())
 
 
 def _create(folder: Path, dimensions: int) -> None:
@@ -326,6 +347,6 @@ def translated(label: str, folder: Path, what: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if "WAL" in reason and "WouldBlock" in reason:
             raise StoreLocked(label, str(folder)) from error
-        if what == "open":
+        if what == "open" or any(words in reason for words in _DAMAGED):
             raise StoreCorrupted(label, str(folder), reason) from error
         raise StoreError(label, f"cannot {what}: {reason}") from error

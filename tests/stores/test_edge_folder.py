@@ -771,6 +771,26 @@ def test_a_damaged_history_releases_the_store(whole: Path, tmp_path: Path, nurse
         assert memory.stats()["vector_store"]["rows"] == ROWS
 
 
+def test_a_history_that_is_damaged_in_the_middle(whole: Path, tmp_path: Path) -> None:
+    """A history whose pages are garbled behind its header says so with the way out, on opening or where it is read."""
+    path = copied(whole, tmp_path / "store")
+    with (path / "history.db").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+    def use() -> None:
+        with open_at(path) as memory:
+            for stored in memory.get_all(user_id="u1"):
+                memory.history(stored.id)
+
+    with pytest.raises(HistoryError, match=r"history\.path") as caught:
+        use()
+    assert str(path / "history.db") in str(caught.value)
+    assert "estore it" in str(caught.value)
+    assert not caught.value.retryable
+
+
 @pytest.mark.parametrize("version", [0, 1, 7])
 @pytest.mark.parametrize("table", ["notes", "messages"])
 def test_a_history_that_is_another_applications(tmp_path: Path, table: str, version: int) -> None:
