@@ -60,6 +60,7 @@ _LONG: Final = 1_000  # rows of a listing that are read at once even for a short
 _SAMPLE: Final = 300
 _GROUP: Final = 50
 _MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
+_CONDITIONS: Final = 2_000  # of a filter: each is several variables of SQLite, which takes 32,766 in a statement
 _RAREST: Final = ("fingerprint", "run_id", "user_id", "agent_id")
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _UNAUTHORISED: Final = (401, 403)
@@ -83,6 +84,11 @@ _NEVER: Final = _Both({"terms": {"$contains": "never"}}, {"terms": {"$not_contai
 
 class _Compiler(FilterCompiler[_Both]):
     """Filters as Chroma's ``where``. Keys are ours, never a caller's words."""
+
+    largest = _CONDITIONS
+
+    def size(self, condition: _Both) -> int:
+        return max(_leaves(condition.holds), _leaves(condition.fails))
 
     def conjunction(self, conditions: Sequence[_Both]) -> _Both:
         """Chroma's SQLite begins with the rows for which the first condition holds."""
@@ -209,7 +215,7 @@ class ChromaStore(Store):
         exact_up_to=_EXACT_UP_TO,
         notes=(
             "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
-            f"`in` with more than {_MANY} values is, too.",
+            f"`in` with more than {_MANY} values is, too, and what a filter has beyond {_CONDITIONS:,} conditions.",
             "Listings are sorted here; for a page of a long one, all its ids are asked for, and the rows near it.",
             "Its index keeps what was deleted: after 9,000, a small write took 8 times as long. `migrate` begins anew.",
             "A condition is looked up in the whole collection: 25,000 memories take 40 ms; after `chroma_tuning` 8.",
@@ -743,6 +749,15 @@ def _rarity(condition: _Condition) -> int:
     if key == "$and":
         return min(map(_rarity, value))
     return _RAREST.index(key) if key in _RAREST else len(_RAREST)
+
+
+def _leaves(condition: _Condition) -> int:
+    """How many comparisons a condition is made of; those of a fingerprint are never too many."""
+    (key, value), *_ = condition.items()
+    if key in ("$and", "$or"):
+        return sum(map(_leaves, value))
+    (operand,) = value.values()
+    return len(operand) if isinstance(operand, list) and key != "fingerprint" else 1
 
 
 def _joined(operator: str, conditions: Sequence[_Condition]) -> _Condition:

@@ -68,6 +68,7 @@ _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what the
 _REFUSALS: Final = (
     "authentication failed", "no password supplied", "is not permitted to log in", "no pg_hba.conf entry",
 )  # fmt: skip
+_PARAMETERS: Final = 10_000  # of a filter: the server takes 65,535 in a statement, and seconds to plan that many
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -81,6 +82,11 @@ class _Where:
 
 class _Compiler(FilterCompiler[_Where]):
     """Filters as SQL. The texts are constants of this class; whatever a caller gave is a parameter."""
+
+    largest = _PARAMETERS
+
+    def size(self, condition: _Where) -> int:
+        return len(condition.params)
 
     def conjunction(self, conditions: Sequence[_Where]) -> _Where:
         return self._joined(" AND ", conditions)
@@ -159,6 +165,7 @@ class PgvectorStore(Store):
         exact_up_to=None,
         notes=(
             "`icontains`, and `contains` with a string on metadata, are evaluated on the candidates of the scope.",
+            f"What a filter has beyond {_PARAMETERS:,} values is, too.",
             f"With `hnsw: true`, a search with more than {_EXACT_UP_TO:,} candidates is approximate.",
             f"The index of `hnsw: true` is built when a collection of more than {_INDEX_FROM:,} memories is opened.",
         ),
