@@ -24,6 +24,7 @@ import chromadb
 import httpx
 import numpy as np
 from chromadb.api.client import Client as ChromaClient
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import ChromaError, NotFoundError
 from filelock import FileLock, Timeout
@@ -31,7 +32,7 @@ from filelock import FileLock, Timeout
 from memstack import metadata as codec
 from memstack.batching import batched
 from memstack.config import ChromaEmbedded, ChromaServer
-from memstack.errors import ConfigError, MemstackError, StoreError, StoreLocked
+from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreLocked
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
@@ -65,6 +66,8 @@ _RAREST: Final = ("fingerprint", "run_id", "user_id", "agent_id")
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
+_DAMAGED: Final = ("database disk image is malformed", "file is not a database", "malformed database schema")
+_VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _REWRITE_SECONDS: Final = 600
 _Condition = Mapping[str, Any]
 _Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
@@ -232,6 +235,7 @@ class ChromaStore(Store):
         *,
         gate: Gate | None = None,
         kept: Kept[str, _Told] | None = None,
+        place: Path | None = None,
     ) -> None:
         self.client = client
         self.label = label
@@ -240,6 +244,7 @@ class ChromaStore(Store):
         self._on_close = on_close
         self._gate = gate or Gate()
         self._kept = kept
+        self._place = place
         self._closed = False
         self._rows: Any = self._call("open", self._prepare)
 
@@ -525,7 +530,7 @@ class ChromaStore(Store):
         self._check_open(what)
 
         def once() -> T:
-            with _translated(self.label, what), self._gate.together():
+            with _translated(self.label, what, self._place), self._gate.together():
                 return call()
 
         return retrying(once)
@@ -619,6 +624,7 @@ class ChromaEmbeddedStore(ChromaStore):
 
         Raises:
             StoreLocked: another process has it open.
+            StoreCorrupted: its files cannot be read.
             ConfigError: the path is a file.
             StoreError: it cannot be opened.
         """
@@ -633,7 +639,14 @@ class ChromaEmbeddedStore(ChromaStore):
             opened = shared.engine
             kept = opened.kept_of(config.collection)
             store = cls(
-                opened.client, label, config.collection, dimensions, shared.release, gate=opened.gate, kept=kept
+                opened.client,
+                label,
+                config.collection,
+                dimensions,
+                shared.release,
+                gate=opened.gate,
+                kept=kept,
+                place=folder,
             )
         except BaseException:
             shared.release()
@@ -645,7 +658,13 @@ class ChromaEmbeddedStore(ChromaStore):
     def sibling(self, suffix: str) -> ChromaEmbeddedStore:
         name = f"{self.collection}_{suffix}"
         sibling = ChromaEmbeddedStore(
-            self.client, self.label, name, self.dimensions, gate=self._gate, kept=self._kept_of(name)
+            self.client,
+            self.label,
+            name,
+            self.dimensions,
+            gate=self._gate,
+            kept=self._kept_of(name),
+            place=self.folder,
         )
         sibling.folder = self.folder
         sibling._kept_of = self._kept_of
@@ -702,8 +721,9 @@ def _open_folder(folder: Path, label: str) -> _Folder:
     except OSError as error:
         raise StoreError(label, f"the folder cannot be written ({error.strerror})", "Name another path.") from error
     try:
-        with _translated(label, "open"):
+        with _translated(label, "open", folder):
             if not _tuned(folder, label):  # there is no database yet
+                _check_new(folder, label)
                 _client_in(folder).close()
                 _tuned(folder, label)
             return _Folder(_client_in(folder), lock, Gate())
@@ -712,15 +732,38 @@ def _open_folder(folder: Path, label: str) -> _Folder:
         raise
 
 
+def _check_new(folder: Path, label: str) -> None:
+    """See that a folder without a database never had one.
+
+    Raises:
+        StoreCorrupted: files of an index are there.
+    """
+    if (left := next(folder.glob(_VECTORS), None)) is not None:
+        problem = f"{left.relative_to(folder)} is there, and {chroma_rewrite.DATABASE} is empty"
+        raise StoreCorrupted(label, str(folder), problem)
+
+
 def _client_in(folder: Path) -> Any:
-    return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
+    try:
+        return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
+    except BaseException:
+        # Chroma keeps what it could not start, and the next client would get it. What is in use has users.
+        if str(folder) not in getattr(SharedSystemClient, "_identifier_to_refcount", {}):
+            SharedSystemClient._identifier_to_system.pop(str(folder), None)  # noqa: SLF001
+        raise
 
 
 def _tuned(folder: Path, label: str) -> bool:
-    """Whether there is a database, which now answers fast. Where it cannot be written, it answers as it did."""
+    """Whether there is a database, which now answers fast. Where it cannot be written, it answers as it did.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
     try:
         return chroma_tuning.tune(folder)
     except sqlite3.Error as error:
+        if _is_damage(error):
+            raise
         _log.warning("%s: searches take longer, since its indexes cannot be written anew (%s)", label, error)
         return True
 
@@ -818,8 +861,8 @@ def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[in
 
 
 @contextmanager
-def _translated(label: str, what: str) -> Iterator[None]:
-    """Chroma's exceptions as ours."""
+def _translated(label: str, what: str, folder: Path | None = None) -> Iterator[None]:
+    """Chroma's exceptions as ours; `folder` is where an embedded one keeps its files, and None a server."""
     try:
         yield
     except MemstackError:
@@ -829,6 +872,10 @@ def _translated(label: str, what: str) -> Iterator[None]:
     except (httpx.HTTPError, ConnectionError) as error:
         raise _unreachable(label, what) from error
     except Exception as error:
+        if folder is not None:
+            if _is_damage(error):
+                raise StoreCorrupted(label, str(folder), " ".join(str(error).split())) from error
+            raise StoreError(label, f"cannot {what}: {type(error).__name__}") from error
         status = _status_of(error)
         if status in _UNAUTHORISED:
             raise StoreError(
@@ -847,6 +894,11 @@ def _translated(label: str, what: str) -> Iterator[None]:
         again = status is not None and (status in _BUSY or status >= 500)  # noqa: PLR2004
         named = f"HTTP {status}" if type(error) in (Exception, ValueError) and status else type(error).__name__
         raise StoreError(label, f"cannot {what}: {named}", retryable=again) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite, Python's or Chroma's own, says that the file is not what it wrote."""
+    return any(words in str(error) for words in _DAMAGED)
 
 
 def _status_of(error: BaseException) -> int | None:
