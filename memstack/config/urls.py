@@ -18,6 +18,8 @@ __all__ = [
     "mask",
     "postgres_hosts",
     "postgres_place",
+    "postgres_problem",
+    "without_credentials",
 ]
 
 MASK: Final = "**********"
@@ -25,6 +27,8 @@ MASK: Final = "**********"
 _SCHEME: Final = re.compile(r"^\s*[A-Za-z][A-Za-z0-9+.-]*://")
 _POSTGRES: Final = re.compile(r"postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 _CONNINFO: Final = re.compile(r"(\w+)\s*=\s*('(?:\\.|[^'\\])*'|(?:\\.|[^\s\\])*)\s*")
+_BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_PORTS: Final = range(1, 65536)
 _SECRET_PARAMETER: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key|auth|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -127,16 +131,57 @@ def _parameters(conninfo: str) -> list[tuple[str, str]]:
     if not is_postgres(conninfo):
         pairs = _CONNINFO.findall(conninfo)
         return [(key, value[1:-1] if value[:1] == "'" else value) for key, value in pairs]
-    address = conninfo.partition("://")[2]
-    user = "".join(re.findall(r"^([^/@:]*)[^/@]*@", address))
-    rest = re.sub(r"^[^/@]*@", "", address)  # as libpq reads it: user and password end before any "/"
-    place, _, parameters = rest.partition("?")
+    user = "".join(re.findall(r"^([^/@:]*)[^/@]*@", conninfo.partition("://")[2]))
+    place, parameters = _behind_credentials(conninfo)
     places, _, dbname = place.partition("/")
     found = [("user", unquote(user)), ("dbname", unquote(dbname))]
     for part in places.split(","):
         host, _, port = part[1:].partition("]") if part.startswith("[") else part.partition(":")
-        found += [("host", unquote(host)), ("port", port.lstrip(":"))]
+        found += [("host", unquote(host)), ("port", unquote(port.removeprefix(":")))]
     return [(key, value) for key, value in found if value] + parse_qsl(parameters)
+
+
+def postgres_problem(conninfo: str) -> str | None:
+    """What is wrong with a connection string of PostgreSQL, told without quoting it.
+
+    What libpq reads otherwise than it was meant would make a host of a part of the password, and hosts are shown.
+
+    Args:
+        conninfo: a URL or ``key=value`` pairs.
+
+    Returns:
+        The problem, in words that follow the name of the option; None where there is none.
+    """
+    conninfo = conninfo.strip()
+    if is_postgres(conninfo) and ("@" in _behind_credentials(conninfo)[0] or _BARE_PERCENT.search(conninfo)):
+        return "cannot be read: in user, password and database, percent-encode @ as %40, / as %2F and % as %25"
+    parameters = _parameters(conninfo)
+    if any("@" in host[1:] and not host.startswith("/") for host in _hosts(parameters)):
+        return "names a host that holds an @: the user and the password have keys of their own"
+    ports = [part.strip() for key, value in parameters if key == "port" for part in value.split(",")]
+    if not all(port == "" or (port.isdecimal() and port.isascii() and int(port[:6]) in _PORTS) for port in ports):
+        return "names a port that is not a number from 1 to 65535"
+    return None
+
+
+def without_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
+    """A URL without its user and password, and these two, or None where it has none: clients log the URLs they call."""
+    parts = urlsplit(url)
+    credentials, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    user, _, password = credentials.partition(":")
+    return parts._replace(netloc=place).geturl(), (unquote(user), unquote(password))
+
+
+def _behind_credentials(url: str) -> tuple[str, str]:
+    """What follows user and password in a PostgreSQL URL, before the question mark and after it.
+
+    As libpq reads it: user and password end before any "/".
+    """
+    rest = re.sub(r"^[^/@]*@", "", url.partition("://")[2])
+    place, _, parameters = rest.partition("?")
+    return place, parameters
 
 
 def _hosts(parameters: list[tuple[str, str]]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -98,9 +99,14 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
     """Compiles filters for an engine. A subclass defines the leaves and how conditions combine.
 
     A leaf's visitor returns None where the engine cannot narrow the candidates at all.
+
+    Attributes:
+        largest: how much an engine takes in one query, as `size` measures it. What is beyond it is left out of the
+            condition, and is part of the residual.
     """
 
     partial = True
+    largest: ClassVar[float] = math.inf
 
     @abstractmethod
     def conjunction(self, conditions: Sequence[T]) -> T:
@@ -118,14 +124,28 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
     def nothing(self) -> T:
         """A condition that never holds."""
 
+    def size(self, condition: T) -> int:  # noqa: ARG002  # for those that have a largest one
+        """How much of `largest` a condition takes."""
+        return 0
+
+    def _fitting(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, Compiled[T] | None]]:
+        """Nodes with their conditions, of which as many as the engine takes in one query, from the first on."""
+        room = self.largest
+        for node in nodes:
+            compiled = self.visit(node)
+            if compiled is not None and (size := self.size(compiled.condition)) <= room:
+                room -= size
+                yield node, compiled
+            else:
+                yield node, None
+
     def plan(self, node: Node) -> Plan[T]:
         """Push down what the engine can answer; the rest is the residual."""
         conjuncts = node.children if isinstance(node, And) else (node,)
         native: list[T] = []
         residual: list[Node] = []
         pushed: list[Node] = []
-        for part in conjuncts:
-            compiled = self.visit(part)
+        for part, compiled in self._fitting(conjuncts):
             if compiled is not None:
                 native.append(compiled.condition)
                 pushed.append(part)
@@ -139,7 +159,7 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
 
     def visit_and(self, node: And) -> Compiled[T] | None:
         """What can be pushed down of the children; exact when all of it can."""
-        parts = [self.visit(child) for child in node.children]
+        parts = [part for _, part in self._fitting(node.children)]
         found = [part for part in parts if part is not None]
         if not found:
             return None
@@ -151,8 +171,7 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
         if not node.children:
             return Compiled(self.nothing())
         parts: list[Compiled[T]] = []
-        for child in node.children:
-            part = self.visit(child)
+        for _, part in self._fitting(node.children):
             if part is None:
                 return None
             parts.append(part)

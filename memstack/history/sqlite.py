@@ -46,6 +46,8 @@ _AT_ONCE: Final = 500  # ids of a query: older releases of SQLite take up to 999
 _BUSY_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
 _MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
+_DAMAGED: Final = ("malformed", "file is not a database")  # in SQLite's words
+_RESTORE: Final = "Restore it from a backup, or name another file with `history.path`."
 _TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
 _KEYS: Final = json.JSONEncoder(ensure_ascii=False)
 _SHOWN: Final = 60  # characters of a collection's name in that of its journal's file
@@ -592,6 +594,8 @@ class SqliteHistory:
                     self._connection.execute("ROLLBACK")
                 busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
                 full = "full" in str(error)
+                if any(words in str(error) for words in _DAMAGED):
+                    raise HistoryError(self.path, f"is damaged ({error})", _RESTORE) from error
                 raise HistoryError(self.path, str(error), _MAKE_ROOM if full else "", retryable=busy or full) from error
 
     # -- Mem0's side (its SQLiteManager) ---------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from memstack.config.urls import mask
 from memstack.errors import ProviderError
 from memstack.extraction import PROMPT_TOKENS
 from memstack.providers.base import Finding
@@ -36,15 +37,16 @@ def openai_findings(client: openai.OpenAI, config: Any, section: str) -> Iterato
     from memstack.providers.openai_failures import failure_of  # noqa: PLC0415
 
     server, model = f"{section} server", f"{section} model"
+    address = mask(config.base_url)
     try:
         client.models.retrieve(config.model)
     except openai.NotFoundError:
-        yield Finding(server, "ok", f"{config.base_url} answers and takes the key")
+        yield Finding(server, "ok", f"{address} answers and takes the key")
         yield _listed(client, config, section, model)
     except openai.OpenAIError as error:
-        yield _failed(server, config.base_url, failure_of(error, section))
+        yield _failed(server, address, failure_of(error, section))
     else:
-        yield Finding(server, "ok", f"{config.base_url} answers and takes the key")
+        yield Finding(server, "ok", f"{address} answers and takes the key")
         yield Finding(model, "ok", f"{config.model} is there")
 
 
@@ -75,13 +77,14 @@ def ollama_findings(client: ollama.Client, config: Any, section: str, *, pull: b
     from memstack.providers.pulling import pull as download  # noqa: PLC0415
 
     server, model = f"{section} server", f"{section} model"
+    address = mask(config.host)
     pulled = ""
     try:
         release = client._client.get("/api/version").raise_for_status().json().get("version", "?")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the client has no method for it
     except Exception as error:  # noqa: BLE001  # whatever the client raises is the finding
-        yield _failed(server, config.host, failure_of(error, section, config.model))
+        yield _failed(server, address, failure_of(error, section, config.model))
         return
-    yield Finding(server, "ok", f"Ollama {release} at {config.host}")
+    yield Finding(server, "ok", f"Ollama {release} at {address}")
     try:
         try:
             shown = client.show(config.model)

@@ -17,6 +17,7 @@ import ollama
 
 from memstack.config import OllamaEmbedder as EmbedderConfig
 from memstack.config import OllamaLLM as LLMConfig
+from memstack.config.urls import without_credentials
 from memstack.errors import ProviderError
 from memstack.providers.base import LLM, Finding, Provider
 from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
@@ -33,8 +34,10 @@ _CHARACTERS_PER_TOKEN: Final = 6  # no tokenizer makes fewer tokens of prose tha
 
 def client_of(config: EmbedderConfig | LLMConfig) -> ollama.Client:
     """The official client, as a section configures it."""
+    address, credentials = without_credentials(config.host)
     client = ollama.Client(
-        host=config.host,
+        host=address,
+        auth=credentials,
         timeout=httpx.Timeout(config.read_timeout, connect=config.connect_timeout),
         trust_env=False,  # no proxy that nobody configured here
         transport=transport(httpx),

@@ -17,6 +17,7 @@ import openai
 
 from memstack.config import OpenAIEmbedder as EmbedderConfig
 from memstack.config import OpenAILLM as LLMConfig
+from memstack.config.urls import without_credentials
 from memstack.errors import ConfigError
 from memstack.providers.base import LLM, Finding, Provider
 from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
@@ -48,14 +49,15 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
     library = importlib.import_module(
         next(name for name in bases if name.startswith("httpx"))
     )  # httpx2 from openai 3 on
+    address, credentials = without_credentials(config.base_url)
     headers = {name: value.get_secret_value() for name, value in config.headers.items()}
     client = openai.OpenAI(
         api_key=key or "none",
-        base_url=config.base_url,
+        base_url=address,
         max_retries=0,
         timeout=openai.Timeout(config.read_timeout, connect=config.connect_timeout),
         # No proxy that nobody configured here.
-        http_client=openai.DefaultHttpxClient(trust_env=False, transport=transport(library)),
+        http_client=openai.DefaultHttpxClient(trust_env=False, transport=transport(library), auth=credentials),
     )
     client.organization, client.project = config.organization, None
     client._custom_headers = headers  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # without the environment's

@@ -24,6 +24,7 @@ import chromadb
 import httpx
 import numpy as np
 from chromadb.api.client import Client as ChromaClient
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import ChromaError, NotFoundError
 from filelock import FileLock, Timeout
@@ -31,7 +32,7 @@ from filelock import FileLock, Timeout
 from memstack import metadata as codec
 from memstack.batching import batched
 from memstack.config import ChromaEmbedded, ChromaServer
-from memstack.errors import ConfigError, MemstackError, StoreError, StoreLocked
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreLocked
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
@@ -39,7 +40,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import chroma_rewrite, chroma_tuning
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
-from memstack.stores.foreign import check_nobody_elses, not_ours
+from memstack.stores.foreign import check_no_file, check_nobody_elses, not_ours, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.kept import Kept
@@ -60,10 +61,13 @@ _LONG: Final = 1_000  # rows of a listing that are read at once even for a short
 _SAMPLE: Final = 300
 _GROUP: Final = 50
 _MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
+_CONDITIONS: Final = 2_000  # of a filter: each is several variables of SQLite, which takes 32,766 in a statement
 _RAREST: Final = ("fingerprint", "run_id", "user_id", "agent_id")
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
+_DAMAGED: Final = ("database disk image is malformed", "file is not a database", "malformed database schema")
+_VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _REWRITE_SECONDS: Final = 600
 _Condition = Mapping[str, Any]
 _Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
@@ -83,6 +87,11 @@ _NEVER: Final = _Both({"terms": {"$contains": "never"}}, {"terms": {"$not_contai
 
 class _Compiler(FilterCompiler[_Both]):
     """Filters as Chroma's ``where``. Keys are ours, never a caller's words."""
+
+    largest = _CONDITIONS
+
+    def size(self, condition: _Both) -> int:
+        return max(_leaves(condition.holds), _leaves(condition.fails))
 
     def conjunction(self, conditions: Sequence[_Both]) -> _Both:
         """Chroma's SQLite begins with the rows for which the first condition holds."""
@@ -209,7 +218,7 @@ class ChromaStore(Store):
         exact_up_to=_EXACT_UP_TO,
         notes=(
             "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
-            f"`in` with more than {_MANY} values is, too.",
+            f"`in` with more than {_MANY} values is, too, and what a filter has beyond {_CONDITIONS:,} conditions.",
             "Listings are sorted here; for a page of a long one, all its ids are asked for, and the rows near it.",
             "Its index keeps what was deleted: after 9,000, a small write took 8 times as long. `migrate` begins anew.",
             "A condition is looked up in the whole collection: 25,000 memories take 40 ms; after `chroma_tuning` 8.",
@@ -226,6 +235,7 @@ class ChromaStore(Store):
         *,
         gate: Gate | None = None,
         kept: Kept[str, _Told] | None = None,
+        place: Path | None = None,
     ) -> None:
         self.client = client
         self.label = label
@@ -234,6 +244,7 @@ class ChromaStore(Store):
         self._on_close = on_close
         self._gate = gate or Gate()
         self._kept = kept
+        self._place = place
         self._closed = False
         self._rows: Any = self._call("open", self._prepare)
 
@@ -519,7 +530,7 @@ class ChromaStore(Store):
         self._check_open(what)
 
         def once() -> T:
-            with _translated(self.label, what), self._gate.together():
+            with _translated(self.label, what, self._place), self._gate.together():
                 return call()
 
         return retrying(once)
@@ -613,21 +624,28 @@ class ChromaEmbeddedStore(ChromaStore):
 
         Raises:
             StoreLocked: another process has it open.
+            StoreCorrupted: its files cannot be read.
             ConfigError: the path is a file.
             StoreError: it cannot be opened.
         """
         folder = Path(config.path) / "chroma"
         label = f"chroma (embedded) at {folder}"
-        for place in (Path(config.path), folder):
-            if place.exists() and not place.is_dir():
-                raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
-        check_nobody_elses(label, Path(config.path), chroma_rewrite.DATABASE, folder)
+        with writing_to(label):
+            check_no_file(Path(config.path), folder)
+            check_nobody_elses(label, Path(config.path), chroma_rewrite.DATABASE, folder)
         shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
         try:
             opened = shared.engine
             kept = opened.kept_of(config.collection)
             store = cls(
-                opened.client, label, config.collection, dimensions, shared.release, gate=opened.gate, kept=kept
+                opened.client,
+                label,
+                config.collection,
+                dimensions,
+                shared.release,
+                gate=opened.gate,
+                kept=kept,
+                place=folder,
             )
         except BaseException:
             shared.release()
@@ -639,7 +657,13 @@ class ChromaEmbeddedStore(ChromaStore):
     def sibling(self, suffix: str) -> ChromaEmbeddedStore:
         name = f"{self.collection}_{suffix}"
         sibling = ChromaEmbeddedStore(
-            self.client, self.label, name, self.dimensions, gate=self._gate, kept=self._kept_of(name)
+            self.client,
+            self.label,
+            name,
+            self.dimensions,
+            gate=self._gate,
+            kept=self._kept_of(name),
+            place=self.folder,
         )
         sibling.folder = self.folder
         sibling._kept_of = self._kept_of
@@ -687,17 +711,17 @@ class _Folder:
 
 
 def _open_folder(folder: Path, label: str) -> _Folder:
-    try:
+    with writing_to(label):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".memstack.lock", thread_local=False)  # another thread may close it
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StoreLocked(label, str(folder)) from error
-    except OSError as error:
-        raise StoreError(label, f"the folder cannot be written ({error.strerror})", "Name another path.") from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StoreLocked(label, str(folder)) from error
     try:
-        with _translated(label, "open"):
+        with _translated(label, "open", folder):
             if not _tuned(folder, label):  # there is no database yet
+                _check_new(folder, label)
                 _client_in(folder).close()
                 _tuned(folder, label)
             return _Folder(_client_in(folder), lock, Gate())
@@ -706,15 +730,38 @@ def _open_folder(folder: Path, label: str) -> _Folder:
         raise
 
 
+def _check_new(folder: Path, label: str) -> None:
+    """See that a folder without a database never had one.
+
+    Raises:
+        StoreCorrupted: files of an index are there.
+    """
+    if (left := next(folder.glob(_VECTORS), None)) is not None:
+        problem = f"{left.relative_to(folder)} is there, and {chroma_rewrite.DATABASE} is empty"
+        raise StoreCorrupted(label, str(folder), problem)
+
+
 def _client_in(folder: Path) -> Any:
-    return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
+    try:
+        return chromadb.PersistentClient(str(folder), settings=ChromaSettings(anonymized_telemetry=False))
+    except BaseException:
+        # Chroma keeps what it could not start, and the next client would get it. What is in use has users.
+        if str(folder) not in getattr(SharedSystemClient, "_identifier_to_refcount", {}):
+            SharedSystemClient._identifier_to_system.pop(str(folder), None)  # noqa: SLF001
+        raise
 
 
 def _tuned(folder: Path, label: str) -> bool:
-    """Whether there is a database, which now answers fast. Where it cannot be written, it answers as it did."""
+    """Whether there is a database, which now answers fast. Where it cannot be written, it answers as it did.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
     try:
         return chroma_tuning.tune(folder)
     except sqlite3.Error as error:
+        if _is_damage(error):
+            raise
         _log.warning("%s: searches take longer, since its indexes cannot be written anew (%s)", label, error)
         return True
 
@@ -743,6 +790,15 @@ def _rarity(condition: _Condition) -> int:
     if key == "$and":
         return min(map(_rarity, value))
     return _RAREST.index(key) if key in _RAREST else len(_RAREST)
+
+
+def _leaves(condition: _Condition) -> int:
+    """How many comparisons a condition is made of; those of a fingerprint are never too many."""
+    (key, value), *_ = condition.items()
+    if key in ("$and", "$or"):
+        return sum(map(_leaves, value))
+    (operand,) = value.values()
+    return len(operand) if isinstance(operand, list) and key != "fingerprint" else 1
 
 
 def _joined(operator: str, conditions: Sequence[_Condition]) -> _Condition:
@@ -803,8 +859,8 @@ def _compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[in
 
 
 @contextmanager
-def _translated(label: str, what: str) -> Iterator[None]:
-    """Chroma's exceptions as ours."""
+def _translated(label: str, what: str, folder: Path | None = None) -> Iterator[None]:
+    """Chroma's exceptions as ours; `folder` is where an embedded one keeps its files, and None a server."""
     try:
         yield
     except MemstackError:
@@ -814,6 +870,10 @@ def _translated(label: str, what: str) -> Iterator[None]:
     except (httpx.HTTPError, ConnectionError) as error:
         raise _unreachable(label, what) from error
     except Exception as error:
+        if folder is not None:
+            if _is_damage(error):
+                raise StoreCorrupted(label, str(folder), " ".join(str(error).split())) from error
+            raise StoreError(label, f"cannot {what}: {type(error).__name__}") from error
         status = _status_of(error)
         if status in _UNAUTHORISED:
             raise StoreError(
@@ -832,6 +892,11 @@ def _translated(label: str, what: str) -> Iterator[None]:
         again = status is not None and (status in _BUSY or status >= 500)  # noqa: PLR2004
         named = f"HTTP {status}" if type(error) in (Exception, ValueError) and status else type(error).__name__
         raise StoreError(label, f"cannot {what}: {named}", retryable=again) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite, Python's or Chroma's own, says that the file is not what it wrote."""
+    return any(words in str(error) for words in _DAMAGED)
 
 
 def _status_of(error: BaseException) -> int | None:

@@ -19,11 +19,11 @@ from typing import Any, Final
 import qdrant_edge as edge
 
 from memstack.clues import Clue
-from memstack.errors import ConfigError, MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.edge_points import INDEX, flat, vector_of
-from memstack.stores.foreign import check_nobody_elses
+from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
@@ -57,6 +57,11 @@ _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as 
 _CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
 FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _KEPT_CLUES: Final = 50_000  # about 30 MB
+# How SQLite and the engine say that a file is not what they wrote.
+_DAMAGED: Final = (
+    "database disk image is malformed", "file is not a database", "malformed database schema",
+    " is not readable from ", "Payload storage is corrupted", "buffer was corrupted", "Data corruption detected",
+)  # fmt: skip
 _SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time
 
@@ -82,12 +87,16 @@ class Shard:
             opened.enter_context(translated(label, folder, "open"))
             self.told = _rows_of(folder, self.tally)
             opened.callback(self.told.close)
-            if self.tally.check(self):
-                self._settle()
+            noted = self.tally.file.exists()
+            if self.tally.check(self) or not noted:
+                self._settle(noted=noted)
             opened.pop_all()
 
     def rows(self) -> int:
         return self.engine.info().points_count
+
+    def texts(self) -> int:
+        return self.told.count()
 
     def digest(self, row_id: str) -> str | None:
         found = self.engine.retrieve([row_id], with_payload=False, with_vector=False)
@@ -116,14 +125,25 @@ class Shard:
         self._counted = None
         self.tally.after(self.count, last, digest)
 
-    def _settle(self) -> None:
-        """Delete what a write that was interrupted has left in one of the two."""
+    def _settle(self, *, noted: bool) -> None:
+        """Delete what a write that was interrupted has left in one of the two.
+
+        Raises:
+            ValueError: no row is left of those that the engine has, and no note tells why.
+        """
+        if not noted:
+            points_there, rows_there = self.rows(), self.texts()
+            if points_there == rows_there:
+                return
+            if not rows_there:
+                raise ValueError(f"{_ROWS} holds no row, and the engine has {points_there}")
         points = {str(point.id) for some in _pages(self.engine, payload=False, vector=False) for point in some}
         rows = self.told.ids()
         if points == rows:
             return
         _log.warning(
-            "%s: a write was interrupted: %d rows without a point and %d points without a row are deleted",
+            "%s: a write was interrupted, or the note is gone: "
+            "%d rows without a point and %d points without a row are deleted",
             self._label,
             len(rows - points),
             len(points - rows),
@@ -152,21 +172,13 @@ def prepare(root: Path, folder: Path, label: str) -> None:
         StoreError: it cannot be written, or is somebody else's.
         StoreFull: the disk has no room.
     """
-    try:
-        for place in (root, folder):
-            if place.exists() and not place.is_dir():
-                raise ConfigError(
-                    "vector_store.path", f"{place} is a file, and a store is a folder", "Name another path."
-                )
+    with writing_to(label):
+        check_no_file(root, folder)
         check_nobody_elses(label, root, _CLIENTS_OWN, folder)
         check_room(label, next(place for place in (root, *root.parents) if place.exists()), FREE_BYTES)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
             pass
-    except OSError as error:
-        raise StoreError(
-            label, f"the folder cannot be written ({error.strerror})", "Give it to this user, or name another path."
-        ) from error
 
 
 def check_room(label: str, place: Path, needed: int) -> None:
@@ -216,11 +228,12 @@ def _rows_of(folder: Path, tally: Tally) -> RowFile:
 
     Raises:
         ValueError: it is gone.
+        sqlite3.Error: it is not what it was.
     """
     file = folder / _ROWS
     if tally.file.exists() and not file.exists():
         raise ValueError(f"{tally.file.name} is there, and {file.name} is not")
-    return RowFile(file)
+    return RowFile(file, new=not tally.file.exists())
 
 
 def _create(folder: Path, dimensions: int) -> None:
@@ -326,6 +339,6 @@ def translated(label: str, folder: Path, what: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if "WAL" in reason and "WouldBlock" in reason:
             raise StoreLocked(label, str(folder)) from error
-        if what == "open":
+        if what == "open" or any(words in reason for words in _DAMAGED):
             raise StoreCorrupted(label, str(folder), reason) from error
         raise StoreError(label, f"cannot {what}: {reason}") from error

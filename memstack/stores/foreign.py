@@ -1,13 +1,15 @@
-"""What others made in the place where a collection of ours would be: refused, and left as it is."""
+"""What others made, or hold, in the place where a collection of ours would be: refused, and left as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from memstack.errors import StoreError
+from memstack.errors import ConfigError, StoreError
 
-__all__ = ["check_nobody_elses", "not_ours"]
+__all__ = ["check_no_file", "check_nobody_elses", "not_ours", "writing_to"]
 
 _WAY_OVER: Final = "Memories that Mem0 wrote there come over by a file: see docs/migrating-from-mem0.md."
 
@@ -43,3 +45,35 @@ def check_nobody_elses(label: str, path: Path, pattern: str, ours: Path) -> None
     """
     if not ours.exists() and (found := next(path.glob(pattern), None)) is not None:
         raise not_ours(label, f"another program's database {found}", "vector_store.path")
+
+
+def check_no_file(*places: Path) -> None:
+    """Refuse a file where a folder of ours would be.
+
+    Raises:
+        ConfigError: there is one.
+        OSError: that cannot be found out.
+    """
+    for place in places:
+        if place.exists() and not place.is_dir():
+            raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder", "Name another path.")
+
+
+@contextmanager
+def writing_to(label: str) -> Iterator[None]:
+    """What the system refuses while a folder is made, or looked at.
+
+    Args:
+        label: the store.
+
+    Raises:
+        StoreError: it cannot be made, or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            label,
+            f"the folder cannot be written ({error.strerror or type(error).__name__})",
+            "Give it to this user, or name another path.",
+        ) from error

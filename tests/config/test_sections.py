@@ -176,6 +176,61 @@ def test_postgres_urls(given: str, meant: str) -> None:
     assert url.get_secret_value() == meant
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:hunter%zz@localhost/app",
+        "postgresql://app:hunter%00@localhost/app",
+        "postgresql://app:hunt@er@localhost:1/app",
+        "postgresql://app:hunt/er@localhost/app",
+        "postgresql://app:hunt?er/@localhost/app",
+        "postgresql://localhost:99999999/app",
+        "postgresql://localhost:0/app",
+        "postgresql://h1:5432,h2:x/app",
+        "postgresql://[::1]:99999/app",
+        "postgresql://h/app?port=99999",
+        "postgresql://h/app?host=app:hunter@h",
+        "host=h port=99999",
+        "host=app:hunter@h",
+    ],
+)
+def test_postgres_urls_that_libpq_reads_otherwise_are_refused(url: str) -> None:
+    """A password that is not encoded makes no host, a port is one, and the refusal quotes neither."""
+    with pytest.raises(ValidationError) as caught:
+        make(PgvectorServer, url=url)
+    assert "hunt" not in str(caught.value)
+    assert "localhost" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:hunt%40er%25@h1:5432,[::1]:5433,h3/app?sslmode=require&host=/run&port=",
+        "postgresql://app:hunt?er@h/app",
+        "postgresql://%2Fvar%2Frun%2Fa%40b/app",
+        "postgresql://app@/app?host=@abstract",
+        "host=/run/a@b port=5432,5433 password='a@b%'",
+    ],
+)
+def test_postgres_urls_that_hold_what_is_special(url: str) -> None:
+    """What is encoded, or special to nobody, is taken."""
+    assert make(PgvectorServer, url=url).host is None
+
+
+@pytest.mark.parametrize("model", [ChromaServer, PgvectorServer, QdrantServer])
+def test_a_host_holds_no_password(model: Any) -> None:
+    """A host with an @ is refused without quoting it: it would be shown in every error of the store."""
+    with pytest.raises(ValidationError) as caught:
+        model(host="app:hunter2@localhost")
+    assert "hunter2" not in str(caught.value)
+    assert "holds an @" in str(caught.value)
+
+
+def test_the_name_of_an_abstract_socket_is_a_host() -> None:
+    """Libpq writes it with an @ before it."""
+    assert make(PgvectorServer, host="@postgres,h2").host == "@postgres,h2"
+
+
 @pytest.mark.parametrize("url", ["", "mysql://h/d", "localhost", "http://h"])
 def test_other_urls_are_refused_for_postgres(url: str) -> None:
     """Another database's URL is refused."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memstack.config.urls import host_of, is_loopback, mask, postgres_hosts, postgres_place
+from memstack.config.urls import host_of, is_loopback, mask, postgres_hosts, postgres_place, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,18 @@ def test_the_environment_names_postgres_s_database(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PGPORT", "7")
     monkeypatch.setenv("PGDATABASE", "app")
     assert postgres_place("host=h user=me") == ("7", "app")
+
+
+@pytest.mark.parametrize(
+    ("url", "bare", "credentials"),
+    [
+        ("http://h:1/v1", "http://h:1/v1", None),
+        ("http://u:p%40w@h:1/v1", "http://h:1/v1", ("u", "p@w")),
+        ("https://token@[::1]/v1?x=1", "https://[::1]/v1?x=1", ("token", "")),
+        ("http://u:p@w@h", "http://h", ("u", "p@w")),
+        ("http://h/v1/@me", "http://h/v1/@me", None),
+    ],
+)
+def test_credentials_are_taken_out_of_a_url(url: str, bare: str, credentials: tuple[str, str] | None) -> None:
+    """What is left names the same place, and the user and the password are told decoded."""
+    assert without_credentials(url) == (bare, credentials)

