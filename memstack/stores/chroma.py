@@ -747,7 +747,7 @@ def _client_in(folder: Path) -> Any:
     except BaseException:
         # Chroma keeps what it could not start, and the next client would get it. What is in use has users.
         if str(folder) not in getattr(SharedSystemClient, "_identifier_to_refcount", {}):
-            SharedSystemClient._identifier_to_system.pop(str(folder), None)  # noqa: SLF001
+            getattr(SharedSystemClient, "_identifier_to_system", {}).pop(str(folder), None)
         raise
 
 

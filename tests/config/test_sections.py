@@ -60,8 +60,8 @@ def test_every_option_is_described(model: type[BaseModel]) -> None:
 
 def named(model: type[StoreConfig], name: str) -> StoreConfig:
     """A section with a collection of this name; the base of a third party's has no provider by itself."""
-    options = {"provider": "x"} if model is StoreConfig else {}
-    return model(**options, collection=name)
+    options = {"provider": "x"} if model is StoreConfig else dict[str, str]()
+    return model.model_validate({**options, "collection": name})
 
 
 @pytest.mark.parametrize("model", [QdrantInMemory, QdrantEmbedded, ChromaEmbedded, PgvectorEmbedded, StoreConfig])
