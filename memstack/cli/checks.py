@@ -211,13 +211,21 @@ def _embedder(settings: Settings) -> Check:
 
 def _exists(settings: Settings) -> bool:
     """Whether opening the store makes nothing new. Servers are asked: what is there is theirs to say."""
-    section = settings.vector_store
-    if section.folder is None:
+    section, log = settings.vector_store, settings.history_path
+    if section.data is None or section.data.exists():
         return True
-    if (section.folder / section.collection).exists():
+    if log is None or not log.exists():
+        return False
+    from memstack.history import SqliteHistory
+
+    try:
+        history = SqliteHistory(log, section.history_key)
+    except HistoryError:  # told by what opens all of it
         return True
-    log = settings.history_path
-    return section.folder.is_dir() and any(section.folder.iterdir()) and log is not None and log.exists()
+    try:
+        return history.known()  # then its data is lost
+    finally:
+        history.close()
 
 
 def _opened(settings: Settings, *, round_trip: bool) -> list[Check]:

@@ -68,6 +68,7 @@ __all__ = [
 
 IN_MEMORY: Final = ":memory:"
 _ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address)$")  # names of options that hold an address
+_DATA: Final = {"chroma": "chroma", "pgvector": "postgres"}  # Qdrant's folders are named after the collections
 _OLLAMA_PORT: Final = 11434
 _QDRANT_PORT: Final = 6333
 _SHOWN_OF_PLACE: Final = 80  # characters, in the name of a file
@@ -155,7 +156,7 @@ def _postgres_address(secret: SecretStr) -> SecretStr:
 
 
 def _own_folder(collection: str) -> str:
-    if collection in ("chroma", "postgres") or collection.startswith("history.db"):
+    if collection in _DATA.values() or collection.startswith("history.db"):
         raise ValueError("is what something else in the folder is called: the other engines' data, or the history")
     return collection
 
@@ -296,6 +297,11 @@ class StoreConfig(SectionConfig, frozen=True):
         """The folder of an embedded store; None for the others."""
         path = getattr(self, "path", None)
         return path if isinstance(path, Path) else None
+
+    @property
+    def data(self) -> Path | None:
+        """What the engine makes in there: others may share the folder."""
+        return None if self.folder is None else self.folder / _DATA.get(self.provider, self.collection)
 
     @property
     def persistent(self) -> bool:

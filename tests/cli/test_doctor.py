@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,20 @@ def test_a_locked_store_is_named(run: Runner, monkeypatch: pytest.MonkeyPatch, s
     assert row["status"] == "fail"
     assert str(store) in row["found"]
     assert "Close it there" in row["todo"]
+
+
+@pytest.mark.usefixtures("without_mem0")
+def test_another_engine_in_the_folder_is_not_this_one(run: Runner, store: Path) -> None:
+    """Beside the memories of another engine there is no store yet, and none is made; one whose data is lost fails."""
+    pytest.importorskip("chromadb")
+    assert run("add", "tea", "--user", "alex").code == 0
+    other = ("--set", "vector_store.provider=chroma", "--set", f"vector_store.path={store}")
+    before = set(store.iterdir())
+    assert "no store yet" in _rows(run(*other, "--json", "doctor"))["store"]["found"]
+    assert set(store.iterdir()) == before
+    assert run(*other, "add", "tea", "--user", "alex").code == 0
+    shutil.rmtree(store / "chroma")
+    assert _rows(run(*other, "--json", "doctor"))["store"]["status"] == "fail"
 
 
 @pytest.mark.usefixtures("without_mem0")
