@@ -93,7 +93,8 @@ class Timeline:
         for other in {found.id: found for found in (*of_slot, *named.values(), *earlier)}.values():
             end = as_instant(other.payload.get("valid_to"))
             if other.id not in past and (end is None or end > begin):
-                self._end(other, max(begin, _begin(other)), row.id, reason)
+                # What had not begun by then never held. One whose message alone is of later ends at once all the same.
+                self._end(other, max(begin, as_instant(other.payload.get("valid_from")) or begin), row.id, reason)
             elif other.id in named and end is not None:  # what took its place is gone
                 self._end(other, end, row.id, reason)
         if later:

@@ -248,6 +248,15 @@ def test_what_is_replaced_from_before_it_began_never_held(memory: MemoryGateway)
     assert [change.event for change in alex.history(bonn.id)].count("SUPERSEDE") == 3
 
 
+def test_what_is_replaced_before_it_was_said_is_gone_at_once(memory: MemoryGateway) -> None:
+    """A message that is dated in the future is hidden as soon as another takes its place."""
+    alex = memory.for_user("alex")
+    (later,) = alex.add({"role": "user", "content": "Rome", "occurred_at": utcnow() + timedelta(days=900)}).stored
+    new = alex.supersede(later.id, "Bonn")
+    assert [item.id for item in alex.get_all()] == [new.id]
+    assert [item.id for item in alex.get_all(as_of=utcnow() + timedelta(days=1800))] == [new.id]
+
+
 def test_the_last_day_of_all_is_one_that_ends(memory: MemoryGateway) -> None:
     """Mem0's last possible expiration date hides nothing, and breaks nothing."""
     memory.mem0.add("tea", user_id="alex", infer=False, expiration_date="9999-12-31")
