@@ -44,10 +44,10 @@ Keep = Callable[[Extraction, Sequence[str], Sequence[str], Sequence[Sequence[flo
 """Stores facts: an extraction, and of each fact the id, the text and the vector."""
 
 _log: Final = logging.getLogger(__name__)
+_models: Any = spacy_models
 if find_spec("spacy") is None or find_spec("en_core_web_sm") is None:
     # Mem0 downloads a model where spaCy is there without it. It is told that it tried.
-    for switch in ("_load_failed_full", "_load_failed_lemma"):
-        setattr(spacy_models, switch, True)
+    _models._load_failed_full = _models._load_failed_lemma = True  # noqa: SLF001
 _SHORT: Final = 1200  # bytes that every embedder takes
 
 

@@ -68,7 +68,8 @@ __all__ = [
 
 IN_MEMORY: Final = ":memory:"
 _ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address)$")  # names of options that hold an address
-_DATA: Final = {"chroma": "chroma", "pgvector": "postgres"}  # Qdrant's folders are named after the collections
+_CHROMA: Final = "chroma"  # folders of data; Qdrant's are named after the collections
+_POSTGRES: Final = "postgres"
 _OLLAMA_PORT: Final = 11434
 _QDRANT_PORT: Final = 6333
 _SHOWN_OF_PLACE: Final = 80  # characters, in the name of a file
@@ -156,7 +157,7 @@ def _postgres_address(secret: SecretStr) -> SecretStr:
 
 
 def _own_folder(collection: str) -> str:
-    if collection in _DATA.values() or collection.startswith("history.db"):
+    if collection in (_CHROMA, _POSTGRES) or collection.startswith("history.db"):
         raise ValueError("is what something else in the folder is called: the other engines' data, or the history")
     return collection
 
@@ -301,7 +302,7 @@ class StoreConfig(SectionConfig, frozen=True):
     @property
     def data(self) -> Path | None:
         """What the engine makes in there: others may share the folder."""
-        return None if self.folder is None else self.folder / _DATA.get(self.provider, self.collection)
+        return None if self.folder is None else self.folder / self.collection
 
     @property
     def persistent(self) -> bool:
@@ -440,6 +441,11 @@ class ChromaEmbedded(StoreConfig, frozen=True):
     path: LocalPath = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
+    @property
+    def data(self) -> Path:
+        """The folder of its database."""
+        return self.path / _CHROMA
+
 
 class ChromaServer(StoreConfig, frozen=True):
     """A Chroma server."""
@@ -566,6 +572,11 @@ class PgvectorEmbedded(_Pgvector, frozen=True):
     """Run by memstack. Default where neither `url` nor `host` is given."""
     path: LocalPath = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
+
+    @property
+    def data(self) -> Path:
+        """The folder of its server."""
+        return self.path / _POSTGRES
 
 
 # -- embedders and LLMs ----------------------------------------------------------------------

@@ -45,6 +45,7 @@ from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.kept import Kept
 from memstack.stores.remote import retrying
+from memstack.stores.rows import DAMAGED
 from memstack.stores.shared import Shared
 
 __all__ = ["ChromaEmbeddedStore", "ChromaServerStore"]
@@ -66,7 +67,6 @@ _RAREST: Final = ("fingerprint", "run_id", "user_id", "agent_id")
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
-_DAMAGED: Final = ("database disk image is malformed", "file is not a database", "malformed database schema")
 _VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _REWRITE_SECONDS: Final = 600
 _Condition = Mapping[str, Any]
@@ -628,7 +628,7 @@ class ChromaEmbeddedStore(ChromaStore):
             ConfigError: the path is a file.
             StoreError: it cannot be opened.
         """
-        folder = Path(config.path) / "chroma"
+        folder = config.data
         label = f"chroma (embedded) at {folder}"
         with writing_to(label):
             check_no_file(Path(config.path), folder)
@@ -896,7 +896,7 @@ def _translated(label: str, what: str, folder: Path | None = None) -> Iterator[N
 
 def _is_damage(error: Exception) -> bool:
     """Whether SQLite, Python's or Chroma's own, says that the file is not what it wrote."""
-    return any(words in str(error) for words in _DAMAGED)
+    return any(words in str(error) for words in DAMAGED)
 
 
 def _status_of(error: BaseException) -> int | None:

@@ -27,7 +27,7 @@ from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_t
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
-from memstack.stores.rows import RowFile
+from memstack.stores.rows import DAMAGED, RowFile
 from memstack.stores.tally import Tally, digest_of, sync_folder
 
 __all__ = [
@@ -59,8 +59,8 @@ FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk
 _KEPT_CLUES: Final = 50_000  # about 30 MB
 # How SQLite and the engine say that a file is not what they wrote.
 _DAMAGED: Final = (
-    "database disk image is malformed", "file is not a database", "malformed database schema",
-    " is not readable from ", "Payload storage is corrupted", "buffer was corrupted", "Data corruption detected",
+    *DAMAGED, " is not readable from ", "Payload storage is corrupted", "buffer was corrupted",
+    "Data corruption detected",
 )  # fmt: skip
 _SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time

@@ -62,9 +62,8 @@ _RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, th
 _COLUMNS: Final = (
     "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *INSTANTS, "clue", "fingerprint", "embedding",
 )  # fmt: skip
-_KEY: Final = (
-    "id::text AS key"  # as `id`, rows would be sorted by it, and as a UUID, psycopg would make an object of it
-)
+# Named `id`, rows would be sorted by it; as a UUID, psycopg would make an object of it.
+_KEY: Final = "id::text AS key"
 _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what they hold until you replace them."
 _REFUSALS: Final = (
     "authentication failed", "no password supplied", "is not permitted to log in", "no pg_hba.conf entry",
@@ -690,7 +689,7 @@ class PgvectorEmbeddedStore(PgvectorStore):
             ConfigError: the path is a file.
             StoreError: the folder cannot be written, or the server cannot be started.
         """
-        folder = Path(config.path) / "postgres"
+        folder: Path = config.data
         label = f"pgvector (embedded) at {folder}"
         with writing_to(label):
             check_no_file(Path(config.path), folder)

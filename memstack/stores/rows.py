@@ -15,7 +15,10 @@ from typing import Final
 
 from memstack.batching import batched
 
-__all__ = ["RowFile"]
+__all__ = ["DAMAGED", "RowFile"]
+
+# How SQLite, whoever uses it, says that a file is not what it wrote.
+DAMAGED: Final = ("database disk image is malformed", "file is not a database", "malformed database schema")
 
 _APPLICATION: Final = 0x6D737277  # "msrw", in the header of the file
 _SCHEMA: Final = """
