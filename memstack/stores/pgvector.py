@@ -68,6 +68,8 @@ _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what the
 _REFUSALS: Final = (
     "authentication failed", "no password supplied", "is not permitted to log in", "no pg_hba.conf entry",
 )  # fmt: skip
+_FULL: Final = ("too many connections", "too many clients", "connection slots are reserved")
+_PASSING: Final = ("starting up", "shutting down", "in recovery", "not yet accepting", "terminating connection")
 _PARAMETERS: Final = 10_000  # of a filter: the server takes 65,535 in a statement, and seconds to plan that many
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -239,17 +241,18 @@ class PgvectorStore(Store):
     ) -> Self:
         given = {name: value for name, value in parameters.items() if value is not None}
         given.setdefault("connect_timeout", str(_CONNECT_SECONDS))
-        timeout = f"-c statement_timeout={int(config.statement_timeout * 1000)}"
-        # Statements are prepared. A plan that is kept was made for as many rows as there were then: it reads them all.
-        plans = "-c plan_cache_mode=force_custom_plan"
-        given["options"] = f"{given.get('options', '')} {timeout} {plans}".strip()
         text = conninfo.make_conninfo(**given)
+        # Set once it is connected: poolers such as PgBouncer refuse to pass them on as options of the connection.
+        # Statements are prepared. A plan that is kept was made for as many rows as there were then: it reads them all.
+        session = f"SET statement_timeout = {int(config.statement_timeout * 1000)}; "
+        session += "SET plan_cache_mode = force_custom_plan"
         patience = config.statement_timeout + _GRACE_SECONDS
         with _translated(label, "open"):
             _ensure_extension(text, label, config.schema_name, patience)
 
         def configure(connection: PatientConnection) -> None:
             connection.patience = patience
+            connection.execute(session.encode())
             register_vector(connection)
 
         pool: ConnectionPool[PatientConnection] = ConnectionPool(
@@ -641,11 +644,12 @@ class PgvectorStore(Store):
         """Do what takes its time, outside of a transaction."""
         self._check_open(what)
         with _translated(self.label, what), self.pool.connection() as connection, connection.waiting(None):
+            before = connection.execute("SHOW statement_timeout").fetchone()
             connection.execute("SET statement_timeout = 0")
             try:
                 return action(connection)
             finally:
-                connection.execute("RESET statement_timeout")
+                connection.execute("SELECT set_config('statement_timeout', %s, false)", before)
 
     def _transact(self, what: str, action: Callable[[psycopg.Connection[Any]], T]) -> T:
         return self._call(what, action, transaction=True)
@@ -873,6 +877,21 @@ def _refusal(label: str, what: str, told: str) -> StoreError | None:
             f"cannot {what}: the server refuses the user or the password",
             "See `vector_store.user` and `vector_store.password`, or those in `vector_store.url`.",
         )
+    if any(words in told for words in _FULL):
+        return StoreError(
+            label,
+            f"cannot {what}: the server has no connection left for this user",
+            "Close others, lower `vector_store.pool_max`, or raise the limit (max_connections, or that of the role).",
+            retryable=True,
+        )
+    if "SSL" in told:
+        return StoreError(
+            label,
+            f"cannot {what}: the server and `vector_store.sslmode` do not agree on encryption",
+            "See `vector_store.sslmode`, the certificates, and what the server offers.",
+        )
+    if "FATAL" in told and not any(words in told for words in _PASSING):
+        return StoreError(label, f"cannot {what}: the server refuses the connection", "Its log says why.")
     return None
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import selectors
+import socket
+import socketserver
+import struct
 import threading
 import traceback
 import urllib.error
@@ -238,3 +242,88 @@ def test_a_user_without_rights(postgres: dict[str, str]) -> None:
     memory: MemoryGateway
     with open_memory({"vector_store": {**section, "schema": "guests"}, **HISTORY}) as memory:
         assert memory.add("tea", user_id="alex").stored
+
+
+class _Pooler(socketserver.BaseRequestHandler):
+    """What stands before PostgreSQL and passes everything on, but for connections that come with options."""
+
+    target: str
+    request: socket.socket
+
+    def handle(self) -> None:
+        """Pass on what both sides say, until one ends."""
+        while len(startup := self.request.recv(65_536)) == 8:  # it is asked for encryption first
+            self.request.sendall(b"N")
+        if b"\0options\0" in startup:
+            told = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
+            self.request.sendall(b"E" + struct.pack("!i", len(told) + 4) + told)
+            return
+        with socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as both:
+            server.connect(self.target)
+            server.sendall(startup)
+            for end, counterpart in ((self.request, server), (server, self.request)):
+                both.register(end, selectors.EVENT_READ, counterpart)
+            while True:
+                for key, _ in both.select():
+                    said = key.fileobj.recv(65_536)  # type: ignore[union-attr]  # a socket, as registered
+                    if not said:
+                        return
+                    key.data.sendall(said)
+
+
+@contextmanager
+def _pooler(postgres: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The section of a pooler before the server, on a free port."""
+    handler = type("Pooler", (_Pooler,), {"target": f"{postgres['host']}/.s.PGSQL.5432"})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield {**postgres, "host": "127.0.0.1", "port": server.server_address[1], "user": "postgres"}
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_pooler_that_passes_no_options_on(postgres: dict[str, str]) -> None:
+    """PgBouncer refuses a connection that comes with options: all that a connection needs is set within it."""
+    with _pooler(postgres) as section, open_memory({"vector_store": section, **HISTORY}) as memory:
+        assert memory.add("tea", user_id="alex").stored
+        store: Any = memory._core.parts.store
+        store.scrub()  # it lifts the limit of time for itself
+        with store.pool.connection() as connection:
+            assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
+            assert connection.execute("SHOW plan_cache_mode").fetchone() == ("force_custom_plan",)
+        memory.reset()
+
+
+def test_what_a_pooler_refuses(postgres: dict[str, str]) -> None:
+    """A server that is there and refuses the connection is not told as one that cannot be reached."""
+    with _pooler(postgres) as section:
+        url = f"postgresql://postgres@127.0.0.1:{section['port']}/{section['dbname']}?options=-cgeqo%3Doff"
+        error = _refused({"provider": "pgvector", "url": url})
+    assert "refuses the connection" in str(error)
+    assert not error.retryable
+
+
+def test_a_server_without_encryption(postgres: dict[str, str]) -> None:
+    """Where encryption is asked for and there is none, the error names the option."""
+    with _pooler(postgres) as section:
+        error = _refused({**section, "sslmode": "require"})
+    assert "vector_store.sslmode" in str(error)
+    assert not error.retryable
+
+
+def test_a_server_that_has_no_connection_left(postgres: dict[str, str]) -> None:
+    """Where the user has as many connections as they may, the error says so, and that it may pass."""
+    import psycopg
+    from psycopg import conninfo
+
+    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+    error = _refused({**postgres, "user": "crowded"})
+    assert "no connection left" in str(error)
+    assert "vector_store.pool_max" in str(error)
+    assert error.retryable
