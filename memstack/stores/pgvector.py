@@ -779,6 +779,16 @@ def _ensure_extension(text: str, label: str, schema: str, patience: float) -> No
                 psycopg.errors.UndefinedFile,
             ) as error:
                 raise StoreError(label, f"{missing} is missing in the database and cannot be made", way) from error
+        found = connection.execute(
+            "SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace "
+            "WHERE extname = 'vector' AND to_regtype('vector') IS NULL"
+        ).fetchone()
+        if found:
+            raise StoreError(
+                label,
+                f"the extension `vector` lies in the schema {found[0]!r}, where types are not looked for",
+                f"Run ALTER ROLE … SET search_path = {schema}, {found[0]}, or put the extension into {schema!r}.",
+            )
 
 
 def _is_true(connection: psycopg.Connection[Any], query: LiteralString, params: tuple[Any, ...]) -> bool:
@@ -876,6 +886,12 @@ def _translated(label: str, what: str) -> Iterator[None]:
             label,
             f"cannot {what}: the user may not do that in the database",
             "Grant it, or name a schema of the user's own with `vector_store.schema`.",
+        ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise StoreError(
+            label,
+            f"cannot {what}: the database takes no writes",
+            "A standby takes none: see `vector_store.url` and `vector_store.host`.",
         ) from error
     except psycopg.errors.QueryCanceled as error:
         raise StoreError(

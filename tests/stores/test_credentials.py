@@ -226,6 +226,45 @@ def test_a_database_without_the_extension(postgres: dict[str, str]) -> None:
     assert not error.retryable
 
 
+def test_an_extension_that_is_not_looked_for(postgres: dict[str, str]) -> None:
+    """Where `vector` lies in a schema that is not on the search path, the error says so; on the path it serves."""
+    import psycopg
+    from psycopg import conninfo
+
+    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE hosted")
+    section = {**postgres, "dbname": "hosted", "user": "postgres"}
+    hosted = conninfo.make_conninfo(host=postgres["host"], dbname="hosted", user="postgres")
+    with psycopg.connect(hosted, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA extensions")
+        connection.execute("CREATE EXTENSION vector SCHEMA extensions")
+        error = _refused(section)
+        assert "the schema 'extensions'" in str(error)
+        assert "search_path = public, extensions" in str(error)
+        assert not error.retryable
+        connection.execute("ALTER DATABASE hosted SET search_path = public, extensions")
+    with open_memory({"vector_store": section, **HISTORY}) as memory:
+        memory.add("tea", user_id="alex")
+        assert [hit.text for hit in memory.search("tea", user_id="alex")] == ["tea"]
+
+
+def test_a_database_that_takes_no_writes(postgres: dict[str, str]) -> None:
+    """A standby, or a database that only reads, is told as such."""
+    import psycopg
+    from psycopg import conninfo
+
+    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE readonly")
+        with psycopg.connect(owner, dbname="readonly", autocommit=True) as other:
+            other.execute("CREATE EXTENSION vector")
+        connection.execute("ALTER DATABASE readonly SET default_transaction_read_only = on")
+    error = _refused({**postgres, "dbname": "readonly", "user": "postgres"})
+    assert "takes no writes" in str(error)
+    assert not error.retryable
+
+
 def test_a_user_without_rights(postgres: dict[str, str]) -> None:
     """Where the user may not make tables in the schema, the error says what is missing; with the right it works."""
     import psycopg
