@@ -61,6 +61,15 @@ class MemstackError(Exception):
 
     retryable: bool = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """What `pickle` and `copy` make it anew of: the error of a worker process reaches the one that waits for it."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[MemstackError], args: tuple[object, ...]) -> MemstackError:
+    """An error with its message. What it holds is set besides: only who raises it words it."""
+    return kind.__new__(kind, *args)
+
 
 _LONGEST_NAME = 64
 _LARGEST_SHOWN = 10**12
