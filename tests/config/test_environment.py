@@ -29,6 +29,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         ("MEMSTACK_CUSTOM_INSTRUCTIONS", "a,b", "custom_instructions", "a,b"),
         ("MEMSTACK_REMEMBER_ROLES", "user", "remember_roles", ["user"]),
         ("MEMSTACK_REMEMBER_ROLES", "user, assistant", "remember_roles", ["user", "assistant"]),
+        ("MEMSTACK_REMEMBER_ROLES", '["user", "assistant"]', "remember_roles", ["user", "assistant"]),
         ("MEMSTACK_VECTOR_STORE__COLLECTION", "mine", "vector_store.collection", "mine"),
         ("MEMSTACK_VECTOR_STORE__EMBEDDING_DIMS", "256", "vector_store.embedding_dims", 256),
         ("MEMSTACK_LIMITS__MAX_TEXT", "7", "limits.max_text", 7),
@@ -49,6 +50,14 @@ def test_variables_set_options(
         shown = shown[part]
     assert shown == meant
     assert settings.origins[option] == f"environment {variable}"
+
+
+def test_a_list_that_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list in JSON that cannot be read says how a list is given."""
+    monkeypatch.setenv("MEMSTACK_REMEMBER_ROLES", "[user, assistant]")
+    with pytest.raises(ConfigError, match="names divided by commas, or a list in JSON") as caught:
+        Settings.load()
+    assert caught.value.where == "remember_roles"
 
 
 def test_a_section_and_its_options_lie_on_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
