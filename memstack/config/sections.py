@@ -275,6 +275,11 @@ class SectionConfig(FrozenOptions, frozen=True):
             if isinstance(text, str) and _ADDRESSES.search(name):
                 yield name, host_of(text)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether whatever it points to is this machine."""
+        return all(is_loopback(host) for _, host in self.addresses())
+
 
 class StoreConfig(SectionConfig, frozen=True):
     """A ``vector_store`` section. Base of all of them, third parties' too."""

@@ -560,7 +560,7 @@ class ChromaServerStore(ChromaStore):
             chroma_server_headers={"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else None,
         )
         with _translated(label, "open"):
-            client = _dialled(settings, config.tenant, config.database, config.timeout)
+            client = _dialled(settings, config)
         try:
             return cls(client, label, config.collection, dimensions, partial(_hang_up, client))
         except BaseException:
@@ -572,20 +572,40 @@ class _Client(ChromaClient):
     """Chroma's own client of a server, which would wait for an answer for ever."""
 
     seconds: int
+    direct: bool
 
     def get_user_identity(self) -> Any:
-        """The first question of a client: before it, its connections learn how long to wait."""
-        server: Any = self._server
-        server._session.timeout = self.seconds  # noqa: SLF001  # there is no setting for it
+        """The first question of a client."""
+        self._prepare(self._server)
         return super().get_user_identity()
 
+    def _validate_tenant_database(self, tenant: str, database: str) -> None:
+        """The first questions of another client inside of it, which has connections of its own."""
+        inside: Any = self._admin_client
+        self._prepare(inside._server)  # noqa: SLF001
+        super()._validate_tenant_database(tenant, database)
 
-def _dialled(settings: ChromaSettings, tenant: str, database: str, seconds: int) -> Any:
+    def _prepare(self, server: Any) -> None:
+        """Tell connections how long to wait, and which way to go: there are no settings for that.
+
+        What is said to this machine goes through no proxy, whatever the environment has for the rest of the world.
+        """
+        session: httpx.Client = server._session  # noqa: SLF001
+        if self.direct:
+            session.close()
+            session = server._session = httpx.Client(  # noqa: SLF001
+                headers=session.headers, limits=server.http_limits, trust_env=False
+            )
+        session.timeout = httpx.Timeout(self.seconds)
+
+
+def _dialled(settings: ChromaSettings, config: ChromaServer) -> Any:
     """A client of a server. Where it is refused, no connection is left open, as `chromadb.HttpClient` does."""
     client: Any = _Client.__new__(_Client)
-    client.seconds = seconds
+    client.seconds = config.timeout
+    client.direct = config.is_here
     try:
-        client.__init__(tenant=tenant, database=database, settings=settings)
+        client.__init__(tenant=config.tenant, database=config.database, settings=settings)
     except BaseException:
         _hang_up(client)
         raise

@@ -121,9 +121,12 @@ class QdrantServerStore(QdrantStore):
         key = config.api_key.get_secret_value() if config.api_key is not None else None
         place = {"url": config.url} if config.url is not None else {"host": config.host, "port": config.port}
         https = {} if config.https is None else {"https": config.https}
+        # What is said to this machine goes through no proxy, whatever the environment has for the rest of the world.
+        direct: dict[str, Any] = {"trust_env": False, "grpc_options": {"grpc.enable_http_proxy": 0}}
         client = QdrantClient(
             **place,
             **https,
+            **(direct if config.is_here else {}),
             grpc_port=config.grpc_port,
             prefer_grpc=config.prefer_grpc,
             api_key=key,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import http.server
+import threading
 import warnings
 from pathlib import Path
 
 import pytest
 
 from memstack import open_memory
+from memstack.errors import StoreError
 
 pytest.importorskip("chromadb")
 
@@ -28,3 +31,42 @@ def test_closing_closes_its_connections(tmp_path: Path) -> None:
                 memories.pop().close()
             gc.collect()
     assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+
+
+class _Dumb(http.server.BaseHTTPRequestHandler):
+    """Answers the first question of a client, and no other until the test is over."""
+
+    over: threading.Event
+
+    def do_GET(self) -> None:
+        if not self.path.endswith("/auth/identity"):
+            self.over.wait()
+            return
+        content = b'{"user_id": "", "tenant": "default_tenant", "databases": ["default_database"]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the library
+        """Say nothing."""
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_falls_silent_while_it_is_opened() -> None:
+    """None of the questions that the client begins with waits for longer than `timeout`."""
+    over = threading.Event()
+    handler = type("Dumb", (_Dumb,), {"over": over})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            section = {"provider": "chroma", "host": "127.0.0.1", "port": server.server_port, "timeout": 1}
+            with pytest.raises(StoreError) as caught:
+                open_memory({"vector_store": section, "history": {"path": ":memory:"}})
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+    assert caught.value.retryable
+    assert "vector_store.timeout" in str(caught.value)

@@ -150,6 +150,32 @@ def test_the_right_token_is_let_through(tmp_path: Path) -> None:
                 assert [found.text for found in memory.get_all(user_id="alex")] == ["tea"]
 
 
+@pytest.fixture
+def _a_proxy_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that has a proxy, which is not there."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_a_proxy_for_the_rest")
+def test_a_chroma_server_here_is_asked_without_a_proxy(tmp_path: Path) -> None:
+    """A proxy of the environment sees nothing of what is said to a server on this machine."""
+    with chroma_server(tmp_path) as options:
+        section = {"provider": "chroma", **options, "token": RIGHT}
+        with open_memory({"vector_store": section, **HISTORY}) as memory:
+            assert memory.add("tea", user_id="alex").stored
+
+
+@pytest.mark.usefixtures("_a_proxy_for_the_rest")
+def test_a_qdrant_server_here_is_asked_without_a_proxy() -> None:
+    """The same of Qdrant: who answers is the server."""
+    with _gate("", 401, b"Must provide an API key or an Authorization bearer token") as port:
+        error = _refused({"provider": "qdrant", "url": f"http://localhost:{port}"})
+    assert "refuses the key" in str(error)
+
+
 @pytest.mark.parametrize("name", ["tenant", "database"])
 def test_a_tenant_that_chroma_does_not_have(name: str, tmp_path: Path) -> None:
     """A tenant or database that is not there is told as such."""
