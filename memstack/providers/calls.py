@@ -239,6 +239,14 @@ def retry_after(value: str | None) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
+def _is_finite(vector: Sequence[float]) -> bool:
+    """Whether a vector is made of numbers, as far as JSON goes: no client looks at each of them."""
+    try:
+        return math.isfinite(sum(vector))
+    except (TypeError, OverflowError):
+        return False
+
+
 class RemoteEmbedder(Embedder):
     """An embedder behind a server: batches, and vectors that are checked before anything is made of them.
 
@@ -282,6 +290,9 @@ class RemoteEmbedder(Embedder):
         with self._probing:
             if self._dimensions is None:
                 found = len(self._embed(["memstack"])[0])
+                if not found:
+                    problem, hint = "its vectors have no dimensions", "Check `embedder.model`: is it one for embedding?"
+                    raise ProviderError(self.provider, self.model, problem, hint=hint)
                 if self._required not in (None, found):
                     problem = f"its vectors have {found} dimensions, and `embedder.dimensions` is {self._required}"
                     raise ProviderError(self.provider, self.model, problem)
@@ -298,7 +309,7 @@ class RemoteEmbedder(Embedder):
         found: list[list[float]] = []
         for batch in self._batches(texts):
             found.extend(self._embed(batch))
-        if not all(math.isfinite(sum(vector)) for vector in found):
+        if not all(map(_is_finite, found)):
             raise ProviderError(self.provider, self.model, "a vector holds a value that is no number", retryable=True)
         lengths = sorted({len(vector) for vector in found} - {wanted})
         if lengths:

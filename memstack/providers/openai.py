@@ -20,7 +20,7 @@ from memstack.config import OpenAILLM as LLMConfig
 from memstack.config.urls import without_credentials
 from memstack.errors import ConfigError
 from memstack.providers.base import LLM, Finding, Provider
-from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import openai_findings
 from memstack.providers.openai_failures import failure_of
@@ -88,14 +88,13 @@ class OpenAIEmbeddings(RemoteEmbedder):
                     encoding_format="float",
                     **asked,  # type: ignore[arg-type]
                 )
-            except Exception as error:
+                if answer.usage is not None:
+                    self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
+                return _in_order(answer.data or [], len(texts))
+            except CallFailed:
+                raise
+            except Exception as error:  # the client takes whatever comes: what is amiss shows when it is read
                 raise failure_of(error, "embedder") from error
-            if answer.usage is not None:
-                self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
-            ordered = sorted(answer.data or [], key=lambda item: item.index)
-            if len(ordered) != len(texts):
-                refuse(f"{len(ordered)} vectors came back for {len(texts)} texts", retryable=True)
-            return [list(item.embedding) for item in ordered]
 
         return self._caller.run(attempt)
 
@@ -133,13 +132,14 @@ class OpenAIChat(LLM):
                 formed = {} if form is None else {"response_format": form}
                 try:
                     create: Any = self._client.chat.completions.create  # its overloads know every model by name
-                    answer = create(**request, **formed)
-                except Exception as error:
+                    return self._said(create(**request, **formed), with_tools=bool(tools))
+                except CallFailed:
+                    raise
+                except Exception as error:  # the client takes whatever comes: what is amiss shows when it is read
                     if form is not None and _lacks_form(error):
                         self._refused |= {str(form.get("type"))}
                         continue
                     raise failure_of(error, "llm") from error
-                return self._said(answer, with_tools=bool(tools))
 
         return self._caller.run(attempt)
 
@@ -200,6 +200,21 @@ class OpenAIProvider(Provider):
             yield from openai_findings(client, config, section)
         finally:
             client.close()
+
+
+def _in_order(items: Sequence[Any], count: int) -> list[list[float]]:
+    """The vectors of an answer in the order of the texts; a server that gives all of them one number has kept it.
+
+    Raises:
+        CallFailed: one is missing, or nobody can tell whose they are.
+    """
+    if len(items) != count:
+        refuse(f"{len(items)} vectors came back for {count} texts", retryable=True)
+    if len({item.index for item in items}) > 1:
+        items = sorted(items, key=lambda item: item.index)
+        if [item.index for item in items] != list(range(count)):
+            refuse("the vectors that came back are not numbered as the texts are", retryable=True)
+    return [list(item.embedding) for item in items]
 
 
 def _with_tools(message: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from memstack.providers.calls import Caller, CallFailed, Limits, retry_after
 from memstack.providers.ollama import OllamaChat, OllamaEmbeddings
 from memstack.providers.openai import OpenAIChat, OpenAIEmbeddings
 from memstack.testing import Fault, OllamaServer, OpenAIServer
+from memstack.testing.wire import Answer, WireRequest
 from tests.providers.conftest import Provider
 
 ASK = [{"role": "user", "content": "Say something."}]
@@ -248,6 +249,115 @@ def test_a_vector_of_no_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(ProviderError, match="no number"):
             embedder.vectors(["tea"])
         embedder.close()
+
+
+class _Says(OpenAIServer):
+    """A server that answers every request with the same bytes."""
+
+    def __init__(self, body: bytes, content_type: str = "application/json") -> None:
+        super().__init__()
+        self.said = Answer(200, body, content_type)
+
+    def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+        return self.said
+
+
+def _at(server: OpenAIServer) -> dict[str, Any]:
+    return {"base_url": server.base_url, "api_key": "k", "max_retries": 0, "breaker_failures": 100}
+
+
+_NO_ANSWERS = {
+    "a page": (b"<html>Welcome</html>", "text/html"),
+    "null": (b"null", "application/json"),
+    "a list": (b"[]", "application/json"),
+    "a text": (b'"yes"', "application/json"),
+    "an error with status 200": (b'{"error": {"message": "no", "code": 502}}', "application/json"),
+    "a stream": (b'data: {"id": "x"}\n\ndata: [DONE]\n\n', "text/event-stream"),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type"), _NO_ANSWERS.values(), ids=list(_NO_ANSWERS))
+def test_what_is_no_answer_is_a_provider_error(body: bytes, content_type: str) -> None:
+    """A body that OpenAI's client takes, and that is no answer, ends in a ProviderError, never a Python one."""
+    with _Says(body, content_type) as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", dimensions=2, **_at(server)))
+        chat = OpenAIChat(OpenAILLM(model="m", **_at(server)))
+        for ask in (lambda: embedder.vectors(["tea"]), lambda: chat.generate_response(ASK)):
+            with pytest.raises(ProviderError) as caught:
+                ask()
+            assert caught.value.retryable
+        embedder.close()
+        chat.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "[null, null]",
+        '"ab"',
+        '[{"index": 0, "embedding": null}, {"index": 1, "embedding": null}]',
+        '[{"index": 0, "embedding": [null, 1]}, {"index": 1, "embedding": [1, 1]}]',
+        '[{"index": 0, "embedding": ["1", "2"]}, {"index": 1, "embedding": ["1", "2"]}]',
+        '[{"index": 0, "embedding": "AACAPwAAAAA="}, {"index": 1, "embedding": "AACAPwAAAAA="}]',
+        '[{"index": 0, "embedding": [[1, 0]]}, {"index": 1, "embedding": [[1, 0]]}]',
+        '[{"index": "1", "embedding": [1, 0]}, {"index": 0, "embedding": [0, 1]}]',
+        '[{"index": 0, "embedding": [1, 0]}, {"index": 5, "embedding": [0, 1]}]',
+        '[{"index": 0, "embedding": [1, 0]}, {"embedding": [0, 1]}]',
+        '[{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1, 0, 0]}]',
+        '[{"index": 0, "embedding": []}, {"index": 1, "embedding": []}]',
+    ],
+)
+def test_vectors_that_are_none_are_a_provider_error(data: str) -> None:
+    """What stands in place of vectors, or cannot be told whose it is, ends in a ProviderError, never a Python one."""
+    with _Says(b'{"object": "list", "model": "m", "data": ' + data.encode() + b"}") as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", dimensions=2, **_at(server)))
+        with pytest.raises(ProviderError):
+            embedder.vectors(["tea", "milk"])
+        embedder.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ('[{"index": 1, "embedding": [1, 0]}, {"index": 0, "embedding": [0, 1]}]', [[0, 1], [1, 0]]),
+        ('[{"index": 0, "embedding": [1, 0]}, {"index": 0, "embedding": [0, 1]}]', [[1, 0], [0, 1]]),
+        ('[{"embedding": [1, 0]}, {"embedding": [0, 1]}]', [[1, 0], [0, 1]]),
+    ],
+    ids=["numbered", "all of one number", "not numbered"],
+)
+def test_vectors_come_in_the_order_of_the_texts(data: str, wanted: list[list[float]]) -> None:
+    """Vectors are put in the order of their numbers; where a server does not number them, they are in order."""
+    with _Says(b'{"object": "list", "model": "m", "data": ' + data.encode() + b"}") as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", dimensions=2, **_at(server)))
+        assert embedder.vectors(["tea", "milk"]) == wanted
+        embedder.close()
+
+
+def test_a_model_without_dimensions_is_told() -> None:
+    """A probe that finds vectors of length 0 is an error, and no collection of 0 dimensions."""
+    with _Says(b'{"object": "list", "model": "m", "data": [{"index": 0, "embedding": []}]}') as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", **_at(server)))
+        with pytest.raises(ProviderError, match="no dimensions"):
+            _ = embedder.dimensions
+        embedder.close()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "null",
+        '{"finish_reason": "stop", "message": null}',
+        '{"finish_reason": "stop", "message": "yes"}',
+        '{"message": {"content": null, "tool_calls": [{"function": {"name": "f", "arguments": "{cut"}}]}}',
+    ],
+)
+def test_a_choice_that_is_none_is_a_provider_error(choice: str) -> None:
+    """A choice without a message, or with arguments of a tool that are no JSON, ends in a ProviderError."""
+    with _Says(b'{"object": "chat.completion", "choices": [' + choice.encode() + b"]}") as server:
+        chat = OpenAIChat(OpenAILLM(model="m", **_at(server)))
+        with pytest.raises(ProviderError, match="cannot be read"):
+            chat.generate_response(ASK, tools=[{"type": "function", "function": {"name": "f"}}])
+        chat.close()
 
 
 def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
