@@ -233,7 +233,7 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (date - datetime.now(timezone.utc)).total_seconds() if date.tzinfo is not None else math.nan
     return max(0.0, seconds) if math.isfinite(seconds) else None

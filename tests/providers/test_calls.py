@@ -141,6 +141,7 @@ def test_retry_after_is_read() -> None:
     later = datetime.now(timezone.utc) + timedelta(seconds=60)
     assert 50 < (retry_after(format_datetime(later, usegmt=True)) or 0) <= 60
     assert [retry_after(text) for text in ("", None, "soon", "nan", "inf")] == [None] * 5
+    assert retry_after("Wed, 21 Oct 2026 07:28:00 +99999999999999999999") is None
 
 
 def test_the_servers_pause_is_kept(provider: Provider) -> None:
@@ -358,6 +359,24 @@ def test_a_choice_that_is_none_is_a_provider_error(choice: str) -> None:
         with pytest.raises(ProviderError, match="cannot be read"):
             chat.generate_response(ASK, tools=[{"type": "function", "function": {"name": "f"}}])
         chat.close()
+
+
+@pytest.mark.parametrize("fault", [Fault.fewer_vectors(), Fault.status(500)], ids=["refused here", "refused there"])
+def test_the_causes_of_an_error_come_to_an_end(provider: Provider, fault: Fault) -> None:
+    """Whoever walks along the causes of a ProviderError gets to the last one."""
+    embedder = _embedder(provider, max_retries=0)
+    embedder.vectors(["tea"])
+    provider.server.fail(fault)
+    with pytest.raises(ProviderError) as caught:
+        embedder.vectors(["tea", "milk"])
+    embedder.close()
+    error: BaseException | None = caught.value
+    seen: list[BaseException] = []
+    while error is not None:
+        assert error not in seen
+        seen.append(error)
+        error = error.__cause__
+    assert seen[0] is caught.value
 
 
 def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
