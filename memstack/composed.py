@@ -265,6 +265,11 @@ class _ExtractingLLM(LLM):
             return self._inner.generate_response(messages, tools=tools, tool_choice=tool_choice, **kwargs)
         run = self._run or Extraction()
         run.reading = self._reading(self._prompted(messages, run), run)
+        if self._run is None and run.reading.broken:  # Mem0 has no place to tell it in
+            problem = "; ".join(run.reading.broken)
+            if not run.reading.facts:
+                raise UnreadableAnswer(self.provider, self.model, problem, run.answer, attempts=run.attempts)
+            _log.warning("%s (%s): a part of its answer cannot be used: %s", self.provider, self.model, problem)
         facts = [
             {"id": str(place), "text": fact.text, "attributed_to": fact.attributed_to}
             for place, fact in enumerate(run.reading.facts)
@@ -285,6 +290,7 @@ class _ExtractingLLM(LLM):
         first, problem = _read(run)
         if first is not None and not problem:
             return first
+        answer = run.answer
         said = run.answer if isinstance(run.answer, str) and run.answer else "(nothing)"
         repair = [{"role": "assistant", "content": said}, {"role": "user", "content": repair_request(problem)}]
         try:
@@ -295,10 +301,19 @@ class _ExtractingLLM(LLM):
         else:
             run.attempts += 1
             second, problem = _read(run)
-        found = second or first
-        if found is None:
+        if first is not None and _says_less(second, first):
+            run.answer = answer
+            return first
+        if second is None:
             raise UnreadableAnswer(self.provider, self.model, problem, run.answer, attempts=run.attempts)
-        return found
+        return second
+
+
+def _says_less(second: Reading | None, first: Reading) -> bool:
+    """Whether a repaired answer cannot be used, or has lost facts in place of what was wrong with it."""
+    if second is None:
+        return True
+    return len(second.facts) < len(first.facts) and bool(second.broken or not second.facts)
 
 
 def _read(run: Extraction) -> tuple[Reading | None, str]:
