@@ -51,13 +51,14 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
     )  # httpx2 from openai 3 on
     address, credentials = without_credentials(config.base_url)
     headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+    keeping = transport(library, address, headers)
     client = openai.OpenAI(
         api_key=key or "none",
         base_url=address,
         max_retries=0,
         timeout=openai.Timeout(config.read_timeout, connect=config.connect_timeout),
         # No proxy that nobody configured here.
-        http_client=openai.DefaultHttpxClient(trust_env=False, transport=transport(library), auth=credentials),
+        http_client=openai.DefaultHttpxClient(trust_env=False, transport=keeping, auth=credentials),
     )
     client.organization, client.project = config.organization, None
     client._custom_headers = headers  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # without the environment's

@@ -427,6 +427,45 @@ def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
         assert not [line for line in sent if "ambient" in line]
 
 
+def _headed(server: OpenAIServer, headers: dict[str, str]) -> OpenAIEmbedder:
+    return OpenAIEmbedder.model_validate({"model": "m", "dimensions": 2, "headers": headers, **_at(server)})
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another host", "another port"])
+def test_headers_are_for_their_server_alone(host: str) -> None:
+    """A server that redirects to another one hands over neither the key nor any header that was configured for it."""
+
+    class Moved(OpenAIServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            return Answer(307, headers={"Location": there})
+
+    with OpenAIServer(api_key="none") as other, Moved() as server:
+        there = f"{other.url.replace('127.0.0.1', host)}/v1/embeddings"
+        secrets = {"X-Api-Key": "sk-header", "Cf-Access-Client-Secret": "sk-header"}
+        embedder = OpenAIEmbeddings(_headed(server, secrets))
+        with pytest.raises(ProviderError):
+            embedder.vectors(["tea"])
+        embedder.close()
+        assert {*map(str.lower, secrets), "authorization"} <= set(server.requests[0].headers)
+        assert not {*map(str.lower, secrets), "authorization"} & set(other.requests[0].headers)
+
+
+def test_headers_go_along_within_a_server() -> None:
+    """A server that redirects to another address of its own is sent there all that it was sent before."""
+
+    class Slashed(OpenAIServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            if not request.path.endswith("/"):
+                return Answer(307, headers={"Location": f"{request.path}/"})
+            return Answer.of({"data": [{"index": 0, "embedding": [1, 0]}]})
+
+    with Slashed() as server:
+        embedder = OpenAIEmbeddings(_headed(server, {"X-Api-Key": "k"}))
+        assert embedder.vectors(["tea"]) == [[1, 0]]
+        embedder.close()
+        assert server.requests[1].headers["x-api-key"] == "k"
+
+
 @pytest.mark.parametrize(
     ("model", "sent", "kept"),
     [
