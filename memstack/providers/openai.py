@@ -29,6 +29,7 @@ __all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
 
 _BATCH_BYTES: Final = 300_000  # tokens that the API takes in a request of embeddings; a token has a byte at least
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5")
+_TUNED: Final = "ft:"  # and then the model that was tuned
 # Lengths that the provider documents, so that opening a memory need not call it.
 _DIMENSIONS: Final = {
     "text-embedding-3-small": 1536,
@@ -172,7 +173,7 @@ class OpenAIChat(LLM):
 
     def _sampling(self) -> dict[str, Any]:
         config = self._config
-        if self.model.rsplit("/", 1)[-1].startswith(_REASONING):
+        if self.model.rsplit("/", 1)[-1].removeprefix(_TUNED).startswith(_REASONING):
             effort = {} if config.reasoning_effort is None else {"reasoning_effort": config.reasoning_effort}
             return {"max_completion_tokens": config.max_tokens, **effort}
         top_p = {} if config.top_p is None else {"top_p": config.top_p}

@@ -20,9 +20,11 @@ from memstack.providers.calls import Caller, CallFailed, Limits, retry_after
 from memstack.providers.ollama import OllamaChat, OllamaEmbeddings
 from memstack.providers.openai import OpenAIChat, OpenAIEmbeddings
 from memstack.testing import Fault, OllamaServer, OpenAIServer
+from memstack.testing.openai_server import OpenAIModel
 from memstack.testing.wire import Answer, WireRequest
 from tests.providers.conftest import Provider
 
+TUNED = "ft:o4-mini-2025-04-16:acme::abc123"
 ASK = [{"role": "user", "content": "Say something."}]
 
 
@@ -472,11 +474,12 @@ def test_headers_go_along_within_a_server() -> None:
         ("gpt-4.1-nano", {"temperature", "max_tokens", "top_p"}, {"reasoning_effort", "max_completion_tokens"}),
         ("gpt-5-mini", {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
         ("o4-mini", {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
+        (TUNED, {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
     ],
 )
 def test_models_are_sent_what_they_accept(model: str, sent: set[str], kept: set[str]) -> None:
     """A reasoning model gets no sampling, another one no effort: the server, which is strict, takes both."""
-    with OpenAIServer() as server:
+    with OpenAIServer(models=["gpt-4.1-nano", "gpt-5-mini", "o4-mini", OpenAIModel(TUNED, reasoning=True)]) as server:
         options: dict[str, Any] = {"top_p": 0.9, "reasoning_effort": "low"}
         place = {"model": model, "base_url": server.base_url, "api_key": server.api_key}
         config = OpenAILLM.model_validate({**place, **options})
