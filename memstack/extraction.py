@@ -9,6 +9,7 @@ cannot be read is told, and never taken for "nothing to remember".
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -160,12 +161,13 @@ def _beginning(content: str) -> str:
 # -- what is answered ------------------------------------------------------------------------
 
 
-def read(answer: object, messages: int) -> Reading:
+def read(answer: object, messages: int, longest: float = math.inf) -> Reading:
     """The facts of an answer.
 
     Args:
         answer: what the model said.
         messages: how many messages it was given.
+        longest: the characters that a fact may have.
 
     Raises:
         Unreadable: there is no list of facts in it.
@@ -181,7 +183,7 @@ def read(answer: object, messages: int) -> Reading:
         for place, entry in enumerate(entries):
             if isinstance(entry, Mapping) and _adds_nothing(entry.get("event")):
                 continue
-            fact = _fact(entry, messages)
+            fact = _fact(entry, messages, longest)
             if isinstance(fact, str):
                 broken.append(f"its entry {place} {fact}")
             elif fact.text in facts:
@@ -242,7 +244,7 @@ def _list_in(value: Any) -> list[Any] | None:
     return empty
 
 
-def _fact(entry: Any, messages: int) -> Fact | str:
+def _fact(entry: Any, messages: int, longest: float) -> Fact | str:
     """The fact of an entry; else what is wrong with it."""
     if isinstance(entry, str):
         text: Any = entry
@@ -253,6 +255,8 @@ def _fact(entry: Any, messages: int) -> Fact | str:
         return "is neither text nor an object"
     if not isinstance(text, str) or not text.strip():
         return "has no `text`"
+    if len(text.strip()) > longest:
+        return f"has {len(text.strip()):,} characters, and a memory has at most {longest:,}"
     try:
         check_text("text", text, InvalidInput)
     except InvalidInput:

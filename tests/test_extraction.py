@@ -112,6 +112,13 @@ def test_what_a_model_repeats_is_read_quickly(answer: str) -> None:
     assert time.monotonic() - begun < 5
 
 
+def test_a_fact_that_is_too_long_is_told() -> None:
+    """A fact has at most as many characters as a memory, with the white space around it left out."""
+    found = read(json.dumps({"memory": [f"  {'x' * 50}\n", "y" * 51]}), 1, 50)
+    assert [fact.text for fact in found.facts] == ["x" * 50]
+    assert found.broken == ("its entry 1 has 51 characters, and a memory has at most 50",)
+
+
 def test_equal_facts_are_one_with_all_its_messages() -> None:
     """What the model says twice is one fact, from both messages."""
     found = read('{"memory": [{"text": "tea", "source": [2]}, {"text": "tea", "source": [0]}]}', 3)

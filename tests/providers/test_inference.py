@@ -241,6 +241,19 @@ def test_entries_that_are_no_facts_fail_alone(provider: Provider, memory: Memory
     ]
 
 
+def test_a_fact_is_no_longer_than_a_memory(provider: Provider, tmp_path: Path) -> None:
+    """`limits.max_text` holds for facts too: one that is longer is asked for again, and else it is `failed`."""
+    path = {"path": str(tmp_path / "memory")}
+    with open_memory(vector_store=path, llm=provider.llm, limits={"max_text": 50}) as memory:
+        provider.server.fail(Fault.answer(json.dumps({"memory": ["Tea", "x" * 51]})), times=2)
+        result = memory.add(TEA[:50], user_id="alex")
+        assert [found.text for found in result.stored] == ["Tea"]
+        assert "at most 50" in result.failed[0].reason
+        provider.server.fail(Fault.answer(json.dumps({"memory": ["x" * 51]})), times=1)
+        provider.server.fail(Fault.answer(json.dumps({"memory": ["x" * 50]})), times=1)
+        assert [found.text for found in memory.add(TEA[:50], user_id="alex").stored] == ["x" * 50]
+
+
 @pytest.mark.parametrize("second", ['{"memory": []}', '{"memory": [{"id": "0"}]}', "Sorry!"])
 def test_a_repair_loses_no_fact(provider: Provider, memory: MemoryGateway, second: str) -> None:
     """Facts beside a broken entry are stored too where the model, asked again, says nothing, or nothing better."""
