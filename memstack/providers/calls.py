@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn, TypeVar
 
-from memstack.errors import OfflineViolation, ProviderError
+from memstack.errors import GatewayClosed, OfflineViolation, ProviderError
 from memstack.providers.base import Embedder
 from memstack.providers.deadlines import until
 
@@ -99,6 +99,11 @@ class Caller:
         self._failed_in_row = 0
         self._refused_until = 0.0
         self._trying = False
+        self._over = threading.Event()
+
+    def close(self) -> None:
+        """Make no more calls. One that is under way ends when its connection does, or its pause, and not later."""
+        self._over.set()
 
     def run(self, attempt: Callable[[], T]) -> T:
         """Make a call.
@@ -108,6 +113,7 @@ class Caller:
 
         Raises:
             ProviderError: naming provider, model, the number of attempts, and whether calling again may help.
+            GatewayClosed: `close` was called.
         """
         deadline = time.monotonic() + self.limits.timeout
         self._pass_breaker()
@@ -115,14 +121,18 @@ class Caller:
         ended = False
         try:
             while True:
+                if self._over.is_set():
+                    raise GatewayClosed
                 attempts += 1
                 try:
                     result = self._attempt(attempt, deadline)
                 except CallFailed as failure:
+                    if self._over.is_set():  # it failed for that
+                        raise GatewayClosed from failure
                     pause = self._pause(failure, attempts)
                     late = time.monotonic() + pause > deadline
                     if failure.retryable and attempts <= self.limits.max_retries and not late:
-                        time.sleep(pause)
+                        self._over.wait(pause)
                         continue
                     ended = True
                     self._note(attempts, failed=True, passing=failure.retryable)

@@ -79,6 +79,7 @@ class _Server:
 
     def close(self) -> None:
         """Close the connections."""
+        self.caller.close()
         self.client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # older ones have no close
 
     def _pull(self) -> None:

@@ -77,6 +77,7 @@ class OpenAIEmbeddings(RemoteEmbedder):
         self._client = _client(config, "embedder")
 
     def close(self) -> None:
+        self._caller.close()
         self._client.close()
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -169,6 +170,7 @@ class OpenAIChat(LLM):
         return {**super().stats(), **self._caller.stats()}
 
     def close(self) -> None:
+        self._caller.close()
         self._client.close()
 
     def _sampling(self) -> dict[str, Any]:

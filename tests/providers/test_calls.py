@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memstack import open_memory
 from memstack.config import OllamaEmbedder, OllamaLLM, OpenAIEmbedder, OpenAILLM
-from memstack.errors import ProviderError
+from memstack.errors import GatewayClosed, MemstackError, ProviderError
 from memstack.providers.base import Embedder
 from memstack.providers.calls import Caller, CallFailed, Limits, retry_after
 from memstack.providers.ollama import OllamaChat, OllamaEmbeddings
@@ -131,6 +133,33 @@ def test_a_place_is_waited_for_until_the_deadline() -> None:
     leave.set()
     thread.join()
     caller.run(lambda: None)
+
+
+@pytest.mark.parametrize("fault", [Fault.slow(1), Fault.status(429, retry_after=5)], ids=["an answer", "a pause"])
+def test_a_call_ends_when_its_memory_is_closed(provider: Provider, tmp_path: Path, fault: Fault) -> None:
+    """A call that is waited for while the memory is closed ends as any verb does then, and nobody is asked again."""
+    memory = open_memory({"vector_store": {"path": str(tmp_path / "memory")}}, embedder=provider.embedder)
+    memory.add("I drink tea", user_id="alex")
+    provider.server.fail(fault, times=None)
+    errors: list[MemstackError] = []
+
+    def ask() -> None:
+        with pytest.raises(MemstackError) as caught:
+            memory.search("hot drinks", user_id="alex")
+        errors.append(caught.value)
+
+    thread = threading.Thread(target=ask)
+    asked = len(provider.server.requests)
+    thread.start()
+    while len(provider.server.requests) == asked:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    memory.close()
+    begun = time.monotonic()
+    thread.join(10)
+    assert time.monotonic() - begun < 3
+    assert [type(error) for error in errors] == [GatewayClosed]
+    assert len(provider.server.requests) == asked + 1
 
 
 # -- pauses and the breaker ------------------------------------------------------------------
