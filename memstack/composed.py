@@ -32,7 +32,7 @@ from memstack.stores.mem0 import OutputData
 
 if TYPE_CHECKING:
     from memstack.filters.ast import Node
-    from memstack.gateway.parts import Parts
+    from memstack.gateway.parts import Options, Parts
 
 __all__ = ["ComposedMemory", "Keep"]
 
@@ -61,7 +61,7 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         self.config.history_db_path = parts.history.path
         self.embedding_model = parts.embedder
         self.vector_store = parts.store
-        self.llm = NoModel() if parts.llm is None else _ExtractingLLM(parts.llm, parts.options.extraction_prompt)
+        self.llm = NoModel() if parts.llm is None else _ExtractingLLM(parts.llm, parts.options)
         self.db = parts.history
         self.collection_name = parts.store.collection
         self.api_version = self.config.version
@@ -94,7 +94,7 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
             raise LLMNotConfigured
         run = Extraction([(str(message["role"]), str(message["content"])) for message in messages])
         strict = _StrictParts(parts, run, scope, known, keep)
-        memory = _Extracting(self, strict, _ExtractingLLM(parts.llm, parts.options.extraction_prompt, run))
+        memory = _Extracting(self, strict, _ExtractingLLM(parts.llm, parts.options, run))
         try:  # Mem0's public add refuses ids that hold a space
             memory._add_to_vector_store([dict(message) for message in messages], {}, scope.as_dict(), infer=True)  # noqa: SLF001
         except Exception as error:
@@ -247,9 +247,10 @@ class _ExtractingLLM(LLM):
     Mem0 is handed the facts in the one form that it reads; what it cannot read it takes for "nothing to remember".
     """
 
-    def __init__(self, inner: LLM, prompt: str | None, run: Extraction | None = None) -> None:
+    def __init__(self, inner: LLM, options: Options, run: Extraction | None = None) -> None:
         self._inner = inner
-        self._prompt = prompt
+        self._prompt = options.extraction_prompt
+        self._longest = options.max_text
         self._run = run
         self.provider = inner.provider
         self.model = inner.model
@@ -265,6 +266,11 @@ class _ExtractingLLM(LLM):
             return self._inner.generate_response(messages, tools=tools, tool_choice=tool_choice, **kwargs)
         run = self._run or Extraction()
         run.reading = self._reading(self._prompted(messages, run), run)
+        if self._run is None and run.reading.broken:  # Mem0 has no place to tell it in
+            problem = "; ".join(run.reading.broken)
+            if not run.reading.facts:
+                raise UnreadableAnswer(self.provider, self.model, problem, run.answer, attempts=run.attempts)
+            _log.warning("%s (%s): a part of its answer cannot be used: %s", self.provider, self.model, problem)
         facts = [
             {"id": str(place), "text": fact.text, "attributed_to": fact.attributed_to}
             for place, fact in enumerate(run.reading.facts)
@@ -282,9 +288,10 @@ class _ExtractingLLM(LLM):
 
     def _reading(self, messages: Sequence[dict[str, Any]], run: Extraction) -> Reading:
         run.answer = self._inner.generate_response(messages, response_format=dict(RESPONSE_FORMAT))
-        first, problem = _read(run)
+        first, problem = self._read(run)
         if first is not None and not problem:
             return first
+        answer = run.answer
         said = run.answer if isinstance(run.answer, str) and run.answer else "(nothing)"
         repair = [{"role": "assistant", "content": said}, {"role": "user", "content": repair_request(problem)}]
         try:
@@ -294,21 +301,29 @@ class _ExtractingLLM(LLM):
             second, problem = None, f"{problem}, and asked again the server failed ({error.problem})"
         else:
             run.attempts += 1
-            second, problem = _read(run)
-        found = second or first
-        if found is None:
+            second, problem = self._read(run)
+        if first is not None and _says_less(second, first):
+            run.answer = answer
+            return first
+        if second is None:
             raise UnreadableAnswer(self.provider, self.model, problem, run.answer, attempts=run.attempts)
-        return found
+        return second
+
+    def _read(self, run: Extraction) -> tuple[Reading | None, str]:
+        """What the answer says, where it can be read, and what is wrong with it."""
+        reading: Reading | None = None
+        try:
+            reading = read(run.answer, len(run.messages), self._longest)
+            problem = "; ".join(reading.broken)
+        except Unreadable as error:
+            problem = str(error)
+        if problem:
+            _log.debug("an answer cannot be used (%s): %s", problem, run.answer)
+        return reading, problem
 
 
-def _read(run: Extraction) -> tuple[Reading | None, str]:
-    """What the answer says, where it can be read, and what is wrong with it."""
-    reading: Reading | None = None
-    try:
-        reading = read(run.answer, len(run.messages))
-        problem = "; ".join(reading.broken)
-    except Unreadable as error:
-        problem = str(error)
-    if problem:
-        _log.debug("an answer cannot be used (%s): %s", problem, run.answer)
-    return reading, problem
+def _says_less(second: Reading | None, first: Reading) -> bool:
+    """Whether a repaired answer cannot be used, or has lost facts in place of what was wrong with it."""
+    if second is None:
+        return True
+    return len(second.facts) < len(first.facts) and bool(second.broken or not second.facts)

@@ -9,6 +9,7 @@ cannot be read is told, and never taken for "nothing to remember".
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ _SOURCES: Final = ("source", "sources", "message", "messages")
 _NO_FACTS: Final = frozenset({"NONE", "NOOP", "DELETE"})  # events of Mem0's older prompt that add nothing
 _THOUGHTS: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCE: Final = re.compile(r"\A```\w*\s*\n(.*?)\n?\s*```\Z", re.DOTALL)
+_OBJECT: Final = re.compile(r'\{\s*(?=")')  # where one begins that has something in it
 _OUTPUT: Final = "# Output:"
 _SHOWN: Final = 60
 
@@ -159,12 +161,13 @@ def _beginning(content: str) -> str:
 # -- what is answered ------------------------------------------------------------------------
 
 
-def read(answer: object, messages: int) -> Reading:
+def read(answer: object, messages: int, longest: float = math.inf) -> Reading:
     """The facts of an answer.
 
     Args:
         answer: what the model said.
         messages: how many messages it was given.
+        longest: the characters that a fact may have.
 
     Raises:
         Unreadable: there is no list of facts in it.
@@ -178,9 +181,9 @@ def read(answer: object, messages: int) -> Reading:
     broken: list[str] = []
     for entries in lists:
         for place, entry in enumerate(entries):
-            if isinstance(entry, Mapping) and str(entry.get("event", "")).upper() in _NO_FACTS:
+            if isinstance(entry, Mapping) and _adds_nothing(entry.get("event")):
                 continue
-            fact = _fact(entry, messages)
+            fact = _fact(entry, messages, longest)
             if isinstance(fact, str):
                 broken.append(f"its entry {place} {fact}")
             elif fact.text in facts:
@@ -210,30 +213,38 @@ def _lists(answer: str) -> Iterator[list[Any]]:
 
 def _objects(text: str) -> Iterator[Any]:
     decoder = json.JSONDecoder(strict=False)
-    start = text.find("{")
-    while start >= 0:
+    start = _OBJECT.search(text)
+    while start is not None:
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
-            end = start + 1
+            end = start.end()
         else:
             yield value
-        start = text.find("{", end)
+        start = _OBJECT.search(text, end)
+
+
+def _adds_nothing(event: Any) -> bool:
+    """Whether an entry says that there is nothing to remember; an event of null, or none at all, says nothing."""
+    return isinstance(event, str) and event.upper() in _NO_FACTS
 
 
 def _list_in(value: Any) -> list[Any] | None:
     if not isinstance(value, Mapping):
         return None
+    empty = None
     for name in _LISTS:
         found = value.get(name)
-        if isinstance(found, list):
-            return found
         if isinstance(found, Mapping):
             return [found]
-    return None
+        if isinstance(found, list):
+            if found:
+                return found
+            empty = found
+    return empty
 
 
-def _fact(entry: Any, messages: int) -> Fact | str:
+def _fact(entry: Any, messages: int, longest: float) -> Fact | str:
     """The fact of an entry; else what is wrong with it."""
     if isinstance(entry, str):
         text: Any = entry
@@ -244,6 +255,8 @@ def _fact(entry: Any, messages: int) -> Fact | str:
         return "is neither text nor an object"
     if not isinstance(text, str) or not text.strip():
         return "has no `text`"
+    if len(text.strip()) > longest:
+        return f"has {len(text.strip()):,} characters, and a memory has at most {longest:,}"
     try:
         check_text("text", text, InvalidInput)
     except InvalidInput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -51,6 +52,8 @@ def test_forms_that_are_read(answer: str) -> None:
         '["I drink tea"]',
         '{"memory": [{"id": "0", "text": "I drink tea", "event": "ADD"}, {"id": "1", "text": "old", "event": "NONE"}]}',
         '{"memory": [{"id": "0", "text": "I drink tea", "event": "UPDATE", "old_memory": "I drink coffee"}]}',
+        '{"memory": [{"id": "0", "text": "I drink tea", "event": null}]}',
+        '{"memory": [], "facts": ["I drink tea"]}',
     ],
 )
 def test_shapes_of_older_prompts(answer: str) -> None:
@@ -98,6 +101,22 @@ def test_an_entry_that_is_no_fact_is_told(entry: Any) -> None:
     assert [fact.text for fact in found.facts] == ["I drink tea"]
     assert len(found.broken) == 1
     assert "entry 1" in found.broken[0]
+
+
+@pytest.mark.parametrize("answer", ["{" * 300_000, '{"memory": ["' + "{" * 300_000, "{ " * 150_000])
+def test_what_a_model_repeats_is_read_quickly(answer: str) -> None:
+    """A model that says one brace over and over holds nobody up."""
+    begun = time.monotonic()
+    with pytest.raises(Unreadable):
+        read(answer, 1)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_fact_that_is_too_long_is_told() -> None:
+    """A fact has at most as many characters as a memory, with the white space around it left out."""
+    found = read(json.dumps({"memory": [f"  {'x' * 50}\n", "y" * 51]}), 1, 50)
+    assert [fact.text for fact in found.facts] == ["x" * 50]
+    assert found.broken == ("its entry 1 has 51 characters, and a memory has at most 50",)
 
 
 def test_equal_facts_are_one_with_all_its_messages() -> None:

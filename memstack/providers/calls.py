@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn, TypeVar
 
-from memstack.errors import OfflineViolation, ProviderError
+from memstack.errors import GatewayClosed, OfflineViolation, ProviderError
 from memstack.providers.base import Embedder
 from memstack.providers.deadlines import until
 
@@ -99,6 +99,11 @@ class Caller:
         self._failed_in_row = 0
         self._refused_until = 0.0
         self._trying = False
+        self._over = threading.Event()
+
+    def close(self) -> None:
+        """Make no more calls. One that is under way ends when its connection does, or its pause, and not later."""
+        self._over.set()
 
     def run(self, attempt: Callable[[], T]) -> T:
         """Make a call.
@@ -108,6 +113,7 @@ class Caller:
 
         Raises:
             ProviderError: naming provider, model, the number of attempts, and whether calling again may help.
+            GatewayClosed: `close` was called.
         """
         deadline = time.monotonic() + self.limits.timeout
         self._pass_breaker()
@@ -115,14 +121,18 @@ class Caller:
         ended = False
         try:
             while True:
+                if self._over.is_set():
+                    raise GatewayClosed
                 attempts += 1
                 try:
                     result = self._attempt(attempt, deadline)
                 except CallFailed as failure:
+                    if self._over.is_set():  # it failed for that
+                        raise GatewayClosed from failure
                     pause = self._pause(failure, attempts)
                     late = time.monotonic() + pause > deadline
                     if failure.retryable and attempts <= self.limits.max_retries and not late:
-                        time.sleep(pause)
+                        self._over.wait(pause)
                         continue
                     ended = True
                     self._note(attempts, failed=True, passing=failure.retryable)
@@ -233,10 +243,18 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (date - datetime.now(timezone.utc)).total_seconds() if date.tzinfo is not None else math.nan
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _is_finite(vector: Sequence[float]) -> bool:
+    """Whether a vector is made of numbers, as far as JSON goes: no client looks at each of them."""
+    try:
+        return math.isfinite(sum(vector))
+    except (TypeError, OverflowError):
+        return False
 
 
 class RemoteEmbedder(Embedder):
@@ -282,6 +300,9 @@ class RemoteEmbedder(Embedder):
         with self._probing:
             if self._dimensions is None:
                 found = len(self._embed(["memstack"])[0])
+                if not found:
+                    problem, hint = "its vectors have no dimensions", "Check `embedder.model`: is it one for embedding?"
+                    raise ProviderError(self.provider, self.model, problem, hint=hint)
                 if self._required not in (None, found):
                     problem = f"its vectors have {found} dimensions, and `embedder.dimensions` is {self._required}"
                     raise ProviderError(self.provider, self.model, problem)
@@ -298,7 +319,7 @@ class RemoteEmbedder(Embedder):
         found: list[list[float]] = []
         for batch in self._batches(texts):
             found.extend(self._embed(batch))
-        if not all(math.isfinite(sum(vector)) for vector in found):
+        if not all(map(_is_finite, found)):
             raise ProviderError(self.provider, self.model, "a vector holds a value that is no number", retryable=True)
         lengths = sorted({len(vector) for vector in found} - {wanted})
         if lengths:

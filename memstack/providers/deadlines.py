@@ -1,4 +1,4 @@
-"""Deadlines of whole calls, kept by the connections themselves.
+"""Deadlines of whole calls, kept by the connections themselves; and headers that stay with the server they are for.
 
 The timeouts of HTTP clients are those of silence: a server that sends a byte now and then is waited for without end.
 Here a call has a deadline, and whatever is left of it is the longest silence, and the end of the answer.
@@ -7,7 +7,7 @@ Here a call has a deadline, and whatever is left of it is the longest silence, a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -28,11 +28,14 @@ def until(deadline: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
-def transport(library: Any) -> Any:
+def transport(library: Any, address: str = "", private: Iterable[str] = ()) -> Any:
     """A transport that keeps deadlines.
 
     Args:
         library: ``httpx``, or what has the same classes.
+        address: whom the client talks to.
+        private: names of headers for that server alone. Where it redirects to another one they are left out, as the
+            client itself leaves ``Authorization`` out; what is no other is the same host by HTTPS in place of HTTP.
 
     Raises (when it is used):
         ReadTimeout: of that library.
@@ -55,10 +58,19 @@ def transport(library: Any) -> Any:
         def close(self) -> None:
             self._inner.close()
 
+    home, private = library.URL(address), tuple(private)
+    places = {(home.scheme, home.host, home.port)} | ({("https", home.host, None)} if home.port is None else set())
+
+    def at_home(url: Any) -> bool:
+        return (url.scheme, url.host, url.port) in places
+
     class Transport(library.HTTPTransport):  # type: ignore[misc]
         """Connections whose requests end in time."""
 
         def handle_request(self, request: Any) -> Any:
+            if not at_home(request.url):
+                for name in private:
+                    request.headers.pop(name, None)
             deadline = _deadline.get()
             if deadline is None:
                 return super().handle_request(request)

@@ -20,7 +20,7 @@ from memstack.config import OllamaLLM as LLMConfig
 from memstack.config.urls import without_credentials
 from memstack.errors import ProviderError
 from memstack.providers.base import LLM, Finding, Provider
-from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import ollama_findings
 from memstack.providers.ollama_failures import RAISE, failure_of, is_missing
@@ -64,6 +64,8 @@ class _Server:
         def attempt() -> T:
             try:
                 return request()
+            except CallFailed:
+                raise
             except Exception as error:
                 raise failure_of(error, self._section, self._model) from error
 
@@ -77,6 +79,7 @@ class _Server:
 
     def close(self) -> None:
         """Close the connections."""
+        self.caller.close()
         self.client._client.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # older ones have no close
 
     def _pull(self) -> None:

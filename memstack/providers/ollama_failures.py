@@ -24,8 +24,6 @@ def is_missing(error: BaseException | None) -> bool:
 
 def failure_of(error: Exception, section: str, model: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the text."""
-    if isinstance(error, CallFailed):
-        return error
     if (violation := violation_in(error)) is not None:
         raise violation
     if isinstance(error, ollama.ResponseError):

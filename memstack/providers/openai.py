@@ -20,7 +20,7 @@ from memstack.config import OpenAILLM as LLMConfig
 from memstack.config.urls import without_credentials
 from memstack.errors import ConfigError
 from memstack.providers.base import LLM, Finding, Provider
-from memstack.providers.calls import Caller, Limits, RemoteEmbedder, refuse
+from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import openai_findings
 from memstack.providers.openai_failures import failure_of
@@ -29,6 +29,7 @@ __all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
 
 _BATCH_BYTES: Final = 300_000  # tokens that the API takes in a request of embeddings; a token has a byte at least
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5")
+_TUNED: Final = "ft:"  # and then the model that was tuned
 # Lengths that the provider documents, so that opening a memory need not call it.
 _DIMENSIONS: Final = {
     "text-embedding-3-small": 1536,
@@ -51,13 +52,14 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
     )  # httpx2 from openai 3 on
     address, credentials = without_credentials(config.base_url)
     headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+    keeping = transport(library, address, headers)
     client = openai.OpenAI(
         api_key=key or "none",
         base_url=address,
         max_retries=0,
         timeout=openai.Timeout(config.read_timeout, connect=config.connect_timeout),
         # No proxy that nobody configured here.
-        http_client=openai.DefaultHttpxClient(trust_env=False, transport=transport(library), auth=credentials),
+        http_client=openai.DefaultHttpxClient(trust_env=False, transport=keeping, auth=credentials),
     )
     client.organization, client.project = config.organization, None
     client._custom_headers = headers  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # without the environment's
@@ -75,6 +77,7 @@ class OpenAIEmbeddings(RemoteEmbedder):
         self._client = _client(config, "embedder")
 
     def close(self) -> None:
+        self._caller.close()
         self._client.close()
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -88,14 +91,13 @@ class OpenAIEmbeddings(RemoteEmbedder):
                     encoding_format="float",
                     **asked,  # type: ignore[arg-type]
                 )
-            except Exception as error:
+                if answer.usage is not None:
+                    self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
+                return _in_order(answer.data or [], len(texts))
+            except CallFailed:
+                raise
+            except Exception as error:  # the client takes whatever comes: what is amiss shows when it is read
                 raise failure_of(error, "embedder") from error
-            if answer.usage is not None:
-                self._caller.count_tokens(embedding=answer.usage.prompt_tokens)
-            ordered = sorted(answer.data or [], key=lambda item: item.index)
-            if len(ordered) != len(texts):
-                refuse(f"{len(ordered)} vectors came back for {len(texts)} texts", retryable=True)
-            return [list(item.embedding) for item in ordered]
 
         return self._caller.run(attempt)
 
@@ -133,13 +135,14 @@ class OpenAIChat(LLM):
                 formed = {} if form is None else {"response_format": form}
                 try:
                     create: Any = self._client.chat.completions.create  # its overloads know every model by name
-                    answer = create(**request, **formed)
-                except Exception as error:
+                    return self._said(create(**request, **formed), with_tools=bool(tools))
+                except CallFailed:
+                    raise
+                except Exception as error:  # the client takes whatever comes: what is amiss shows when it is read
                     if form is not None and _lacks_form(error):
                         self._refused |= {str(form.get("type"))}
                         continue
                     raise failure_of(error, "llm") from error
-                return self._said(answer, with_tools=bool(tools))
 
         return self._caller.run(attempt)
 
@@ -167,11 +170,12 @@ class OpenAIChat(LLM):
         return {**super().stats(), **self._caller.stats()}
 
     def close(self) -> None:
+        self._caller.close()
         self._client.close()
 
     def _sampling(self) -> dict[str, Any]:
         config = self._config
-        if self.model.rsplit("/", 1)[-1].startswith(_REASONING):
+        if self.model.rsplit("/", 1)[-1].removeprefix(_TUNED).startswith(_REASONING):
             effort = {} if config.reasoning_effort is None else {"reasoning_effort": config.reasoning_effort}
             return {"max_completion_tokens": config.max_tokens, **effort}
         top_p = {} if config.top_p is None else {"top_p": config.top_p}
@@ -200,6 +204,21 @@ class OpenAIProvider(Provider):
             yield from openai_findings(client, config, section)
         finally:
             client.close()
+
+
+def _in_order(items: Sequence[Any], count: int) -> list[list[float]]:
+    """The vectors of an answer in the order of the texts; a server that gives all of them one number has kept it.
+
+    Raises:
+        CallFailed: one is missing, or nobody can tell whose they are.
+    """
+    if len(items) != count:
+        refuse(f"{len(items)} vectors came back for {count} texts", retryable=True)
+    if len({item.index for item in items}) > 1:
+        items = sorted(items, key=lambda item: item.index)
+        if [item.index for item in items] != list(range(count)):
+            refuse("the vectors that came back are not numbered as the texts are", retryable=True)
+    return [list(item.embedding) for item in items]
 
 
 def _with_tools(message: Any) -> dict[str, Any]:

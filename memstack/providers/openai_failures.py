@@ -37,7 +37,8 @@ def failure_of(error: Exception, section: str) -> CallFailed:
             retry_after=_wait(error.response.headers),
             hint=hints.get(status, ""),
         )
-    return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
+    problem = f"the answer cannot be read ({type(error).__name__})"
+    return CallFailed(problem, retryable=True, hint=f"See `{section}.base_url`: does that server speak OpenAI's API?")
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:

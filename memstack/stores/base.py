@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -50,6 +50,7 @@ _FIRST_ROUND: Final = 64
 _GROWTH: Final = 4
 _LARGEST_ROUND: Final = 4096
 _TIE: Final = 1e-6
+_LATEST: Final = ":latest"
 
 SortField = Literal["created_at", "updated_at", "occurred_at"]
 
@@ -104,6 +105,12 @@ class Fingerprint:
     provider: str
     model: str
     dimensions: int
+
+    def is_of(self, other: Fingerprint) -> bool:
+        """Whether both are of one embedder: a model without a tag is the one with ``:latest``, as Ollama has it."""
+        return replace(self, model=self.model.removesuffix(_LATEST)) == replace(
+            other, model=other.model.removesuffix(_LATEST)
+        )
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model} ({self.dimensions} dimensions)"
@@ -432,7 +439,7 @@ class Store(Mem0VectorStore, ABC):
                 )
         if stored is None:
             self.write_fingerprint(fingerprint)
-        elif stored != fingerprint:
+        elif not stored.is_of(fingerprint):
             raise EmbedderMismatch(self.label, str(stored), str(fingerprint))
 
 

@@ -292,7 +292,8 @@ class QdrantEdgeStore(QdrantStore):
 
     def bind(self, fingerprint: Fingerprint) -> None:
         with self._shared.engine.lock:  # several threads may open a new folder at once
-            if self.read_fingerprint() in (None, fingerprint):
+            stored = self.read_fingerprint()
+            if stored is None or stored.is_of(fingerprint):
                 length = length_of_vectors(self.folder, self.label)
                 if length != fingerprint.dimensions:
                     raise StoreError(

@@ -200,6 +200,23 @@ _MOST_INPUTS: Final = 2048
 _MOST_TOKENS: Final = 8192
 _MOST_TOKENS_OF_REQUEST: Final = 300_000
 _MOST_CHOICES: Final = 128
+_MOST_STOPS: Final = 4
+_MOST_LOGPROBS: Final = 20
+_TYPED: Final[dict[str, tuple[type, str]]] = {
+    "logit_bias": (dict, "an object"),
+    "logprobs": (bool, "a boolean"),
+    "metadata": (dict, "an object"),
+    "parallel_tool_calls": (bool, "a boolean"),
+    "seed": (int, "an integer"),
+    "store": (bool, "a boolean"),
+    "stream": (bool, "a boolean"),
+    "stream_options": (dict, "an object"),
+    "tools": (list, "an array of objects"),
+    "user": (str, "a string"),
+}
+_TOOLS: Final = ("function", "custom")
+_CHOICES: Final = ("none", "auto", "required")
+_STOPPING: Final = ("o1", "o3-mini")  # the reasoning models that take `stop`
 _TURN_TOKENS: Final = 4
 _SHOWN_KEY: Final = 12
 
@@ -454,6 +471,9 @@ class OpenAIServer(WireServer):
                 param="model",
             )
         turns = _turns(body)
+        _check_types(body)
+        _check_together(body, model)
+        _check_tools(body)
         limit = _limits(body, model)
         choices = _integer(body, "n", 1, _MOST_CHOICES) or 1
         json_only, schema = _format(body, model, turns)
@@ -577,7 +597,42 @@ def _turns(body: Mapping[str, Any]) -> list[Turn]:
             "messages",
             "empty_array",
         )
-    return [_turn(f"messages[{index}]", index, message) for index, message in enumerate(messages)]
+    turns = [_turn(f"messages[{index}]", index, message) for index, message in enumerate(messages)]
+    _check_calls(messages)
+    return turns
+
+
+def _check_calls(messages: Sequence[Mapping[str, Any]]) -> None:
+    """What a tool answered stands behind the call of it, and behind each call stands an answer."""
+    open_calls: list[str] = []
+    answering = False
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role == "tool":
+            if not answering:
+                raise _bad(
+                    "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
+                    "'tool_calls'.",
+                    f"messages.[{index}].role",
+                )
+            if message.get("tool_call_id") is None:
+                raise _missing(f"messages[{index}].tool_call_id")
+            open_calls = [call for call in open_calls if call != message["tool_call_id"]]
+            continue
+        _check_answered(open_calls)
+        calls = message.get("tool_calls") or [] if role == "assistant" else []
+        open_calls = [str(call.get("id")) for call in calls if isinstance(call, dict)]
+        answering = bool(open_calls)
+    _check_answered(open_calls)
+
+
+def _check_answered(calls: Sequence[str]) -> None:
+    if calls:
+        raise _bad(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(calls)}",
+            "messages",
+        )
 
 
 def _turn(place: str, index: int, message: Any) -> Turn:
@@ -617,6 +672,90 @@ def _part(place: str, part: Any) -> str:
     if not isinstance(part["text"], str):
         raise _wrong_type(f"{place}.text", "a string", part["text"])
     return part["text"]
+
+
+def _check_types(body: Mapping[str, Any]) -> None:
+    for name, (kind, expected) in _TYPED.items():
+        value = body.get(name)
+        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise _wrong_type(name, expected, value)
+    for name, value in (body.get("metadata") or {}).items():
+        if not isinstance(value, str):
+            raise _wrong_type(f"metadata.{name}", "a string", value)
+    stop = body.get("stop")
+    if stop is not None and not isinstance(stop, (str, list)):
+        raise _wrong_type("stop", "one of an array of strings or a string", stop)
+    if isinstance(stop, list) and len(stop) > _MOST_STOPS:
+        raise _bad(
+            f"Invalid 'stop': array too long. Expected an array with maximum length {_MOST_STOPS}, but got an array "
+            f"with length {len(stop)} instead.",
+            "stop",
+            "array_above_max_length",
+        )
+    _integer(body, "top_logprobs", 0, _MOST_LOGPROBS)
+
+
+def _check_together(body: Mapping[str, Any], model: OpenAIModel) -> None:
+    """What goes with other parameters only, or not with them, or not with a model that reasons."""
+    for name, needed in (("stream_options", "stream"), ("top_logprobs", "logprobs")):
+        if body.get(name) is not None and not body.get(needed):
+            raise _bad(f"The '{name}' parameter is only allowed when '{needed}' is enabled.", name)
+    if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
+        raise _bad(
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+            "max_tokens",
+            "invalid_parameter_combination",
+        )
+    if model.reasoning and body.get("stop") is not None and not model.id.startswith(_STOPPING):
+        message = "Unsupported parameter: 'stop' is not supported with this model."
+        raise _bad(message, "stop", "unsupported_parameter")
+
+
+def _check_tools(body: Mapping[str, Any]) -> None:
+    """Tools that can be called by name, and nothing about them where there are none."""
+    tools = body.get("tools")
+    if tools is None:
+        for name in ("tool_choice", "parallel_tool_calls"):
+            if body.get(name) is not None:
+                raise _bad(f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.", name)
+        return
+    if not tools:
+        raise _bad(
+            "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+            "tools",
+            "empty_array",
+        )
+    for place, tool in ((f"tools[{number}]", tool) for number, tool in enumerate(tools)):
+        if not isinstance(tool, dict):
+            raise _wrong_type(place, "an object", tool)
+        kind = tool.get("type")
+        if kind is None:
+            raise _missing(f"{place}.type")
+        if kind not in _TOOLS:
+            raise _unknown_value(f"{place}.type", kind, _TOOLS)
+        described = tool.get(kind)
+        if described is None:
+            raise _missing(f"{place}.{kind}")
+        if not isinstance(described, dict):
+            raise _wrong_type(f"{place}.{kind}", "an object", described)
+        _check_name(f"{place}.{kind}.name", described.get("name"))
+    choice = body.get("tool_choice")
+    if choice is not None and not isinstance(choice, dict) and choice not in _CHOICES:
+        raise _unknown_value("tool_choice", choice, _CHOICES)
+
+
+def _check_name(place: str, name: Any) -> None:
+    if name is None:
+        raise _missing(place)
+    if not isinstance(name, str):
+        raise _wrong_type(place, "a string", name)
+    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
+        raise _bad(
+            f"Invalid '{place}': string does not match pattern. Expected a string that matches the pattern "
+            "'^[a-zA-Z0-9_-]+$'.",
+            place,
+            "invalid_value",
+        )
 
 
 def _limits(body: Mapping[str, Any], model: OpenAIModel) -> int:
@@ -691,20 +830,12 @@ def _schema(wanted: Mapping[str, Any], model: OpenAIModel) -> dict[str, Any]:
         raise _missing(place)
     if not isinstance(described, dict):
         raise _wrong_type(place, "an object", described)
-    for part, kind, expected in (("name", str, "a string"), ("schema", dict, "an object")):
-        if described.get(part) is None:
-            raise _missing(f"{place}.{part}")
-        if not isinstance(described[part], kind):
-            raise _wrong_type(f"{place}.{part}", expected, described[part])
-    name: str = described["name"]
-    schema: dict[str, Any] = described["schema"]
-    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
-        raise _bad(
-            f"Invalid '{place}.name': string does not match pattern. Expected a string that matches the pattern "
-            "'^[a-zA-Z0-9_-]+$'.",
-            f"{place}.name",
-            "invalid_value",
-        )
+    name, schema = described.get("name"), described.get("schema")
+    _check_name(f"{place}.name", name)
+    if schema is None:
+        raise _missing(f"{place}.schema")
+    if not isinstance(schema, dict):
+        raise _wrong_type(f"{place}.schema", "an object", schema)
     if described.get("strict"):
         problem = _not_strict(schema)
         if problem is not None:

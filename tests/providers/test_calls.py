@@ -9,19 +9,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memstack import open_memory
 from memstack.config import OllamaEmbedder, OllamaLLM, OpenAIEmbedder, OpenAILLM
-from memstack.errors import ProviderError
+from memstack.errors import GatewayClosed, MemstackError, ProviderError
 from memstack.providers.base import Embedder
 from memstack.providers.calls import Caller, CallFailed, Limits, retry_after
 from memstack.providers.ollama import OllamaChat, OllamaEmbeddings
 from memstack.providers.openai import OpenAIChat, OpenAIEmbeddings
 from memstack.testing import Fault, OllamaServer, OpenAIServer
+from memstack.testing.openai_server import OpenAIModel
+from memstack.testing.wire import Answer, WireRequest
 from tests.providers.conftest import Provider
 
+TUNED = "ft:o4-mini-2025-04-16:acme::abc123"
 ASK = [{"role": "user", "content": "Say something."}]
 
 
@@ -130,6 +135,33 @@ def test_a_place_is_waited_for_until_the_deadline() -> None:
     caller.run(lambda: None)
 
 
+@pytest.mark.parametrize("fault", [Fault.slow(1), Fault.status(429, retry_after=5)], ids=["an answer", "a pause"])
+def test_a_call_ends_when_its_memory_is_closed(provider: Provider, tmp_path: Path, fault: Fault) -> None:
+    """A call that is waited for while the memory is closed ends as any verb does then, and nobody is asked again."""
+    memory = open_memory({"vector_store": {"path": str(tmp_path / "memory")}}, embedder=provider.embedder)
+    memory.add("I drink tea", user_id="alex")
+    provider.server.fail(fault, times=None)
+    errors: list[MemstackError] = []
+
+    def ask() -> None:
+        with pytest.raises(MemstackError) as caught:
+            memory.search("hot drinks", user_id="alex")
+        errors.append(caught.value)
+
+    thread = threading.Thread(target=ask)
+    asked = len(provider.server.requests)
+    thread.start()
+    while len(provider.server.requests) == asked:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    memory.close()
+    begun = time.monotonic()
+    thread.join(10)
+    assert time.monotonic() - begun < 3
+    assert [type(error) for error in errors] == [GatewayClosed]
+    assert len(provider.server.requests) == asked + 1
+
+
 # -- pauses and the breaker ------------------------------------------------------------------
 
 
@@ -140,6 +172,7 @@ def test_retry_after_is_read() -> None:
     later = datetime.now(timezone.utc) + timedelta(seconds=60)
     assert 50 < (retry_after(format_datetime(later, usegmt=True)) or 0) <= 60
     assert [retry_after(text) for text in ("", None, "soon", "nan", "inf")] == [None] * 5
+    assert retry_after("Wed, 21 Oct 2026 07:28:00 +99999999999999999999") is None
 
 
 def test_the_servers_pause_is_kept(provider: Provider) -> None:
@@ -250,6 +283,133 @@ def test_a_vector_of_no_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         embedder.close()
 
 
+class _Says(OpenAIServer):
+    """A server that answers every request with the same bytes."""
+
+    def __init__(self, body: bytes, content_type: str = "application/json") -> None:
+        super().__init__()
+        self.said = Answer(200, body, content_type)
+
+    def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+        return self.said
+
+
+def _at(server: OpenAIServer) -> dict[str, Any]:
+    return {"base_url": server.base_url, "api_key": "k", "max_retries": 0, "breaker_failures": 100}
+
+
+_NO_ANSWERS = {
+    "a page": (b"<html>Welcome</html>", "text/html"),
+    "null": (b"null", "application/json"),
+    "a list": (b"[]", "application/json"),
+    "a text": (b'"yes"', "application/json"),
+    "an error with status 200": (b'{"error": {"message": "no", "code": 502}}', "application/json"),
+    "a stream": (b'data: {"id": "x"}\n\ndata: [DONE]\n\n', "text/event-stream"),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type"), _NO_ANSWERS.values(), ids=list(_NO_ANSWERS))
+def test_what_is_no_answer_is_a_provider_error(body: bytes, content_type: str) -> None:
+    """A body that OpenAI's client takes, and that is no answer, ends in a ProviderError, never a Python one."""
+    with _Says(body, content_type) as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", dimensions=2, **_at(server)))
+        chat = OpenAIChat(OpenAILLM(model="m", **_at(server)))
+        for ask in (lambda: embedder.vectors(["tea"]), lambda: chat.generate_response(ASK)):
+            with pytest.raises(ProviderError) as caught:
+                ask()
+            assert caught.value.retryable
+        embedder.close()
+        chat.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "[null, null]",
+        '"ab"',
+        '[{"index": 0, "embedding": null}, {"index": 1, "embedding": null}]',
+        '[{"index": 0, "embedding": [null, 1]}, {"index": 1, "embedding": [1, 1]}]',
+        '[{"index": 0, "embedding": ["1", "2"]}, {"index": 1, "embedding": ["1", "2"]}]',
+        '[{"index": 0, "embedding": "AACAPwAAAAA="}, {"index": 1, "embedding": "AACAPwAAAAA="}]',
+        '[{"index": 0, "embedding": [[1, 0]]}, {"index": 1, "embedding": [[1, 0]]}]',
+        '[{"index": "1", "embedding": [1, 0]}, {"index": 0, "embedding": [0, 1]}]',
+        '[{"index": 0, "embedding": [1, 0]}, {"index": 5, "embedding": [0, 1]}]',
+        '[{"index": 0, "embedding": [1, 0]}, {"embedding": [0, 1]}]',
+        '[{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1, 0, 0]}]',
+        '[{"index": 0, "embedding": []}, {"index": 1, "embedding": []}]',
+    ],
+)
+def test_vectors_that_are_none_are_a_provider_error(data: str) -> None:
+    """What stands in place of vectors, or cannot be told whose it is, ends in a ProviderError, never a Python one."""
+    with _Says(b'{"object": "list", "model": "m", "data": ' + data.encode() + b"}") as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", dimensions=2, **_at(server)))
+        with pytest.raises(ProviderError):
+            embedder.vectors(["tea", "milk"])
+        embedder.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ('[{"index": 1, "embedding": [1, 0]}, {"index": 0, "embedding": [0, 1]}]', [[0, 1], [1, 0]]),
+        ('[{"index": 0, "embedding": [1, 0]}, {"index": 0, "embedding": [0, 1]}]', [[1, 0], [0, 1]]),
+        ('[{"embedding": [1, 0]}, {"embedding": [0, 1]}]', [[1, 0], [0, 1]]),
+    ],
+    ids=["numbered", "all of one number", "not numbered"],
+)
+def test_vectors_come_in_the_order_of_the_texts(data: str, wanted: list[list[float]]) -> None:
+    """Vectors are put in the order of their numbers; where a server does not number them, they are in order."""
+    with _Says(b'{"object": "list", "model": "m", "data": ' + data.encode() + b"}") as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", dimensions=2, **_at(server)))
+        assert embedder.vectors(["tea", "milk"]) == wanted
+        embedder.close()
+
+
+def test_a_model_without_dimensions_is_told() -> None:
+    """A probe that finds vectors of length 0 is an error, and no collection of 0 dimensions."""
+    with _Says(b'{"object": "list", "model": "m", "data": [{"index": 0, "embedding": []}]}') as server:
+        embedder = OpenAIEmbeddings(OpenAIEmbedder(model="m", **_at(server)))
+        with pytest.raises(ProviderError, match="no dimensions"):
+            _ = embedder.dimensions
+        embedder.close()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "null",
+        '{"finish_reason": "stop", "message": null}',
+        '{"finish_reason": "stop", "message": "yes"}',
+        '{"message": {"content": null, "tool_calls": [{"function": {"name": "f", "arguments": "{cut"}}]}}',
+    ],
+)
+def test_a_choice_that_is_none_is_a_provider_error(choice: str) -> None:
+    """A choice without a message, or with arguments of a tool that are no JSON, ends in a ProviderError."""
+    with _Says(b'{"object": "chat.completion", "choices": [' + choice.encode() + b"]}") as server:
+        chat = OpenAIChat(OpenAILLM(model="m", **_at(server)))
+        with pytest.raises(ProviderError, match="cannot be read"):
+            chat.generate_response(ASK, tools=[{"type": "function", "function": {"name": "f"}}])
+        chat.close()
+
+
+@pytest.mark.parametrize("fault", [Fault.fewer_vectors(), Fault.status(500)], ids=["refused here", "refused there"])
+def test_the_causes_of_an_error_come_to_an_end(provider: Provider, fault: Fault) -> None:
+    """Whoever walks along the causes of a ProviderError gets to the last one."""
+    embedder = _embedder(provider, max_retries=0)
+    embedder.vectors(["tea"])
+    provider.server.fail(fault)
+    with pytest.raises(ProviderError) as caught:
+        embedder.vectors(["tea", "milk"])
+    embedder.close()
+    error: BaseException | None = caught.value
+    seen: list[BaseException] = []
+    while error is not None:
+        assert error not in seen
+        seen.append(error)
+        error = error.__cause__
+    assert seen[0] is caught.value
+
+
 def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys, organisations and headers that the clients look for by themselves reach no server."""
     loud = {
@@ -298,17 +458,57 @@ def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
         assert not [line for line in sent if "ambient" in line]
 
 
+def _headed(server: OpenAIServer, headers: dict[str, str]) -> OpenAIEmbedder:
+    return OpenAIEmbedder.model_validate({"model": "m", "dimensions": 2, "headers": headers, **_at(server)})
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another host", "another port"])
+def test_headers_are_for_their_server_alone(host: str) -> None:
+    """A server that redirects to another one hands over neither the key nor any header that was configured for it."""
+
+    class Moved(OpenAIServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            return Answer(307, headers={"Location": there})
+
+    with OpenAIServer(api_key="none") as other, Moved() as server:
+        there = f"{other.url.replace('127.0.0.1', host)}/v1/embeddings"
+        secrets = {"X-Api-Key": "sk-header", "Cf-Access-Client-Secret": "sk-header"}
+        embedder = OpenAIEmbeddings(_headed(server, secrets))
+        with pytest.raises(ProviderError):
+            embedder.vectors(["tea"])
+        embedder.close()
+        assert {*map(str.lower, secrets), "authorization"} <= set(server.requests[0].headers)
+        assert not {*map(str.lower, secrets), "authorization"} & set(other.requests[0].headers)
+
+
+def test_headers_go_along_within_a_server() -> None:
+    """A server that redirects to another address of its own is sent there all that it was sent before."""
+
+    class Slashed(OpenAIServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            if not request.path.endswith("/"):
+                return Answer(307, headers={"Location": f"{request.path}/"})
+            return Answer.of({"data": [{"index": 0, "embedding": [1, 0]}]})
+
+    with Slashed() as server:
+        embedder = OpenAIEmbeddings(_headed(server, {"X-Api-Key": "k"}))
+        assert embedder.vectors(["tea"]) == [[1, 0]]
+        embedder.close()
+        assert server.requests[1].headers["x-api-key"] == "k"
+
+
 @pytest.mark.parametrize(
     ("model", "sent", "kept"),
     [
         ("gpt-4.1-nano", {"temperature", "max_tokens", "top_p"}, {"reasoning_effort", "max_completion_tokens"}),
         ("gpt-5-mini", {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
         ("o4-mini", {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
+        (TUNED, {"max_completion_tokens", "reasoning_effort"}, {"temperature", "max_tokens", "top_p"}),
     ],
 )
 def test_models_are_sent_what_they_accept(model: str, sent: set[str], kept: set[str]) -> None:
     """A reasoning model gets no sampling, another one no effort: the server, which is strict, takes both."""
-    with OpenAIServer() as server:
+    with OpenAIServer(models=["gpt-4.1-nano", "gpt-5-mini", "o4-mini", OpenAIModel(TUNED, reasoning=True)]) as server:
         options: dict[str, Any] = {"top_p": 0.9, "reasoning_effort": "low"}
         place = {"model": model, "base_url": server.base_url, "api_key": server.api_key}
         config = OpenAILLM.model_validate({**place, **options})

@@ -241,6 +241,40 @@ def test_entries_that_are_no_facts_fail_alone(provider: Provider, memory: Memory
     ]
 
 
+def test_a_fact_is_no_longer_than_a_memory(provider: Provider, tmp_path: Path) -> None:
+    """`limits.max_text` holds for facts too: one that is longer is asked for again, and else it is `failed`."""
+    path = {"path": str(tmp_path / "memory")}
+    with open_memory(vector_store=path, llm=provider.llm, limits={"max_text": 50}) as memory:
+        provider.server.fail(Fault.answer(json.dumps({"memory": ["Tea", "x" * 51]})), times=2)
+        result = memory.add(TEA[:50], user_id="alex")
+        assert [found.text for found in result.stored] == ["Tea"]
+        assert "at most 50" in result.failed[0].reason
+        provider.server.fail(Fault.answer(json.dumps({"memory": ["x" * 51]})), times=1)
+        provider.server.fail(Fault.answer(json.dumps({"memory": ["x" * 50]})), times=1)
+        assert [found.text for found in memory.add(TEA[:50], user_id="alex").stored] == ["x" * 50]
+
+
+@pytest.mark.parametrize("second", ['{"memory": []}', '{"memory": [{"id": "0"}]}', "Sorry!"])
+def test_a_repair_loses_no_fact(provider: Provider, memory: MemoryGateway, second: str) -> None:
+    """Facts beside a broken entry are stored too where the model, asked again, says nothing, or nothing better."""
+    answer = json.dumps({"memory": ["Tea", "Train", {"note": "Rain"}]})
+    provider.server.fail(Fault.answer(answer), times=1)
+    provider.server.fail(Fault.answer(second), times=1)
+    result = memory.add(TEA, user_id="alex")
+    assert [found.text for found in result.stored] == ["Tea", "Train"]
+    assert [(item.index, item.answer) for item in result.failed] == [(0, answer)]
+    assert "entry 2 has no `text`" in result.failed[0].reason
+
+
+def test_a_repair_may_take_facts_back(provider: Provider, memory: MemoryGateway) -> None:
+    """A repaired answer that is in order stands in the place of the first, also where it has fewer facts."""
+    provider.server.fail(Fault.answer(json.dumps({"memory": ["Tea", "Train", {"note": "Rain"}]})), times=1)
+    provider.server.fail(Fault.answer(json.dumps({"memory": ["Tea"]})), times=1)
+    result = memory.add(TEA, user_id="alex")
+    assert [found.text for found in result.stored] == ["Tea"]
+    assert not result.failed
+
+
 def test_a_server_that_fails_at_the_repair(provider: Provider, memory: MemoryGateway) -> None:
     """Where the second request fails, the messages are `failed` with the first answer."""
     provider.server.fail(UNREADABLE["prose instead"], times=1)
@@ -267,6 +301,20 @@ def test_mem0_itself_loses_nothing(provider: Provider, memory: MemoryGateway) ->
     cause = caught.value.__cause__
     assert isinstance(cause, UnreadableAnswer)
     assert "taken good note" in cause.answer
+
+
+def test_entries_that_are_no_facts_are_told_of_mem0_too(
+    provider: Provider, memory: MemoryGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On `gateway.mem0` an answer of broken entries alone is an error, and those beside facts are in the log."""
+    provider.server.fail(Fault.answer('{"memory": [{"note": "Train"}]}'), times=2)
+    with pytest.raises(Exception, match="cannot be used") as caught:
+        memory.mem0.add(TRAIN, user_id="alex")
+    assert isinstance(caught.value.__cause__, UnreadableAnswer)
+    provider.server.fail(Fault.answer('{"memory": ["Tea", {"note": "Train"}]}'), times=2)
+    with caplog.at_level(logging.WARNING, "memstack"):
+        assert [item["memory"] for item in memory.mem0.add(TEA, user_id="alex")["results"]] == ["Tea"]
+    assert "entry 1 has no `text`" in caplog.text
 
 
 # -- parts that fail while facts are stored --------------------------------------------------

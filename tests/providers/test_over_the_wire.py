@@ -9,7 +9,7 @@ import pytest
 
 from memstack import MemoryGateway, open_memory
 from memstack.errors import ConfigError, ProviderError
-from memstack.testing import Fault
+from memstack.testing import Fault, OllamaServer
 from tests.providers.conftest import KEY, Provider
 
 
@@ -101,3 +101,12 @@ def test_a_missing_key_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
         _open(tmp_path, embedder={"provider": "openai", "model": "text-embedding-3-small"})
     assert caught.value.where == "embedder.api_key"
+
+
+def test_an_ollama_model_may_be_named_with_its_tag(tmp_path: Path) -> None:
+    """What `nomic-embed-text` filled opens with `nomic-embed-text:latest`, which is the same model, and the reverse."""
+    with OllamaServer(models=["nomic-embed-text"]) as server:
+        section = {"provider": "ollama", "host": server.host}
+        for number, model in enumerate(("nomic-embed-text", "nomic-embed-text:latest", "nomic-embed-text")):
+            with _open(tmp_path, embedder={**section, "model": model}) as memory:
+                assert len(memory.add(f"I drink {number} cups of tea", user_id="alex").stored) == 1

@@ -455,6 +455,14 @@ ROLES: Final = "'system', 'assistant', 'user', 'function', 'tool', and 'develope
 CLOSED: Final[dict[str, Any]] = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 
 
+TOOL: Final = {"type": "function", "function": {"name": "look_up"}}
+CALLING: Final[dict[str, Any]] = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}],
+}
+
+
 def message(**fields: Any) -> dict[str, Any]:
     """The parameter for one message."""
     return {"messages": [fields]}
@@ -511,6 +519,40 @@ def strict(**properties: Any) -> dict[str, Any]:
         ({"max_tokens": 20_000}, "max_tokens", VALUE,
          "max_tokens is too large: 20000. This model supports at most 16384 completion tokens, whereas you provided 2"),
         ({"n": 200}, "n", "integer_above_max_value", "Invalid 'n': integer above maximum value."),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens", "invalid_parameter_combination",
+         "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."),
+        ({"stream": "yes"}, "stream", TYPE, "Invalid type for 'stream': expected a boolean, but got a string instead."),
+        ({"seed": "1"}, "seed", TYPE, "Invalid type for 'seed': expected an integer, but got a string instead."),
+        ({"seed": True}, "seed", TYPE, "Invalid type for 'seed': expected an integer, but got a boolean instead."),
+        ({"user": 1}, "user", TYPE, "Invalid type for 'user': expected a string, but got an integer instead."),
+        ({"store": 1}, "store", TYPE, "Invalid type for 'store': expected a boolean, but got an integer instead."),
+        ({"metadata": {"a": 1}}, "metadata.a", TYPE, "Invalid type for 'metadata.a': expected a string, but got an in"),
+        ({"stop": 5}, "stop", TYPE, "Invalid type for 'stop': expected one of an array of strings or a string, but go"),
+        ({"stop": ["a"] * 5}, "stop", "array_above_max_length",
+         "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length 5 ins"),
+        ({"model": "gpt-5", "stop": ["a"]}, "stop", "unsupported_parameter",
+         "Unsupported parameter: 'stop' is not supported with this model."),
+        ({"stream_options": {"include_usage": True}}, "stream_options", None,
+         "The 'stream_options' parameter is only allowed when 'stream' is enabled."),
+        ({"top_logprobs": 3}, "top_logprobs", None,
+         "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled."),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs", "integer_above_max_value", "Invalid 'top_logprobs': "),
+        ({"tool_choice": "auto"}, "tool_choice", None,
+         "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."),
+        ({"parallel_tool_calls": True}, "parallel_tool_calls", None, "Invalid value for 'parallel_tool_calls': 'paral"),
+        ({"tools": []}, "tools", "empty_array", "Invalid 'tools': empty array. Expected an array with minimum length"),
+        ({"tools": {}}, "tools", TYPE, "Invalid type for 'tools': expected an array of objects, but got an object in"),
+        ({"tools": [{}]}, "tools[0].type", MISSING, "Missing required parameter: 'tools[0].type'."),
+        ({"tools": [{"type": "x"}]}, "tools[0].type", VALUE, "Invalid value: 'x'. Supported values are: 'function' an"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", MISSING, "Missing required parameter: 'tools[0].func"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", VALUE,
+         "Invalid 'tools[0].function.name': string does not match pattern. Expected a string that matches the pattern"),
+        ({"tools": [TOOL], "tool_choice": "yes"}, "tool_choice", VALUE, "Invalid value: 'yes'. Supported values are:"),
+        (message(role="tool", content="x", tool_call_id="1"), "messages.[0].role", None,
+         "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."),
+        ({"messages": [CALLING, *HELLO]}, "messages", None,
+         "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'."),
+        ({"messages": [CALLING, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id", MISSING, "Missing req"),
         ({"stream": True}, "stream", "unsupported_value", "memstack.testing does not stream: leave 'stream' out."),
         ({"model": "gpt-3.5-turbo", **message(role="user", content="tea " * 17_000)}, "messages", TOO_LONG,
          "This model's maximum context length is 16385 tokens. However, your messages resulted in 17005 tokens. Pleas"),
@@ -603,6 +645,14 @@ def test_reasoning_models_take_no_sampling_and_no_max_tokens(client: openai.Open
     with pytest.raises(openai.BadRequestError, match="Supported values are: 'none', 'minimal'"):
         create(model=model, messages=HELLO, reasoning_effort="huge")  # type: ignore[call-overload]
     said(create(model=model, messages=HELLO, temperature=1, max_completion_tokens=100, reasoning_effort="low"))
+
+
+def test_what_goes_with_tools_is_taken(server: OpenAIServer) -> None:
+    """Tools, a choice among them, and a conversation in which one was called and has answered."""
+    answered = [*HELLO, CALLING, {"role": "tool", "content": "tea", "tool_call_id": "call_1"}]
+    for choice in ("none", "auto", "required", {"type": "function", "function": {"name": "look_up"}}):
+        body = {"model": "gpt-4o", "messages": answered, "tools": [TOOL], "tool_choice": choice, "stop": ["\n"] * 4}
+        assert post(server, CHAT, {**body, "parallel_tool_calls": False}).status_code == 200
 
 
 def test_null_is_as_good_as_absent(server: OpenAIServer) -> None:

@@ -324,6 +324,15 @@ class StoreContract(Contract):
         assert "another" in str(caught.value)
         assert store.read_fingerprint() == mine
 
+    def test_a_model_without_a_tag_is_the_latest(self, store: Store) -> None:
+        """A model's name with and without ``:latest`` is one model; with another tag it is another."""
+        mine = store.read_fingerprint()
+        assert mine is not None
+        store.bind(Fingerprint(mine.provider, f"{mine.model}:latest", mine.dimensions))
+        assert store.read_fingerprint() == mine
+        with pytest.raises(EmbedderMismatch):
+            store.bind(Fingerprint(mine.provider, f"{mine.model}:v1.5", mine.dimensions))
+
     def test_a_sibling_is_apart(self, store: Store) -> None:
         """A sibling has rows of its own, has them when it is asked for again, and is closed alone."""
         row, other = a_row(store, 1), a_row(store, 2)
