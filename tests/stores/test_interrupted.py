@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from memstack import MemoryGateway
 from memstack.history import SqliteHistory
+from memstack.stores.rows import RowFile
 from memstack.testing.contract.state import assert_agreement, parts_of
 from tests.stores.test_edge_folder import open_at
 
@@ -89,4 +91,42 @@ def test_ctrl_c_while_a_history_is_opened(tmp_path: Path, monkeypatch: pytest.Mo
     other = connect(path, timeout=0, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     other.close()
+    assert caught.traceback
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, sqlite3.OperationalError("disk I/O error")])
+def test_a_close_that_fails_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | type[BaseException]
+) -> None:
+    """A folder whose close was interrupted, or failed, can be opened again, and holds what it held."""
+    memory = open_at(tmp_path)
+    memory.add("tea", user_id="alex")
+    close = RowFile.close
+
+    def failing(self: RowFile) -> None:
+        close(self)
+        raise error
+
+    monkeypatch.setattr(RowFile, "close", failing)
+    with pytest.raises(BaseException, match=r"disk I/O|^$"):
+        memory.close()
+    monkeypatch.undo()
+    with open_at(tmp_path) as again:
+        assert [stored.text for stored in again.iter_all(user_id="alex")] == ["tea"]
+
+
+def test_ctrl_c_while_a_folder_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So can one whose opening was interrupted while what a dead process left was removed."""
+    with open_at(tmp_path) as memory:
+        memory.add("tea", user_id="alex")
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        open_at(tmp_path)
+    monkeypatch.undo()
+    with open_at(tmp_path) as again:
+        assert [stored.text for stored in again.iter_all(user_id="alex")] == ["tea"]
     assert caught.traceback
