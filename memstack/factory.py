@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -196,6 +199,11 @@ def _scope_in(store: Store, memory_id: str) -> Scope | None:
     return scope_of(rows[0].payload) if rows else None
 
 
+def _close_again(opening: Future[MemoryGateway]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
 class OpeningMemory:
     """An `AsyncMemoryGateway` on its way: ``await`` it, or use it with ``async with``."""
 
@@ -205,7 +213,15 @@ class OpeningMemory:
         self._gateway: AsyncMemoryGateway | None = None
 
     async def _open(self) -> AsyncMemoryGateway:
-        return AsyncMemoryGateway(await asyncio.to_thread(open_memory, self._config, **self._overrides))
+        pool = ThreadPoolExecutor(1, "memstack-open")
+        open_it = partial(open_memory, self._config, **self._overrides)
+        opening = pool.submit(contextvars.copy_context().run, open_it)
+        pool.shutdown(wait=False)
+        try:
+            return AsyncMemoryGateway(await asyncio.wrap_future(opening))
+        except asyncio.CancelledError:  # it is opened all the same, and nobody else would ever close it
+            opening.add_done_callback(_close_again)
+            raise
 
     def __await__(self) -> Generator[Any, None, AsyncMemoryGateway]:
         return self._open().__await__()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from memstack import AsyncMemoryGateway, F, MemoryGateway, Page, Preference, open_async_memory
+from memstack import AsyncMemoryGateway, F, MemoryGateway, Page, Preference, factory, open_async_memory, open_memory
 from memstack.factory import OpeningMemory
 from memstack.records import AddResult, Change, Conflict, Hit, Memory
 
@@ -175,3 +177,63 @@ async def test_opening(tmp_path: Path) -> None:
     assert "closed" in repr(again)
     with pytest.raises(ValueError, match="provider"):
         await open_async_memory({"vector_store": {"provider": "nothing"}})
+
+
+async def test_an_opening_that_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory whose opening nobody waits for any more is closed as soon as it is open."""
+    begun, go_on = threading.Event(), threading.Event()
+    opened: list[MemoryGateway] = []
+    closed = threading.Event()
+
+    def slow(config: Any, **overrides: Any) -> MemoryGateway:
+        begun.set()
+        go_on.wait(10)
+        memory = open_memory(config, **overrides)
+        real = memory.close
+
+        def close() -> None:
+            real()
+            closed.set()
+
+        monkeypatch.setattr(memory, "close", close)
+        opened.append(memory)
+        return memory
+
+    monkeypatch.setattr(factory, "open_memory", slow)
+
+    async def use() -> None:
+        async with open_async_memory({"vector_store": {"provider": "qdrant", "path": str(tmp_path)}}):
+            pytest.fail("it was cancelled")
+
+    task = asyncio.create_task(use())
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    assert await asyncio.to_thread(closed.wait, 10)
+    assert opened[0].closed
+
+
+async def test_a_close_that_is_cancelled(tmp_path: Path) -> None:
+    """A task that is cancelled again and again, as in a cancelled scope of anyio, leaves its memory closed."""
+    left = asyncio.Event()
+
+    async def use() -> None:
+        async with open_async_memory({"vector_store": {"provider": "qdrant", "path": str(tmp_path)}}) as memory:
+            opened.append(memory)
+            left.set()
+            await asyncio.sleep(60)
+
+    opened: list[AsyncMemoryGateway] = []
+    task = asyncio.create_task(use())
+    await left.wait()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    for _ in range(1000):
+        if opened[0].closed:
+            break
+        await asyncio.sleep(0.01)
+    assert opened[0].closed

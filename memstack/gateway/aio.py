@@ -552,11 +552,20 @@ class AsyncMemoryGateway:
         return self._gateway.forked
 
     async def close(self) -> None:
-        """Release locks, pools and clients, once the verbs under way are done; for all handles."""
-        if not self._gateway.forked:  # else the threads are the parent's
-            for pool in (self._searching, self._pool):
-                await asyncio.to_thread(pool.shutdown)
-        await asyncio.to_thread(self._gateway.close)
+        """Release locks, pools and clients, once the verbs under way are done; for all handles.
+
+        A task that is cancelled does not wait for that, and it is done all the same.
+        """
+        closing = asyncio.get_running_loop().run_in_executor(None, self._close)
+        await asyncio.shield(closing)
+
+    def _close(self) -> None:
+        try:
+            if not self._gateway.forked:  # else the threads are the parent's
+                for pool in (self._searching, self._pool):
+                    pool.shutdown()
+        finally:
+            self._gateway.close()
 
     async def __aenter__(self) -> Self:
         if self._gateway.closed:

@@ -329,7 +329,7 @@ class SqliteHistory:
             raise HistoryError(
                 self.path, f"cannot be opened ({error})", "Name another file with `history.path`, or restore it."
             ) from error
-        except HistoryError:
+        except BaseException:  # Ctrl-C, too: its traceback would keep the file open, and locked
             self.close()
             raise
 
@@ -383,9 +383,9 @@ class SqliteHistory:
             GatewayClosed: the history is closed.
         """
         with self._locked() as connection:
-            connection.execute("BEGIN IMMEDIATE")
             transaction = Transaction(connection, self.collection, self._journal, self.path)
             try:
+                connection.execute("BEGIN IMMEDIATE")  # it may wait for others: Ctrl-C then comes once it has begun
                 yield transaction
                 connection.execute("COMMIT")
             except BaseException:
@@ -422,17 +422,19 @@ class SqliteHistory:
 
     def _forget(self, connection: sqlite3.Connection, committed: int) -> None:
         """Let the journal forget what is committed: it holds texts. Whoever has the lock now has done so already."""
-        connection.execute("PRAGMA busy_timeout = 0")
         try:
+            connection.execute("PRAGMA busy_timeout = 0")
             connection.execute("BEGIN IMMEDIATE")
             if all(number <= committed for number, _ in self._journal.read()):
                 self._journal.cut()
         except (sqlite3.Error, OSError):  # the write is done; the next one comes back to this
             pass
         finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            finally:  # Ctrl-C must not leave a memory that never waits for others
+                connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
 
     @property
     def unfinished(self) -> bool:

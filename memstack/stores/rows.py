@@ -69,8 +69,8 @@ class RowFile:
     def transaction(self) -> Iterator[None]:
         """What the block does is kept when it ends, and taken back when it raises. Threads take turns."""
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:

