@@ -42,6 +42,9 @@ VERSION: Final = "schema_version"  # stored from version 2 on: metadata without 
 # Fields of a schema that the memory itself has: they are kept there, and nowhere else.
 _LIFTED: Final = frozenset({"occurred_at", "expires_at", "valid_from"})
 
+# What a subclass sets without a type; with one, it would be a field.
+_SETTINGS: Final = frozenset({"category", "version", "upgrades", "stored_as", "slot", "states", "contradicts"})
+
 Upgrade = Callable[[dict[str, Any]], Mapping[str, Any]]
 S = TypeVar("S", bound="MemorySchema")
 
@@ -96,7 +99,14 @@ class MemorySchema(BaseModel):
 
         Args:
             keep_none: keep fields that are None, as `MemoryGateway.update` wants them to remove what was there.
+
+        Raises:
+            SchemaError: the class is a base of others, and names no category.
         """
+        if not type(self).category:
+            _wrong(
+                type(self), "it names no category, so nothing would find it", 'Set one in the class: `category = "…"`.'
+            )
         out: dict[str, Any] = {CATEGORY: type(self).category}
         for name, value in self:
             if name not in _LIFTED and (keep_none or value is not None):
@@ -243,6 +253,7 @@ class _Fields:
 
 
 MemorySchema.f = _Fields()
+_OWN_NAMES: Final = frozenset(name for name in vars(MemorySchema) if not name.startswith(("_", "model_")))
 
 
 class _SchemaField(FilterField):
@@ -379,6 +390,14 @@ def _wrong(cls: type[MemorySchema], problem: str, hint: str) -> NoReturn:
 
 
 def _check_class(cls: type[MemorySchema]) -> None:
+    for field in cls.model_fields:
+        if field in _OWN_NAMES:
+            setting = f"Write `{field} = …`, without a type, to set it for the class. " if field in _SETTINGS else ""
+            _wrong(
+                cls,
+                f"{field!r} is declared as a field, and is a name that every schema has",
+                f"{setting}A field needs another name" + ("." if field == CATEGORY else "; see `stored_as`."),
+            )
     if not cls.category:
         return  # a base of others
     if not isinstance(cls.category, str):

@@ -153,6 +153,16 @@ def test_an_alias_is_for_the_caller() -> None:
     assert Aliased.from_metadata(made.to_metadata()) == made
 
 
+def test_a_base_of_schemas_is_not_stored() -> None:
+    """An instance of a class without a category, which no schema would find again, is refused."""
+
+    class Common(MemorySchema):
+        owner: str = "me"
+
+    with pytest.raises(SchemaError, match="Common: it names no category"):
+        Common().to_metadata()
+
+
 def test_bad_values_do_not_show_in_errors() -> None:
     """Pydantic's error for a wrong value does not print the value."""
     with pytest.raises(ValidationError) as caught:
@@ -244,6 +254,7 @@ def test_a_pattern_learns_from_durations_alone(minutes: Any, told: str) -> None:
     assert caught.value.field == "minutes"
 
 
+@pytest.mark.filterwarnings("ignore:Field name .* shadows an attribute:UserWarning")
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -259,6 +270,10 @@ def test_a_pattern_learns_from_durations_alone(minutes: Any, told: str) -> None:
         ({"__annotations__": {"name": str | None}, "name": "nobody"}, "'name' may be None"),
         ({"__annotations__": {"days": list[str]}, "slot": ("days",)}, "'days' of the slot has several values"),
         ({"__annotations__": {"at": dict[str, int] | None}, "at": None, "slot": ("at",)}, "several values"),
+        ({"__annotations__": {"category": str}, "category": "habits"}, "'category' is declared as a field"),
+        ({"__annotations__": {"slot": tuple[str, ...]}, "slot": ("name",)}, "'slot' is declared as a field"),
+        ({"__annotations__": {"version": str}}, "'version' is declared as a field"),
+        ({"__annotations__": {"where": str}}, "'where' is declared as a field"),
     ],
 )
 def test_a_schema_that_cannot_work_is_refused_when_defined(body: dict[str, Any], problem: str) -> None:
