@@ -110,7 +110,7 @@ class MemorySchema(BaseModel):
         out: dict[str, Any] = {CATEGORY: type(self).category}
         for name, value in self:
             if name not in _LIFTED and (keep_none or value is not None):
-                out[self.stored_as.get(name, name)] = value.model_dump() if isinstance(value, BaseModel) else value
+                out[self.stored_as.get(name, name)] = _plain(value)
         if self.version > 1:
             out[VERSION] = self.version
         return out
@@ -358,6 +358,19 @@ def _kinds(annotation: Any) -> tuple[set[str], set[Any]]:
 
 
 # -- the inside ------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """A value of a field with the models in it as mappings, under the names by which they are read back."""
+    if isinstance(value, BaseModel):
+        read_by_name = value.model_config.get("populate_by_name") or value.model_config.get("validate_by_name")
+        aliased = any(info.validation_alias is not None for info in type(value).model_fields.values())
+        return value.model_dump(by_alias=aliased and not read_by_name)
+    if isinstance(value, (list, tuple)):
+        return [_plain(member) for member in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    return value
 
 
 def _upgraded(cls: type[MemorySchema], fields: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic import Field as PydanticField
-from pydantic import ValidationError, field_validator
+from pydantic.alias_generators import to_camel
 from typing_extensions import assert_type
 
 from memstack import F, Interaction, MemorySchema, Preference, Project, TaskPattern
@@ -151,6 +152,31 @@ def test_an_alias_is_for_the_caller() -> None:
     made = Aliased.model_validate({"theName": "x"})
     assert made.to_metadata() == {"category": "aliased", "name": "x"}
     assert Aliased.from_metadata(made.to_metadata()) == made
+
+
+class Door(BaseModel):
+    """A model inside of a schema, whose fields the caller gives by alias."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    street_name: str
+    open_since: date | None = None
+
+
+def test_models_inside_of_a_schema_are_stored_wherever_they_stand() -> None:
+    """A model that is a field, or in a list, a tuple or a mapping of one, is stored as a mapping, and read back."""
+
+    class House(MemorySchema):
+        category = "houses"
+        front: Door
+        doors: list[Door]
+        pair: tuple[Door, int]
+        named: dict[str, Door]
+
+    door = Door.model_validate({"streetName": "Via Appia", "openSince": "2026-01-02"})
+    made = House(front=door, doors=[door, door], pair=(door, 1), named={"back": door})
+    stored = decode(encode(check_metadata(made.to_metadata())))
+    assert House.from_metadata(stored) == made
 
 
 def test_a_base_of_schemas_is_not_stored() -> None:
