@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -39,8 +40,15 @@ __all__ = ["ConfigLike", "Settings"]
 
 
 def _listed(value: object) -> object:
-    """One name, or several divided by commas, as a variable of the environment gives them."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """One name, several divided by commas, or a list in JSON, as a variable of the environment gives them."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError("begins like a list in JSON, and is none") from error
+    return [part.strip() for part in value.split(",")]
 
 
 class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]  # by its model_config

@@ -29,6 +29,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         ("MEMSTACK_CUSTOM_INSTRUCTIONS", "a,b", "custom_instructions", "a,b"),
         ("MEMSTACK_REMEMBER_ROLES", "user", "remember_roles", ["user"]),
         ("MEMSTACK_REMEMBER_ROLES", "user, assistant", "remember_roles", ["user", "assistant"]),
+        ("MEMSTACK_REMEMBER_ROLES", '["user", "assistant"]', "remember_roles", ["user", "assistant"]),
         ("MEMSTACK_VECTOR_STORE__COLLECTION", "mine", "vector_store.collection", "mine"),
         ("MEMSTACK_VECTOR_STORE__EMBEDDING_DIMS", "256", "vector_store.embedding_dims", 256),
         ("MEMSTACK_LIMITS__MAX_TEXT", "7", "limits.max_text", 7),
