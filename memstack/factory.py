@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from platformdirs import user_data_path
 
 from memstack.config import Settings
-from memstack.errors import ConfigError
+from memstack.errors import ConfigError, MemstackError
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
 from memstack.gateway.together import check_not_lost, settle
@@ -187,7 +187,12 @@ def _imported(path: str, where: str, hint: str) -> object:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except ModuleNotFoundError as error:
+        problem = f"{path!r} cannot be imported: there is no module {error.name!r}"
+        raise ConfigError(where, problem, f"{hint} A module that is not installed is found by PYTHONPATH.") from error
+    except MemstackError:  # a schema that cannot work says why
+        raise
+    except Exception as error:  # the module is the user's, and may raise anything
         raise ConfigError(where, f"{path!r} cannot be imported ({type(error).__name__})", hint) from error
 
 

@@ -85,6 +85,10 @@ class Registry(Generic[T]):
                 found: type[T] = plugin.load()
             except (ImportError, AttributeError) as error:
                 raise ConfigError(where, f"the plug-in {plugin.value!r} cannot be loaded ({error})") from error
+            except Exception as error:  # its module is a third party's, and may raise anything
+                raise ConfigError(
+                    where, f"the plug-in {plugin.value!r} cannot be loaded ({type(error).__name__})"
+                ) from error
             return found
         raise UnknownName(where, self.kind, name, self.names())
 
