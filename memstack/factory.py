@@ -157,7 +157,12 @@ def load_reranker(settings: Settings) -> Reranker | None:
 def make_embedder(settings: Settings) -> Embedder:
     """The configured embedder."""
     section = settings.embedder
-    return PROVIDERS.load(section.key, "embedder.provider").embedder(section)
+    embedder = PROVIDERS.load(section.key, "embedder.provider").embedder(section)
+    if PROVIDERS.is_ours(section.key):
+        return embedder
+    from memstack.providers.plugged import PluggedEmbedder  # noqa: PLC0415  # beside its only use
+
+    return PluggedEmbedder(embedder)
 
 
 def make_llm(settings: Settings) -> LLM | None:
