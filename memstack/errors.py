@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memstack.records import Conflict
@@ -60,6 +60,18 @@ class MemstackError(Exception):
     """
 
     retryable: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class with the message, and these take data: what another process cannot read
+        # takes down the pool that it is brought to.
+        return _remade, (type(self), self.args, self.__dict__)
+
+
+def _remade(kind: type[MemstackError], arguments: tuple[object, ...], state: Mapping[str, object]) -> MemstackError:
+    """An error that was pickled or copied."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 _LONGEST_NAME = 64
