@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 from platformdirs import user_data_path
 
 from memstack.config import Settings
-from memstack.errors import ConfigError
+from memstack.errors import ConfigError, MemstackError
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
 from memstack.gateway.together import check_not_lost, settle
@@ -160,7 +160,12 @@ def load_reranker(settings: Settings) -> Reranker | None:
 def make_embedder(settings: Settings) -> Embedder:
     """The configured embedder."""
     section = settings.embedder
-    return PROVIDERS.load(section.key, "embedder.provider").embedder(section)
+    embedder = PROVIDERS.load(section.key, "embedder.provider").embedder(section)
+    if PROVIDERS.is_ours(section.key):
+        return embedder
+    from memstack.providers.plugged import PluggedEmbedder  # noqa: PLC0415  # beside its only use
+
+    return PluggedEmbedder(embedder)
 
 
 def make_llm(settings: Settings) -> LLM | None:
@@ -190,7 +195,12 @@ def _imported(path: str, where: str, hint: str) -> object:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except ModuleNotFoundError as error:
+        problem = f"{path!r} cannot be imported: there is no module {error.name!r}"
+        raise ConfigError(where, problem, f"{hint} A module that is not installed is found by PYTHONPATH.") from error
+    except MemstackError:  # a schema that cannot work says why
+        raise
+    except Exception as error:  # the module is the user's, and may raise anything
         raise ConfigError(where, f"{path!r} cannot be imported ({type(error).__name__})", hint) from error
 
 

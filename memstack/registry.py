@@ -43,6 +43,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._entries = dict(builtin)
+        self._ours = frozenset(builtin)
 
     def register(self, name: str, target: str, *, module: str | None = None, extra: str = "") -> None:
         """Add an entry for this process.
@@ -59,6 +60,10 @@ class Registry(Generic[T]):
         if name in self._entries:
             raise ConfigError(name, f"a {self.kind} of this name is registered already", "Choose another name.")
         self._entries[name] = _Entry(target, () if module is None else (module,), extra)
+
+    def is_ours(self, name: str) -> bool:
+        """Whether what stands behind a name comes with memstack."""
+        return name in self._ours
 
     def names(self) -> list[str]:
         """All names, our own and third parties'."""
@@ -85,6 +90,10 @@ class Registry(Generic[T]):
                 found: type[T] = plugin.load()
             except (ImportError, AttributeError) as error:
                 raise ConfigError(where, f"the plug-in {plugin.value!r} cannot be loaded ({error})") from error
+            except Exception as error:  # its module is a third party's, and may raise anything
+                raise ConfigError(
+                    where, f"the plug-in {plugin.value!r} cannot be loaded ({type(error).__name__})"
+                ) from error
             return found
         raise UnknownName(where, self.kind, name, self.names())
 

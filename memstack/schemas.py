@@ -42,6 +42,9 @@ VERSION: Final = "schema_version"  # stored from version 2 on: metadata without 
 # Fields of a schema that the memory itself has: they are kept there, and nowhere else.
 _LIFTED: Final = frozenset({"occurred_at", "expires_at", "valid_from"})
 
+# What a subclass sets without a type; with one, it would be a field.
+_SETTINGS: Final = frozenset({"category", "version", "upgrades", "stored_as", "slot", "states", "contradicts"})
+
 Upgrade = Callable[[dict[str, Any]], Mapping[str, Any]]
 S = TypeVar("S", bound="MemorySchema")
 
@@ -96,11 +99,18 @@ class MemorySchema(BaseModel):
 
         Args:
             keep_none: keep fields that are None, as `MemoryGateway.update` wants them to remove what was there.
+
+        Raises:
+            SchemaError: the class is a base of others, and names no category.
         """
+        if not type(self).category:
+            _wrong(
+                type(self), "it names no category, so nothing would find it", 'Set one in the class: `category = "…"`.'
+            )
         out: dict[str, Any] = {CATEGORY: type(self).category}
         for name, value in self:
             if name not in _LIFTED and (keep_none or value is not None):
-                out[self.stored_as.get(name, name)] = value.model_dump() if isinstance(value, BaseModel) else value
+                out[self.stored_as.get(name, name)] = _plain(value)
         if self.version > 1:
             out[VERSION] = self.version
         return out
@@ -243,6 +253,7 @@ class _Fields:
 
 
 MemorySchema.f = _Fields()
+_OWN_NAMES: Final = frozenset(name for name in vars(MemorySchema) if not name.startswith(("_", "model_")))
 
 
 class _SchemaField(FilterField):
@@ -349,6 +360,19 @@ def _kinds(annotation: Any) -> tuple[set[str], set[Any]]:
 # -- the inside ------------------------------------------------------------------------------------
 
 
+def _plain(value: Any) -> Any:
+    """A value of a field with the models in it as mappings, under the names by which they are read back."""
+    if isinstance(value, BaseModel):
+        read_by_name = value.model_config.get("populate_by_name") or value.model_config.get("validate_by_name")
+        aliased = any(info.validation_alias is not None for info in type(value).model_fields.values())
+        return value.model_dump(by_alias=aliased and not read_by_name)
+    if isinstance(value, (list, tuple)):
+        return [_plain(member) for member in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    return value
+
+
 def _upgraded(cls: type[MemorySchema], fields: dict[str, Any]) -> dict[str, Any]:
     version = fields.pop(VERSION, 1)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -379,6 +403,14 @@ def _wrong(cls: type[MemorySchema], problem: str, hint: str) -> NoReturn:
 
 
 def _check_class(cls: type[MemorySchema]) -> None:
+    for field in cls.model_fields:
+        if field in _OWN_NAMES:
+            setting = f"Write `{field} = …`, without a type, to set it for the class. " if field in _SETTINGS else ""
+            _wrong(
+                cls,
+                f"{field!r} is declared as a field, and is a name that every schema has",
+                f"{setting}A field needs another name" + ("." if field == CATEGORY else "; see `stored_as`."),
+            )
     if not cls.category:
         return  # a base of others
     if not isinstance(cls.category, str):

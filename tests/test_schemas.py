@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic import Field as PydanticField
-from pydantic import ValidationError, field_validator
+from pydantic.alias_generators import to_camel
 from typing_extensions import assert_type
 
 from memstack import F, Interaction, MemorySchema, Preference, Project, TaskPattern
@@ -153,6 +154,41 @@ def test_an_alias_is_for_the_caller() -> None:
     assert Aliased.from_metadata(made.to_metadata()) == made
 
 
+class Door(BaseModel):
+    """A model inside of a schema, whose fields the caller gives by alias."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    street_name: str
+    open_since: date | None = None
+
+
+def test_models_inside_of_a_schema_are_stored_wherever_they_stand() -> None:
+    """A model that is a field, or in a list, a tuple or a mapping of one, is stored as a mapping, and read back."""
+
+    class House(MemorySchema):
+        category = "houses"
+        front: Door
+        doors: list[Door]
+        pair: tuple[Door, int]
+        named: dict[str, Door]
+
+    door = Door.model_validate({"streetName": "Via Appia", "openSince": "2026-01-02"})
+    made = House(front=door, doors=[door, door], pair=(door, 1), named={"back": door})
+    stored = decode(encode(check_metadata(made.to_metadata())))
+    assert House.from_metadata(stored) == made
+
+
+def test_a_base_of_schemas_is_not_stored() -> None:
+    """An instance of a class without a category, which no schema would find again, is refused."""
+
+    class Common(MemorySchema):
+        owner: str = "me"
+
+    with pytest.raises(SchemaError, match="Common: it names no category"):
+        Common().to_metadata()
+
+
 def test_bad_values_do_not_show_in_errors() -> None:
     """Pydantic's error for a wrong value does not print the value."""
     with pytest.raises(ValidationError) as caught:
@@ -244,6 +280,7 @@ def test_a_pattern_learns_from_durations_alone(minutes: Any, told: str) -> None:
     assert caught.value.field == "minutes"
 
 
+@pytest.mark.filterwarnings("ignore:Field name .* shadows an attribute:UserWarning")
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -259,6 +296,10 @@ def test_a_pattern_learns_from_durations_alone(minutes: Any, told: str) -> None:
         ({"__annotations__": {"name": str | None}, "name": "nobody"}, "'name' may be None"),
         ({"__annotations__": {"days": list[str]}, "slot": ("days",)}, "'days' of the slot has several values"),
         ({"__annotations__": {"at": dict[str, int] | None}, "at": None, "slot": ("at",)}, "several values"),
+        ({"__annotations__": {"category": str}, "category": "habits"}, "'category' is declared as a field"),
+        ({"__annotations__": {"slot": tuple[str, ...]}, "slot": ("name",)}, "'slot' is declared as a field"),
+        ({"__annotations__": {"version": str}}, "'version' is declared as a field"),
+        ({"__annotations__": {"where": str}}, "'where' is declared as a field"),
     ],
 )
 def test_a_schema_that_cannot_work_is_refused_when_defined(body: dict[str, Any], problem: str) -> None:

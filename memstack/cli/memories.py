@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -41,7 +42,10 @@ T = TypeVar("T")
 
 def add(
     session: Session,
-    text: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What was said.", show_default=False)],
+    text: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT…", help="What was said; '-' is all of standard input.", show_default=False),
+    ],
     *,
     user: UserOption = None,
     agent: AgentOption = None,
@@ -80,7 +84,7 @@ def add(
     scope = scope_of(user, agent, run)
     fields = read_metadata(metadata, category)
     messages: list[dict[str, Any]] = [
-        {"role": role, "content": part, "name": name, "occurred_at": occurred_at} for part in text
+        {"role": role, "content": part, "name": name, "occurred_at": occurred_at} for part in _said(text)
     ]
     expiry = None if expires_at is None else read_expiry(expires_at)
     policy: OnConflict = on_conflict  # type: ignore[assignment]  # checked by the gateway
@@ -89,6 +93,20 @@ def add(
     session.output.result(result.to_dict(), lambda console: show_added(console, result))
     if result.failed:
         raise typer.Exit(exits.PARTLY)
+
+
+def _said(text: list[str]) -> list[str]:
+    """The messages that were given, with standard input in the place of ``-``."""
+    if "-" not in text:
+        return text
+    if text.count("-") > 1:
+        raise InvalidInput("TEXT", "names standard input more than once", "It can be read once.")
+    try:
+        read = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        problem = f"is standard input, and that is not UTF-8 (byte {error.start})"
+        raise InvalidInput("TEXT", problem, "Convert it, as with iconv.") from None
+    return [read.rstrip("\r\n") if part == "-" else part for part in text]
 
 
 def search(

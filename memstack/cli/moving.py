@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,7 @@ _FIRST: Final = 2  # the line of the first memory
 
 def export(
     session: Session,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; '-' is standard output.", show_default=False)],
     *,
     user: UserOption = None,
     agent: AgentOption = None,
@@ -46,13 +47,32 @@ def export(
     scope = scope_of(user, agent, run, needed=False)
     with session.memory() as memory:
         try:
-            report = memory.export(file, vectors=vectors, **scope)
+            if file == "-":
+                with _standard_output() as stream:
+                    report = memory.export(stream, vectors=vectors, **scope)
+            else:
+                report = memory.export(file, vectors=vectors, **scope)
         except InvalidInput as error:
             if error.field != "target":
                 raise
             raise InvalidInput("FILE", error.problem, "Name another file.") from None
     data = {"file": file, **report.to_dict()}
-    session.output.result(data, lambda console: show_fields(console, data))
+    if file in ("-", "/dev/stdout"):  # nothing but the export is to stand there; its last line has the figures
+        session.output.note(f"{report.memories} memories, {report.changes} changes, checksum {report.checksum}")
+    else:
+        session.output.result(data, lambda console: show_fields(console, data))
+
+
+@contextmanager
+def _standard_output() -> Iterator[io.TextIOWrapper]:
+    """Standard output as what an export is written in, whatever the terminal's encoding."""
+    stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="\n")
+    try:
+        yield stream
+        stream.flush()
+    finally:
+        with suppress(OSError):  # what is left when its reader has gone
+            stream.detach()
 
 
 def migrate(

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memstack.compat import shapes
-from memstack.compat.calls import Entity, expiry, owners, read, refuse, settings_of
+from memstack.compat.calls import Entity, expiry, owners, read, refuse, settings_of, words
 from memstack.errors import InvalidInput, MemoryNotFound
 from memstack.factory import Config, open_memory
 from memstack.gateway import MemoryGateway
@@ -18,6 +18,7 @@ from memstack.gateway.inputs import Messages, check_flag
 from memstack.gateway.sync import Filters
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
+from memstack.scope import Scope
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,7 +93,8 @@ class Memory:
         """Remember what was said.
 
         Args:
-            messages: a string (said by the user), a message, or a list of them.
+            messages: a string (said by the user), a message, or a list of them. Calls of tools (`tool_calls`,
+                `tool_call_id`) are passed over, and so is a message that makes them and says nothing.
             user_id, agent_id, run_id: who it belongs to; at least one.
             metadata: fields to filter by.
             timestamp: none: of Mem0's platform alone.
@@ -109,9 +111,14 @@ class Memory:
             LLMNotConfigured: ``infer=True`` without an LLM.
         """
         refuse({"timestamp": timestamp, "memory_type": memory_type, "prompt": prompt})
+        owner = owners(user_id, agent_id, run_id)
+        said = words(messages)
+        if messages and not said:
+            Scope(**owner).require()
+            return {"results": []}
         result = self._gateway.add(
-            messages,
-            **owners(user_id, agent_id, run_id),
+            said,
+            **owner,
             metadata=metadata,
             infer=infer,
             expires_at=expiry(expiration_date),

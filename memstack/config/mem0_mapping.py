@@ -277,4 +277,5 @@ def _refuse_top_level(options: Mapping[str, Any]) -> None:
         raise ConfigError("version", "is not v1.1, the only one that Mem0 2 still has", "Remove it.")
     for name in ("custom_update_memory_prompt", "graph_store", "reranker"):
         if options.get(name) is not None:
-            raise ConfigError(name, "is an option of Mem0 without counterpart", _NOT_HERE)
+            hint = "Name a callable as `retrieval.reranker` instead." if name == "reranker" else _NOT_HERE
+            raise ConfigError(name, "is an option of Mem0 without counterpart", hint)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
-from memstack.errors import named
+from memstack.errors import FilterError, named
 from memstack.filters.ast import Compare, Contains, Eq, Exists, IContains, In, Node, Not
 
 __all__ = ["F", "Field"]
@@ -28,6 +28,16 @@ class Field:
         name: object = self._name
         place = f"filters.{name}" if isinstance(name, str) else "filters"
         return f"{place}.{operator}" if operator else place
+
+    def __bool__(self) -> NoReturn:
+        # ``F.archived and (F.n == 1)`` would be the second condition alone.
+        name = self._name
+        shown = f"F.{name}" if isinstance(name, str) and name.isidentifier() else repr(self)
+        raise FilterError(
+            self._place(),
+            "has no truth value",
+            f"Compare it, as in {shown} == True, or ask {shown}.exists(); combine with & | ~ (not and, or, not).",
+        )
 
     def __eq__(self, value: object) -> Node:  # type: ignore[override]  # the builder's point
         return Eq(self._name, value, self._place())  # type: ignore[arg-type]  # checked there

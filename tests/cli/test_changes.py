@@ -138,6 +138,34 @@ def test_an_export_to_standard_output(run: Runner, store: Path, tmp_path: Path) 
     first, *lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
     assert (first, lines[-1]) == ("before", "after")
     assert json.loads(lines[2])["end"]
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_export_to_a_pipe_is_all_that_is_there(
+    run: Runner, spawn: Runner, store: Path, options: tuple[str, ...]
+) -> None:
+    """``-`` is standard output, as it is standard input for an import: no file of that name, and no figures between."""
+    run("add", "tea \N{HOT BEVERAGE}", "--user", "al")
+    done = run("export", "-", *options)
+    assert (done.code, Path("-").exists()) == (0, False)
+    assert ["1 memories" in done.err, json.loads(done.out.splitlines()[-1])["memories"]] == [not options, 1]
+    run("erase", "--user", "al", "--yes")
+    restored = spawn("import", "-", "--json", stdin=done.out)
+    assert (restored.data["stored"], restored.data["complete"]) == (1, True)
+
+
+def test_a_reader_of_an_export_may_go(store: Path) -> None:
+    """``memstack export - | head -1`` ends quietly."""
+    with open_memory({"vector_store": {"path": str(store)}}) as memory:
+        memory.add_many([{"content": f"{i} {'x' * 1000}", "user_id": "al"} for i in range(200)])
+    with subprocess.Popen([*COMMAND, "export", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_an_export_is_known_however_it_is_spelled(run: Runner, store: Path, tmp_path: Path) -> None:

@@ -56,6 +56,23 @@ def test_each_text_is_a_memory_once(run: Runner, alex: str) -> None:
     assert "skipped an equal memory is there already" in again.out
 
 
+def test_add_reads_standard_input(run: Runner, alex: str) -> None:
+    """``-`` stands for what is piped in, whole and once; what is no text is refused, and nothing is stored."""
+    piped = "I drink tea\nin the morning \N{HOT BEVERAGE}\n".encode()
+    assert run("add", "first", "-", "--user", alex, stdin=piped).code == 0
+    stored = run("list", "--user", alex, "--order", "created_at", "--json").data["memories"]
+    assert [memory["text"] for memory in stored] == ["first", "I drink tea\nin the morning \N{HOT BEVERAGE}"]
+    for arguments, stdin, told in (
+        (["-"], b"caf\xe9", "not UTF-8 (byte 3)"),
+        (["-"], b"", "is empty"),
+        (["-", "-"], b"tea", "more than once"),
+    ):
+        refused = run("add", *arguments, "--user", alex, stdin=stdin)
+        assert refused.code == 2
+        assert told in refused.err
+    assert len(run("list", "--user", alex, "--json").data["memories"]) == 2
+
+
 def test_an_assistants_words_are_skipped(run: Runner, alex: str) -> None:
     """Messages of roles that are not remembered are skipped with the reason; --set remembers them."""
     arguments = ["add", "Noted!", "--role", "assistant", "--user", alex, "--json"]

@@ -59,6 +59,31 @@ def test_every_role_but_the_systems_is_remembered(m: Memory) -> None:
     assert (found.get("role"), found.get("actor_id")) == ("user", "alex")
 
 
+def test_a_conversation_with_tools_is_taken(m: Memory) -> None:
+    """Calls of tools beside the words, as chat clients keep them, are passed over; every word is remembered."""
+    call: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    only_calls = {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
+    answer = m.add(
+        [
+            {"role": "user", "content": "How is the weather in Lisbon?"},
+            only_calls,
+            {"role": "tool", "tool_call_id": "c1", "content": "Sunny in Lisbon"},
+            {"role": "assistant", "content": "Let me look again", "tool_calls": [call]},
+        ],
+        **ALEX,
+    )
+    assert [entry["memory"] for entry in answer["results"]] == [
+        "How is the weather in Lisbon?",
+        "Sunny in Lisbon",
+        "Let me look again",
+    ]
+    assert m.add(only_calls, **ALEX) == {"results": []}
+    with pytest.raises(ScopeError):
+        m.add(only_calls)
+    with pytest.raises(InvalidInput, match="colour"):
+        m.add({"role": "user", "content": "hi", "colour": "red"}, **ALEX)
+
+
 def test_a_configured_rule_wins(backend: Backend, tmp_path: Path) -> None:
     """`remember_roles` in the configuration is heard."""
     with Memory({**backend.config(tmp_path), "remember_roles": ["assistant"]}) as m:

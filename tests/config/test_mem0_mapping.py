@@ -314,6 +314,12 @@ def test_what_has_no_counterpart_is_an_error_that_names_it(mapping: dict[str, An
     assert caught.value.hint
 
 
+def test_a_reranker_of_mem0s_is_told_where_ours_goes() -> None:
+    """There are rerankers here, too: what is refused is not told to be unknown."""
+    with pytest.raises(ConfigError, match=r"Name a callable as `retrieval\.reranker`"):
+        Settings.load({"reranker": {"provider": "cohere", "config": {}}})
+
+
 @pytest.mark.parametrize(
     ("mapping", "where", "nearest"),
     [

@@ -113,3 +113,14 @@ with memstack.open_memory({CONFIG!r}, llm={{"provider": "letters"}}) as memory:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[(0, 'nothing to remember'), (1, 'nothing to remember')]"
+
+
+def test_a_plugin_that_fails_is_told_by_its_name(tmp_path: Path) -> None:
+    """Whatever its module raises when it is imported, the error is one of the configuration, and names the plug-in."""
+    (tmp_path / "failing.py").write_text("{}['nothing']", encoding="utf-8")
+    about = tmp_path / "failing-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: failing\nVersion: 1\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[memstack.stores]\nfailing = failing:Store\n", encoding="utf-8")
+    done = _run(tmp_path, tmp_path, "import memstack; memstack.open_memory({'vector_store': {'provider': 'failing'}})")
+    assert "ConfigError: vector_store.provider: the plug-in 'failing:Store' cannot be loaded (KeyError)" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memstack import F
+from memstack import F, Preference
 from memstack.errors import FilterError, InvalidInput, MemstackError, describe
 from memstack.filters import Compare, Contains, Eq, IContains, In, Node, evaluate, parse
 from memstack.filters.visit import render
@@ -239,6 +239,14 @@ def test_and_or_not_are_refused() -> None:
         lambda: [x for x in (a, b) if x],
     ):
         with pytest.raises(FilterError, match=r"&"):
+            make()
+
+
+@pytest.mark.parametrize("field", [F.archived, F["no identifier"], Preference.f.strength], ids=repr)
+def test_a_field_alone_is_no_condition(field: Any) -> None:
+    """``F.archived and (F.n == 1)`` would be the second condition alone, and find, or delete, more than was meant."""
+    for make in (lambda: field and (F.n == 1), lambda: field or (F.n == 1), lambda: not field):
+        with pytest.raises(FilterError, match=r"has no truth value.*exists\(\).*&"):
             make()
 
 

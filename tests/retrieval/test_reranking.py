@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from memstack import MemoryGateway
-from memstack.errors import ConfigError, ProviderError
+from memstack import MemoryGateway, Settings
+from memstack.errors import ConfigError, ProviderError, SchemaError
+from memstack.factory import load_reranker
 
 Open = Callable[..., MemoryGateway]
 TEXTS = ("green tea", "tea", "a cup of green tea in the morning", "tea with sugar")
@@ -74,3 +75,28 @@ def test_a_path_to_nothing(open_here: Open, tmp_path: Path, path: str) -> None:
     """A path that leads to nothing that can be called is refused when the memory is opened."""
     with pytest.raises(ConfigError, match="reranker"):
         open_here(tmp_path, retrieval={"reranker": path})
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "told"),
+    [
+        ("import no_such_package_of_anyone", ConfigError, "there is no module 'no_such_package_of_anyone'"),
+        ("def score(:", ConfigError, r"cannot be imported \(SyntaxError\)"),
+        ("import os; os.environ['NOT_SET_BY_ANYONE']", ConfigError, r"cannot be imported \(KeyError\)"),
+        ("x = 1", ConfigError, r"cannot be imported \(AttributeError\)"),
+        (
+            "from memstack import MemorySchema\nclass Broken(MemorySchema):\n    category, version = 'broken', 2",
+            SchemaError,
+            "Broken: version 2 has no upgrade",
+        ),
+    ],
+)
+def test_a_module_of_the_users_that_fails_is_told_as_theirs(
+    source: str, error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a module raises when it is imported is an error of the configuration, with what is missing."""
+    name = f"ranking_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(error, match=told):
+        load_reranker(Settings.load({"retrieval": {"reranker": f"{name}.score"}}))
