@@ -69,6 +69,15 @@ def test_without_a_slot_similar_memories_possibly_contradict(memory: MemoryGatew
     assert alex.conflicts("My favourite colour is green", threshold=0.999) == []
 
 
+def test_events_contradict_nothing(memory: MemoryGateway) -> None:
+    """An event contradicts nothing of its category, also what does not fit its schema, and nothing contradicts it."""
+    alex = memory.for_user("alex")
+    alex.add("I closed the review", metadata=Interaction(action="closed"))
+    alex.add("I closed the review now", metadata={"category": "interactions"})  # no action: it fits no schema
+    assert alex.conflicts("I closed the review again", metadata=Interaction(action="closed")) == []
+    assert [found.memory.text for found in alex.conflicts("I closed the review again")] == ["I closed the review now"]
+
+
 class Judge(LLM):
     """Says of memories with a word in them that they are contradicted."""
 
@@ -345,6 +354,17 @@ def test_a_confirmed_value_that_was_stored_meanwhile(alex: MemoryGateway) -> Non
 
 
 # -- superseding by hand -------------------------------------------------------------------------
+
+
+def test_a_confirmed_change_that_was_made_meanwhile(memory: MemoryGateway) -> None:
+    """Where the memory that is to be replaced was changed to say the same, there is nothing to replace."""
+    alex = memory.for_user("alex")
+    (old,) = alex.add("My favourite colour is blue").stored
+    (waiting,) = alex.add("My favourite colour is green", on_conflict="ask").pending
+    alex.update(old.id, text="My favourite colour is green")
+    (skipped,) = alex.confirm(waiting.token).skipped
+    assert (skipped.reason, skipped.memory_id) == ("duplicate", old.id)
+    assert [item.id for item in alex.get_all()] == [old.id]
 
 
 def test_supersede_by_id(memory: MemoryGateway) -> None:
