@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -461,9 +462,20 @@ def test_many_at_once_leave_one_current_value(memory: MemoryGateway, how: str) -
 
 
 @pytest.mark.parametrize("policy", ["raise", "ask"])
-def test_one_of_many_at_once_takes_a_free_slot(memory: MemoryGateway, policy: Any) -> None:
-    """Of ten that say something else of a free slot at once, one is stored; the others are told of it."""
+def test_one_of_many_at_once_takes_a_free_slot(
+    memory: MemoryGateway, policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten that find a slot free at once, and say something else of it, one is stored; the others are told of it."""
     alex = memory.for_user("alex")
+    embedder = alex._core.parts.embedder
+    vectors = embedder.vectors
+    looked = Barrier(10, timeout=60)
+    first = iter(range(10))
+
+    def after_all_looked(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        if next(first, None) is not None:
+            looked.wait()
+        return vectors(texts)
 
     def say(hour: int) -> str:
         try:
@@ -472,10 +484,11 @@ def test_one_of_many_at_once_takes_a_free_slot(memory: MemoryGateway, policy: An
             return "told"
         return "told" if result.pending else "stored"
 
+    monkeypatch.setattr(embedder, "vectors", after_all_looked)
     with ThreadPoolExecutor(10) as pool:
         outcomes = sorted(pool.map(say, range(10)))
     assert outcomes == ["stored", *["told"] * 9]
-    assert len(alex.get_all()) == 1
+    assert [current.superseded_by for current in alex.get_all()] == [None]
 
 
 def test_a_failed_supersede_changes_nothing(alex: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
