@@ -27,6 +27,7 @@ __all__ = [
     "decode",
     "encode",
     "merge",
+    "plain_text",
 ]
 
 Scalar = str | int | float | bool | date | datetime  # what filters compare with
@@ -69,7 +70,12 @@ def check_text(field: str, text: object, error: type[InvalidInput] = MetadataErr
         raise error(
             field, f"holds a lone surrogate at position {problem.start}", "Decode the bytes with errors='replace'."
         ) from None
-    return text
+    return plain_text(text)
+
+
+def plain_text(text: str) -> str:
+    """The same as a plain `str`: a member of a ``str`` Enum is its value, whatever it shows itself as."""
+    return text if type(text) is str else str.__str__(text)
 
 
 def check_metadata(
@@ -150,7 +156,7 @@ def check_value(value: object, where: str, error: type[InvalidInput], hint: str)
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str(check_text(where, value, error))
+        return check_text(where, value, error)
     if isinstance(value, int):
         if not INT_MIN <= value <= INT_MAX:
             raise error(where, f"is an integer of {value.bit_length()} bits", "Integers have 64: use a str.")
@@ -173,8 +179,8 @@ def _check_mapping(value: Mapping[Any, Any], where: str, depth: int, left: list[
             raise MetadataError(where, f"has a key that is {describe(key)}", "Keys are strings.")
         if not key:
             raise MetadataError(where, "has an empty key", "Give the field a name.")
-        check_text(f"{where}: a key", key)
-        out[str(key)] = _check(item, f"{where}.{key}", depth - 1, left, limit)
+        key = check_text(f"{where}: a key", key)  # noqa: PLW2901
+        out[key] = _check(item, f"{where}.{key}", depth - 1, left, limit)
     return out
 
 

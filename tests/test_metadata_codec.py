@@ -63,6 +63,36 @@ def test_round_trip(content: dict[str, Any]) -> None:
     assert alike(_stored(checked), checked)
 
 
+def test_depth_and_number() -> None:
+    """So deep and so many are stored, and no more."""
+    for deep in ({"a": {"b": {"c": 1}}}, {"a": [[1]]}, {"a": [{"c": 1}]}):
+        assert check_metadata(deep, max_depth=3) == deep
+        with pytest.raises(MetadataError, match="nested too deeply"):
+            check_metadata(deep, max_depth=2)
+        assert check_metadata(deep, max_values=3) == deep
+        with pytest.raises(MetadataError, match="beyond the 2 values"):
+            check_metadata(deep, max_values=2)
+
+
+def test_names_that_are_members_of_an_enum() -> None:
+    """A key that is a member of a ``str`` Enum is its value, and a plain string, on every level."""
+    checked = check_metadata({_Name.KIND: _Name.KIND, "a": [{_Name.KIND: 1}]})
+    assert alike(checked, {"kind": "kind", "a": [{"kind": 1}]})
+    assert [type(key) for key in (*checked, *checked["a"][0])] == [str] * 3
+
+
+def test_a_time_that_comes_twice() -> None:
+    """Of the hour that a clock shows twice, the one that was meant is stored, also of a class derived from datetime."""
+
+    class Derived(datetime):
+        pass
+
+    for fold in (0, 1):
+        when = Derived(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
+        (stored,) = _stored(check_metadata({"a": when})).values()
+        assert (type(stored), stored.utcoffset()) == (datetime, timedelta(hours=2 - fold))
+
+
 @examples(300)
 @given(scalars)
 def test_round_trip_of_scalars(value: Any) -> None:
@@ -131,6 +161,12 @@ def test_zones() -> None:
 
 class _Colour(Enum):
     RED = "red"
+
+
+class _Name(str, Enum):
+    """Shows itself as ``_Name.KIND``, and is the text "kind"."""
+
+    KIND = "kind"
 
 
 class _Level(IntEnum):

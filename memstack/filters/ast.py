@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from memstack.errors import FilterError, describe, named
 from memstack.instants import as_instant
-from memstack.metadata import Scalar, check_text, check_value
+from memstack.metadata import Scalar, check_text, check_value, plain_text
 
 __all__ = [
     "ALL",
@@ -59,14 +59,15 @@ def canonical_field(field: object, where: str = "filters") -> str:
     Raises:
         FilterError: it is not a non-empty string, or looks like an operator.
     """
-    if isinstance(field, str) and field.isidentifier() and field.isascii():  # as most are
-        return _ALIASES.get(field, field)
-    if field is WORD or field is FINGERPRINT or field is NAME or field is PLACE:
-        return str(field)
     if not isinstance(field, str):
         raise FilterError(
             where, f"a field name is {describe(field)}, not a string", "Name a field of the metadata or of a memory."
         )
+    field = plain_text(field)
+    if field.isidentifier() and field.isascii():  # as most are
+        return _ALIASES.get(field, field)
+    if field is WORD or field is FINGERPRINT or field is NAME or field is PLACE:
+        return field
     if not field:
         raise FilterError(where, "a field name is empty", "Name a field of the metadata or of a memory.")
     if field.startswith("$"):

@@ -9,6 +9,7 @@ the whole search.)
 from __future__ import annotations
 
 import re
+from calendar import isleap, monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -41,6 +42,8 @@ _LEADS: Final = (
     "in|last|this|during|since|before|after|until|by|early|late|mid|of|im|letzten|seit|vor|nach|en|depuis|avant|apres|"
     "desde|de|del|nel|di|em|sinds|voor|na"
 )
+_FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
+_LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 _YEARS_BACK: Final = 10  # a month without a year is each of these years'
 _DAYS: Final = {
     "today": (0, 1), "heute": (0, 1), "aujourd'hui": (0, 1), "hoy": (0, 1), "oggi": (0, 1), "hoje": (0, 1),
@@ -102,9 +105,8 @@ def windows(query: str, now: datetime) -> tuple[Window, ...]:
     for words, (back, length) in _DAYS.items():
         if words in text and (not words.isascii() or re.search(rf"\b{words}\b", text)):
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            start = midnight - timedelta(days=back)
-            found.append(Window(to_micros(start), to_micros(start + timedelta(days=length))))
-    return tuple(dict.fromkeys(found))
+            found.append(Window(to_micros(_after(midnight, -back)), to_micros(_after(midnight, length - back))))
+    return tuple(dict.fromkeys(window for window in found if window.start < window.end))
 
 
 def _may_hold_date(text: str) -> bool:
@@ -125,9 +127,17 @@ def _read(parts: dict[str, str | None], now: datetime) -> Iterator[Window]:
         except ValueError:  # 31 June
             continue
         if day:
-            end = start + timedelta(days=1)
+            end = _after(start, 1)
         elif number:
-            end = datetime(each + number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
+            end = _after(start, monthrange(each, number)[1])
         else:
-            end = datetime(each + 1, 1, 1, tzinfo=timezone.utc)
+            end = _after(start, 366 if isleap(each) else 365)
         yield Window(to_micros(start), to_micros(end))
+
+
+def _after(instant: datetime, days: int) -> datetime:
+    """So many days after an instant; the end of the years 1 to 9999 where that lies outside of them."""
+    try:
+        return instant + timedelta(days=days)
+    except OverflowError:
+        return _FIRST if days < 0 else _LAST

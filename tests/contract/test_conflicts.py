@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -67,6 +68,15 @@ def test_without_a_slot_similar_memories_possibly_contradict(memory: MemoryGatew
     assert alex.conflicts("The train leaves at nine", metadata={"category": "taste"}) == []
     assert len(alex.conflicts("My favourite colour is green")) == 2
     assert alex.conflicts("My favourite colour is green", threshold=0.999) == []
+
+
+def test_events_contradict_nothing(memory: MemoryGateway) -> None:
+    """An event contradicts nothing of its category, also what does not fit its schema, and nothing contradicts it."""
+    alex = memory.for_user("alex")
+    alex.add("I closed the review", metadata=Interaction(action="closed"))
+    alex.add("I closed the review now", metadata={"category": "interactions"})  # no action: it fits no schema
+    assert alex.conflicts("I closed the review again", metadata=Interaction(action="closed")) == []
+    assert [found.memory.text for found in alex.conflicts("I closed the review again")] == ["I closed the review now"]
 
 
 class Judge(LLM):
@@ -347,6 +357,17 @@ def test_a_confirmed_value_that_was_stored_meanwhile(alex: MemoryGateway) -> Non
 # -- superseding by hand -------------------------------------------------------------------------
 
 
+def test_a_confirmed_change_that_was_made_meanwhile(memory: MemoryGateway) -> None:
+    """Where the memory that is to be replaced was changed to say the same, there is nothing to replace."""
+    alex = memory.for_user("alex")
+    (old,) = alex.add("My favourite colour is blue").stored
+    (waiting,) = alex.add("My favourite colour is green", on_conflict="ask").pending
+    alex.update(old.id, text="My favourite colour is green")
+    (skipped,) = alex.confirm(waiting.token).skipped
+    assert (skipped.reason, skipped.memory_id) == ("duplicate", old.id)
+    assert [item.id for item in alex.get_all()] == [old.id]
+
+
 def test_supersede_by_id(memory: MemoryGateway) -> None:
     """``supersede`` keeps the metadata that is not changed, records the reason, and follows what came after."""
     alex = memory.for_user("alex")
@@ -441,9 +462,20 @@ def test_many_at_once_leave_one_current_value(memory: MemoryGateway, how: str) -
 
 
 @pytest.mark.parametrize("policy", ["raise", "ask"])
-def test_one_of_many_at_once_takes_a_free_slot(memory: MemoryGateway, policy: Any) -> None:
-    """Of ten that say something else of a free slot at once, one is stored; the others are told of it."""
+def test_one_of_many_at_once_takes_a_free_slot(
+    memory: MemoryGateway, policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten that find a slot free at once, and say something else of it, one is stored; the others are told of it."""
     alex = memory.for_user("alex")
+    embedder = alex._core.parts.embedder
+    vectors = embedder.vectors
+    looked = Barrier(10, timeout=60)
+    first = iter(range(10))
+
+    def after_all_looked(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        if next(first, None) is not None:
+            looked.wait()
+        return vectors(texts)
 
     def say(hour: int) -> str:
         try:
@@ -452,10 +484,11 @@ def test_one_of_many_at_once_takes_a_free_slot(memory: MemoryGateway, policy: An
             return "told"
         return "told" if result.pending else "stored"
 
+    monkeypatch.setattr(embedder, "vectors", after_all_looked)
     with ThreadPoolExecutor(10) as pool:
         outcomes = sorted(pool.map(say, range(10)))
     assert outcomes == ["stored", *["told"] * 9]
-    assert len(alex.get_all()) == 1
+    assert [current.superseded_by for current in alex.get_all()] == [None]
 
 
 def test_a_failed_supersede_changes_nothing(alex: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:

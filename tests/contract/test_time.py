@@ -83,6 +83,16 @@ def test_a_first_statement_can_come_last(memory: MemoryGateway) -> None:
     assert [hit.text for hit in alex.search("")] == ["value -1"]
 
 
+def test_what_ended_as_the_new_one_begins_keeps_its_successor(memory: MemoryGateway) -> None:
+    """A new statement takes the place of what held when it began, not of what had ended by then."""
+    alex = memory.for_user("alex")
+    for value in ("morning", "noon", "evening"):
+        say(alex, value, {"morning": -10}.get(value, -5))
+    by_text = {item.text: item for item in (*alex.get_all(as_of=day(-6)), *alex.get_all())}
+    noon = alex.get(str(by_text["morning"].superseded_by))
+    assert (noon.text, noon.superseded_by) == ("noon", by_text["evening"].id)
+
+
 def test_what_begins_in_the_future_is_hidden_until_then(memory: MemoryGateway) -> None:
     """With a `valid_from` to come, the old one holds until then."""
     alex = memory.for_user("alex")

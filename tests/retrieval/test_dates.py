@@ -58,6 +58,14 @@ def test_no_times(query: str) -> None:
     assert all((end - start).days > 27 for start, end in spans(query)), query
 
 
+@pytest.mark.parametrize("now", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+@pytest.mark.parametrize("query", ["today", "yesterday", "last week", "last year", "in December", "on 31 December"])
+def test_at_the_ends_of_time(query: str, now: datetime) -> None:
+    """Times are told from any `as_of`; what of them lies outside the years 1 to 9999 is left out."""
+    for window in windows(query, now):
+        assert from_micros(window.start) < from_micros(window.end)
+
+
 @given(st.text())
 def test_any_query(query: str) -> None:
     """Any text can be read, and every time begins before it ends."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
+from enum import Enum
 from itertools import count
 from typing import Any, get_args
 
@@ -263,6 +264,10 @@ def _typed(value: Any) -> Any:
     return (type(value).__name__, repr(value))
 
 
+class _Named(str, Enum):
+    KIND = "kind"
+
+
 class FilterContract(Contract):
     """Filters on an engine select what they mean."""
 
@@ -352,6 +357,21 @@ class FilterContract(Contract):
             assert [hit.id for hit in handle.search("when?", filters=filters)] == [wanted.id]
             assert [found.id for found in handle.get_all(filters=filters)] == [wanted.id]
         assert memory.mem0.search("when?", filters={"user_id": "alex", **filters})["results"][0]["id"] == wanted.id
+
+    def test_fields_that_are_members_of_an_enum(self, memory: MemoryGateway) -> None:
+        """A field named by a member of a ``str`` Enum, in metadata or in a filter, is the one of the member's value."""
+        alex = memory.for_user("alex")
+        alex.add("tea", metadata={_Named.KIND: "a", "nested": {_Named.KIND: 1}})
+        alex.add("coffee", metadata={"kind": "a", "nested": {"kind": 1}})
+        assert [found.metadata for found in alex.get_all()] == [{"kind": "a", "nested": {"kind": 1}}] * 2
+        spelled: list[Any] = [
+            {_Named.KIND: "a"},
+            F[_Named.KIND] == "a",
+            {_Named.KIND: "*"},
+            {_Named.KIND: {"in": ["a"]}},
+        ]
+        for filters in (*spelled, {"kind": "a"}, {"nested.kind": {"gte": 1}}):
+            assert len(alex.get_all(filters=filters)) == 2, filters
 
     @pytest.mark.parametrize("text", ["2024-05-01", "2024-05-01T08:00:00Z"])
     def test_a_text_that_is_an_instant(self, memory: MemoryGateway, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import groupby, pairwise
@@ -15,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack.errors import InvalidInput
+from memstack.filters.ast import ALL, Node
 from memstack.gateway import MemoryGateway
 from memstack.providers.base import Embedder
 from memstack.records import Hit, Memory
+from memstack.stores.base import Row
 from memstack.testing.contract.base import Contract, OpenHere
 from memstack.testing.contract.state import parts_of
 from memstack.testing.contract.strategies import PHRASES, examples, texts
@@ -81,6 +84,13 @@ def _in_order(hits: list[Hit]) -> None:
         assert [hit.created_at for hit in tied] == sorted(hit.created_at for hit in tied)
 
 
+def _drawing(memory: MemoryGateway, **weights: Any) -> MemoryGateway:
+    """The same memory with other weights: with few `candidates`, they are drawn from what passes the filter."""
+    parts = parts_of(memory)
+    options = dataclasses.replace(parts.options, weights=dataclasses.replace(parts.options.weights, **weights))
+    return MemoryGateway.of(dataclasses.replace(parts, options=options))
+
+
 class ScoreContract(Contract):
     """Scores are one formula, and rank the same way everywhere."""
 
@@ -133,13 +143,68 @@ class ScoreContract(Contract):
 
     def test_what_only_the_words_find(self, memory: MemoryGateway) -> None:
         """A rare word finds its memory among hundreds that are nearer, in any script; a part of an identifier too."""
-        handle = memory.for_user("words")
+        handle = _drawing(memory, candidates=16).for_user("words")
         said = ["error E4711 again", "call getUserName() first", "ein Straßenfest in Köln", "彼は東京都に住んでいる"]
         handle.add_many([*said, *(f"which one is number {i}, and where is it?" for i in range(400))])
         for query, text in zip(
             ("which one is E4711, and where is it?", "where is the user?", "where is KOLN?", "東京"), said, strict=True
         ):
             assert handle.search(query, limit=1)[0].text == text, query
+
+    def test_what_only_the_context_finds(self, memory: MemoryGateway) -> None:
+        """Among hundreds that are nearer: what was said when the query says, by whom it names, and beside its best."""
+        near = [f"which one is number {i}, and where is it?" for i in range(400)]
+        talk: list[Any] = [{"content": text, "run_id": "talk"} for text in ("Which cello is it, Ben?", "Rusty", "Old")]
+        dated = {"content": "Gasket", "occurred_at": "2023-05-07T10:00:00Z"}
+        memory.for_user("context").add_many([*near, *talk, dated, {"content": "Paint", "name": "Zoe"}])
+        for query, text, part in (
+            ("which one is it, and where is it, on 7 May 2023?", "Gasket", "time"),
+            ("which one is it, and where is it, Zoe?", "Paint", "speaker"),
+            ("which cello is it, and where is it?", "Rusty", "neighbours"),
+            ("which cello is it, and where is it?", "Old", "neighbours"),
+        ):
+            handle = _drawing(memory, candidates=16, **{part: 1.0}).for_user("context")
+            hits = {hit.text: hit for hit in handle.search(query, limit=3, explain=True)}
+            assert text in hits, query
+            assert (hits[text].explain or {})["parts"][part] > 0
+
+    def test_what_is_drawn_passes_the_filter(self, memory: MemoryGateway) -> None:
+        """What is drawn for its words, time, speaker or place passes scope and filter, and is counted in them alone."""
+        near = [f"which one is number {i}, and where is it?" for i in range(40)]
+        talk: list[dict[str, Any]] = [
+            {"content": text, "name": "Zoe", "run_id": "talk", "occurred_at": "2023-05-07T10:00:00Z"}
+            for text in ("Which cello is it, Zoe?", "Rusty", "Old")
+        ]
+        others = [{**said, "content": f"{i} rusty", "name": "Rusty"} for said in talk for i in range(9)]
+        ann = memory.for_user("ann")
+        ann.add_many([{"content": text, "metadata": {"kept": True}} for text in near])
+        ann.add_many([{**said, "metadata": {"kept": True}} for said in talk])
+
+        def found() -> list[tuple[str, float]]:
+            query = "which rusty cello is it, and where is it, Zoe, on 7 May 2023?"
+            handle = _drawing(memory, candidates=16).for_user("ann")
+            return [(hit.id, hit.score) for hit in handle.search(query, filters={"kept": True}, limit=20)]
+
+        alone = found()
+        ann.add_many(others)
+        memory.for_user("ben").add_many([*talk, *({**said, "metadata": {"kept": True}} for said in others)])
+        assert found() == alone
+
+    def test_a_pasted_document(self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many words a query has, the engine is asked about the first of them."""
+        memory.for_user("pasted").add_many([f"which one is number {i}, and where is it?" for i in range(20)])
+        drawing = _drawing(memory, candidates=16)
+        store = parts_of(drawing).store
+        asked: list[Node] = []
+        count = store.count
+
+        def counted(where: Node = ALL) -> int:
+            asked.append(where)
+            return count(where)
+
+        monkeypatch.setattr(store, "count", counted)
+        drawing.for_user("pasted").search(" ".join(f"word{i}" for i in range(2000)), limit=3)
+        assert 32 <= len(asked) < 200
 
     def test_stems_and_accents(self, memory: MemoryGateway) -> None:
         """Words are found whatever their ending, case and accents."""
@@ -190,10 +255,7 @@ class ScoreContract(Contract):
         ]
         apart = {"content": "Replaced the carburetor gasket", "name": "Zoe", "occurred_at": "2023-05-07T10:00:00Z"}
         handle.add_many([*talk, apart], batch_size=1000)
-        parts = parts_of(memory)
-        weights = dataclasses.replace(parts.options.weights, candidates=512)
-        options = dataclasses.replace(parts.options, weights=weights)
-        drawing = MemoryGateway.of(dataclasses.replace(parts, options=options)).for_user("large")
+        drawing = _drawing(memory, candidates=512).for_user("large")
         for query in (
             "when should we schedule tasks?",
             "what did Ann1 prefer in the morning?",
@@ -233,6 +295,18 @@ class ScoreContract(Contract):
             for _, group in groupby(hits, key=lambda hit: hit.score):
                 tied = [(hit.created_at, hit.id) for hit in group]
                 assert tied == sorted(tied), query
+
+    def test_ties_of_one_instant(self, memory: MemoryGateway) -> None:
+        """What scores the same and was stored at the same instant is told by id, whatever the engine's order is."""
+        handle = memory.for_user("tied")
+        (first,) = handle.add("green tea").stored
+        store = parts_of(memory).store
+        (row,) = store.fetch([first.id], vectors=True)
+        ids = [str(uuid.UUID(int=number)) for number in (7, 3, 9, 1, 5)]
+        store.upsert([Row(key, row.payload, row.vector) for key in ids])
+        for query in ("green tea", "coffee"):
+            assert [hit.id for hit in handle.search(query)] == sorted([*ids, first.id])
+            assert [hit.id for hit in handle.search(query, limit=3)] == sorted([*ids, first.id])[:3]
 
     def test_limits_cut_the_ranking(self, corpus: Corpus) -> None:
         """The first n are the first n of all, also where the cut goes through copies that tie."""

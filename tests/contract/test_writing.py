@@ -1,0 +1,61 @@
+"""What a write leaves as it is, and what it tells, on every backend."""
+
+from __future__ import annotations
+
+from memstack import MemoryGateway, Preference
+from memstack.stores.base import Row
+
+
+def test_the_oldest_of_equal_memories_is_told(memory: MemoryGateway) -> None:
+    """Where several memories are equal to what is added, the one that was stored first is told."""
+    alex = memory.for_user("alex")
+    first, second = alex.add_many(["I drink tea", "I drink coffee"]).stored
+    alex.update(second.id, text="I drink tea")
+    (skipped,) = alex.add("I drink tea").skipped
+    assert skipped.memory_id == first.id
+    alex.delete(first.id)
+    (skipped,) = alex.add("I drink tea").skipped
+    assert skipped.memory_id == second.id
+
+
+def test_an_update_leaves_what_others_keep(memory: MemoryGateway) -> None:
+    """Fields of a row that are neither ours nor the caller's stay through an update; what the update removes goes."""
+    alex = memory.for_user("alex")
+    (old,) = alex.add("I drink tea", metadata={"sure": True, "since": 2020}, expires_at="2999-01-01").stored
+    store = memory._core.parts.store
+    (row,) = store.fetch([old.id], vectors=True)
+    store.upsert([Row(row.id, {**row.payload, "attributed_to": "user", "text_lemmatized": "drink tea"}, row.vector)])
+    alex.update(old.id, metadata={"sure": None}, expires_at=None)
+    (row,) = store.fetch([old.id])
+    assert (row.payload["attributed_to"], row.payload["text_lemmatized"]) == ("user", "drink tea")
+    assert row.payload.keys().isdisjoint({"sure", "expires_at", "expiration_date"})
+    assert row.payload["since"] == 2020
+
+
+def test_positions_go_on_whatever_the_policy(memory: MemoryGateway) -> None:
+    """Each stored message has the next place in its run, however it came there."""
+    run = memory.scoped(user_id="alex", run_id="r1")
+
+    def prefer(value: str) -> Preference:
+        return Preference(key="time of day", value=value)
+
+    stored = [*run.add_many(["hello", "again"]).stored]
+    stored += run.add("morning", metadata=prefer("morning"), on_conflict="supersede").stored
+    stored += run.add("noon", metadata=prefer("noon"), on_conflict="supersede").stored
+    (waiting,) = run.add("evening", metadata=prefer("evening"), on_conflict="ask").pending
+    stored += run.confirm(waiting.token).stored
+    stored.append(run.supersede(stored[0].id, "good bye"))
+    assert [memory.source[0].position for memory in stored] == list(range(6))
+
+
+def test_who_spoke_is_logged(memory: MemoryGateway) -> None:
+    """The log tells who spoke: the name, or the role where there is none; Mem0's log has the role beside it."""
+    alex = memory.for_user("alex")
+    named, unnamed = alex.add_many([{"content": "tea", "name": "Ann"}, "coffee"]).stored
+    newer = alex.supersede(unnamed.id, "cocoa")
+    alex.update(named.id, text="green tea")
+    alex.delete(named.id)
+    assert [change.actor for change in alex.history(named.id)] == ["Ann"] * 3
+    assert [change.actor for change in alex.history(newer.id)] == ["user"] * 3
+    told = memory._core.parts.history.get_history(named.id)
+    assert [(entry["actor_id"], entry["role"]) for entry in told] == [("Ann", "user")] * 3
