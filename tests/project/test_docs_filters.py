@@ -23,7 +23,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(compile("\n".join(blocks), str(PAGE), "exec"), {"__name__": "docs_filters"})  # noqa: S102  # our own page
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, *fields("", {}), *INSTANT_FIELDS])
+@pytest.mark.parametrize("name", sorted({*OPERATORS, *fields("", {}), *INSTANT_FIELDS}))
 def test_nothing_is_left_out(name: str) -> None:
     """Every operator, and every field that each memory has, stands on the page; what only Mem0 needs does not."""
     assert name == "hash" or re.search(rf"\b{name}\b", TEXT)
