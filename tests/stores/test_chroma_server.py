@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from memstack import open_memory
+from memstack.errors import StoreError
 
 pytest.importorskip("chromadb")
 
@@ -28,3 +29,20 @@ def test_closing_closes_its_connections(tmp_path: Path) -> None:
                 memories.pop().close()
             gc.collect()
     assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+
+
+def test_closing_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """What chromadb keeps of a client goes with it, when it is closed and when it was refused."""
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    from memstack.testing.servers import chroma_server
+
+    kept = vars(SharedSystemClient)["_identifier_to_system"]
+    before = set(kept)
+    with chroma_server(tmp_path) as server:
+        section = {"provider": "chroma", **server}
+        open_memory({"vector_store": section, "history": {"path": ":memory:"}}).close()
+        assert set(kept) == before
+        with pytest.raises(StoreError, match="no such tenant"):
+            open_memory({"vector_store": {**section, "tenant": "nobody"}, "history": {"path": ":memory:"}})
+        assert set(kept) == before
