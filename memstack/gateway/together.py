@@ -133,7 +133,8 @@ def check_not_lost(store: Store, history: SqliteHistory, path: Path | None) -> N
                 str(path),
                 f"the collection is not there, and the history at {history.path} has {living} memories of it",
             )
-    if not history.known() and history.path != MEMORY and store.count():
+    # What a write that is under way, or was interrupted, has put there is not lost: it is taken back, or told of soon.
+    if not history.known() and history.path != MEMORY and not history.unfinished and store.count():
         _log.warning(
             "%s: the history at %s knows nothing of the memories that are there: what became of them before is in "
             "another file, or lost",

@@ -70,3 +70,20 @@ def test_a_server_that_falls_silent_while_it_is_opened() -> None:
             thread.join()
     assert caught.value.retryable
     assert "vector_store.timeout" in str(caught.value)
+
+
+def test_closing_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """What chromadb keeps of a client goes with it, when it is closed and when it was refused."""
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    from memstack.testing.servers import chroma_server
+
+    kept = vars(SharedSystemClient)["_identifier_to_system"]
+    before = set(kept)
+    with chroma_server(tmp_path) as server:
+        section = {"provider": "chroma", **server}
+        open_memory({"vector_store": section, "history": {"path": ":memory:"}}).close()
+        assert set(kept) == before
+        with pytest.raises(StoreError, match="no such tenant"):
+            open_memory({"vector_store": {**section, "tenant": "nobody"}, "history": {"path": ":memory:"}})
+        assert set(kept) == before

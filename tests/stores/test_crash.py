@@ -248,3 +248,25 @@ def test_killed_in_a_reset(nursery: Nursery, tmp_path: Path, moment: str) -> Non
     with open_at(tmp_path) as memory:  # it is done once
         assert [found.id for found in memory.get_all(user_id="alex")] == [stored.id]
         assert_agreement(memory)
+
+
+_DYING: Final = """
+memory = open_at(sys.argv[1])
+store = memory._core.parts.store
+real = store.upsert
+def dying(rows):
+    real(rows)
+    os.kill(os.getpid(), signal.SIGKILL)
+store.upsert = dying
+memory.add("I drink tea", user_id="alex")
+"""
+
+
+def test_the_first_write_of_all(nursery: Nursery, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who opens a memory whose first write was interrupted is told of no lost history: the write is taken back."""
+    nursery.start("import signal\n" + _DYING, tmp_path)
+    assert nursery.wait().status == -signal.SIGKILL
+    with open_at(tmp_path) as memory:
+        assert "knows nothing" not in caplog.text
+        assert len(memory.get_all(user_id="alex")) == 0
+        assert_agreement(memory)
