@@ -38,8 +38,8 @@ class Words:
     def words(self, words: Sequence[str]) -> Any:
         return edge.FieldCondition(INDEX, match=edge.MatchTextAny(" ".join(words)))
 
-    def between(self, key: str, op: str, bound: float) -> Any:
-        return edge.FieldCondition(flat(key), range=edge.RangeFloat(**{op: bound}))
+    def between(self, key: str, **bounds: float) -> Any:
+        return edge.FieldCondition(flat(key), range=edge.RangeFloat(**bounds))
 
     def equals(self, key: str, number: int) -> Any:
         return edge.FieldCondition(flat(key), match=edge.MatchValue(number))

@@ -60,8 +60,8 @@ class _Words:
     def words(self, words: Sequence[str]) -> Any:
         return self.terms([eq_term(WORD, word) for word in words])
 
-    def between(self, key: str, op: str, bound: float) -> Any:
-        return models.FieldCondition(key=key, range=models.Range(**{op: bound}))
+    def between(self, key: str, **bounds: float) -> Any:
+        return models.FieldCondition(key=key, range=models.Range(**bounds))
 
     def equals(self, key: str, number: int) -> Any:
         return models.FieldCondition(key=key, match=models.MatchValue(value=number))
