@@ -19,6 +19,7 @@ from memstack.batching import batched
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.index import Index, number_key
+from memstack.stores.qdrant_common import is_exact
 
 __all__ = [
     "INDEX",
@@ -172,8 +173,13 @@ def vector_of(point: edge.Record | edge.ScoredPoint) -> list[float]:
 
 def nearest_to(vector: Sequence[float], condition: Any, limit: int) -> edge.QueryRequest:
     """Asks for the ids of the points nearest to a vector where a condition holds."""
-    nearest = edge.Query.Nearest(list(vector))
-    return edge.QueryRequest(limit=limit, query=nearest, filter=condition_of(condition), with_payload=False)
+    return edge.QueryRequest(
+        limit=limit,
+        query=edge.Query.Nearest(list(vector)),
+        filter=condition_of(condition),
+        params=edge.SearchParams(exact=is_exact(limit)),
+        with_payload=False,
+    )
 
 
 def condition_of(*conditions: Any) -> edge.Filter | None:

@@ -1,4 +1,4 @@
-"""Filters with thousands of values on the embedded default."""
+"""Filters with thousands of values on the embedded default, and searches for all there is."""
 
 from __future__ import annotations
 
@@ -85,3 +85,25 @@ def test_many_values_are_looked_up_once(memory: MemoryGateway, monkeypatch: pyte
     assert not isinstance(store.plan(In("n", tuple(range(100)))).native, Later)
     assert memory.for_user("alex").search("tea 7", filters={"n": {"in": list(range(5_000))}})
     assert asked == 1
+
+
+def test_all_there_is_is_compared(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for more than a few gets all that pass: a graph does not reach each of them."""
+    asked: list[tuple[int, bool]] = []
+    nearest = edge_points.nearest_to
+
+    def noted(vector: Any, condition: Any, limit: int) -> Any:
+        request = nearest(vector, condition, limit)
+        asked.append((limit, request.params is not None and request.params.exact))
+        return request
+
+    monkeypatch.setattr("memstack.stores.qdrant_edge.nearest_to", noted)
+    alex = memory.for_user("alex")
+    assert len(alex.search("tea", limit=1000)) == 300
+    store = memory._core.parts.store
+    (vector,) = memory._core.parts.embedder.vectors(["tea"])
+    assert store.nearest(vector, where=F.data.icontains("coffee"), limit=1) == []
+    assert len(store.nearest(vector, limit=1)) == 1
+    assert (1025, True) in asked
+    assert (2, False) in asked  # the best few may come from the graph
+    assert {limit for limit, exact in asked if exact} == {limit for limit, _ in asked if limit >= 64}
