@@ -13,8 +13,11 @@ from typing import Any, Final
 import pytest
 
 from memstack import AsyncMemoryGateway, F, MemoryGateway, Page, Preference, factory, open_async_memory, open_memory
+from memstack.errors import FilterError
 from memstack.factory import OpeningMemory
+from memstack.filters import Node
 from memstack.records import AddResult, Change, Conflict, Hit, Memory
+from memstack.stores.base import Row, holds
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -237,3 +240,33 @@ async def test_a_close_that_is_cancelled(tmp_path: Path) -> None:
             break
         await asyncio.sleep(0.01)
     assert opened[0].closed
+
+
+async def test_nobody_waits_behind_a_search_that_reads_row_after_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where searches take turns, one whose filter is evaluated here does not hold up the others, however long it is."""
+    begun, end = threading.Event(), threading.Event()
+
+    def waiting(where: Node, row: Row) -> bool:
+        begun.set()
+        return end.wait(30) and holds(where, row)
+
+    monkeypatch.setattr("memstack.stores.base.holds", waiting)
+    section = {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}
+    async with await open_async_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        assert memory._searching is not memory._pool
+        alex = memory.for_user("alex")
+        await alex.add("green tea", metadata={"kind": "habit"}, infer=False)
+        long = asyncio.create_task(alex.search("tea", filters={"kind": {"icontains": "HABIT"}}))
+        try:
+            assert await asyncio.to_thread(begun.wait, 30)
+            for filters in (None, {"kind": "habit"}):
+                (quick,) = await asyncio.wait_for(alex.search("tea", filters=filters), 20)
+                assert quick.text == "green tea"
+            assert not long.done()
+        finally:
+            end.set()
+        assert [hit.text for hit in await long] == ["green tea"]
+        with pytest.raises(FilterError):
+            await alex.search("tea", filters={"kind": {"$icontains": "habit"}})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final
 
 from memstack.filters.ast import And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
@@ -19,6 +20,7 @@ _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
+_FEW: Final = 8  # values: so many are compared one by one
 
 
 def evaluate(node: Node, fields: Mapping[str, Any]) -> bool:
@@ -58,15 +60,39 @@ def is_number(value: object) -> bool:
 
 def equal(value: Any, other: Any) -> bool:
     """Equality of filters: numbers as numbers, instants as instants, all else by type and value."""
-    if isinstance(value, bool) or isinstance(other, bool):
-        return isinstance(value, bool) and isinstance(other, bool) and value is other
-    if is_number(value) and is_number(other):
-        return bool(value == other)
-    if isinstance(value, str) and isinstance(other, str):
-        return value == other
-    if isinstance(value, date) and isinstance(other, date):  # a datetime is a date
-        return as_instant(value) == as_instant(other)
-    return False
+    key = _key(value)
+    return key is not None and key == _key(other)
+
+
+def _key(value: object) -> tuple[str, Hashable] | None:
+    """Equal for just those values that are equal; None for what equals nothing."""
+    if isinstance(value, bool):
+        return "bool", bool(value)
+    if isinstance(value, (int, float)):
+        return "number", value
+    if isinstance(value, str):
+        return "text", value
+    if isinstance(value, date):  # a datetime is a date
+        return "instant", as_instant(value)
+    return None
+
+
+class _Same:
+    """Some values, which are compared by being the same object: to hash them takes as long as to compare them all."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self.values = values
+
+    def __hash__(self) -> int:
+        return id(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.values is other.values
+
+
+@lru_cache(maxsize=8)  # a filter is evaluated on row after row
+def _keys(same: _Same) -> frozenset[tuple[str, Hashable]]:
+    return frozenset(key for key in map(_key, same.values) if key is not None)
 
 
 class _Evaluator(FilterVisitor[bool]):
@@ -86,8 +112,10 @@ class _Evaluator(FilterVisitor[bool]):
         return equal(resolve(self._fields, node.field), node.value)
 
     def visit_in(self, node: In) -> bool:
-        value = resolve(self._fields, node.field)
-        return any(equal(value, candidate) for candidate in node.values)
+        key = _key(resolve(self._fields, node.field))
+        if len(node.values) <= _FEW:
+            return key is not None and any(key == _key(candidate) for candidate in node.values)
+        return key in _keys(_Same(node.values))
 
     def visit_compare(self, node: Compare) -> bool:
         value = resolve(self._fields, node.field)

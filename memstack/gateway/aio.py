@@ -1,7 +1,8 @@
 """The same verbs, awaited. The logic is `MemoryGateway`'s alone: each verb runs in a thread of this gateway's pool.
 
 Servers, model clients and Chroma leave the interpreter lock to others while they work, so threads are enough. On the
-embedded default a search hardly ever leaves it: there, searches take turns in a thread of their own.
+embedded default a search hardly ever leaves it: there, searches take turns in a thread of their own, but for those
+that read row after row.
 """
 
 from __future__ import annotations
@@ -367,8 +368,12 @@ class AsyncMemoryGateway:
     ) -> list[Hit] | Hits[S]:
         """Find the memories that fit a query best."""
         verb: Callable[..., Any] = self._gateway.search
+        pool = self._searching
+        reads_rows = self._gateway._reads_rows  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one class, in two
+        if filters is not None and pool is not self._pool and await self._run(reads_rows, filters):
+            pool = self._pool  # it may take seconds, and the others would wait behind it
         return await self._run_in(
-            self._searching,
+            pool,
             verb,
             query,
             user_id=user_id,

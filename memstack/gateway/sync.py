@@ -981,6 +981,14 @@ class MemoryGateway:
         named, rest = split_scope(parse(filters))
         return self._scope(user_id, agent_id, run_id).narrow(named), rest
 
+    def _reads_rows(self, filters: Filters) -> bool:
+        """Whether a part of a filter is evaluated here, row by row.
+
+        Raises:
+            FilterError: it has no meaning.
+        """
+        return self._parts().store.plan(parse(filters)).residual is not None
+
     def _key(self, scope: Scope, key: object, drafts: list[Draft]) -> tuple[Scope, str, str] | None:
         if key is None:
             return None

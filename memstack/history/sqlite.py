@@ -112,13 +112,17 @@ ENTRY: Final = (
     "id", "event", "at", "user_id", "agent_id", "run_id", "old_text", "new_text", "old_metadata", "new_metadata",
     "actor", "role", "reason", "superseded_by",
 )  # fmt: skip
+# Two ways to go on, each by an index of its own (the + keeps the first from the other's): as one with OR, every step
+# reads all that was ever superseded.
 _CHAIN: Final = f"""
 WITH RECURSIVE chain (id) AS (
     VALUES (:id)
     UNION
-    SELECT CASE WHEN changes.memory_id = chain.id THEN changes.superseded_by ELSE changes.memory_id END
-    FROM chain JOIN changes ON changes.collection = :collection AND changes.superseded_by IS NOT NULL
-        AND (changes.memory_id = chain.id OR changes.superseded_by = chain.id)
+    SELECT changes.superseded_by FROM chain CROSS JOIN changes
+    WHERE changes.collection = :collection AND changes.memory_id = chain.id AND +changes.superseded_by IS NOT NULL
+    UNION
+    SELECT changes.memory_id FROM chain CROSS JOIN changes
+    WHERE changes.collection = :collection AND changes.superseded_by = chain.id
 )
 SELECT {_COLUMNS} FROM changes WHERE collection = :collection AND memory_id IN (SELECT id FROM chain) ORDER BY seq
 """  # noqa: S608  # names of columns

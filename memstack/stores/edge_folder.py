@@ -22,7 +22,7 @@ from memstack.clues import Clue
 from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
-from memstack.stores.edge_points import INDEX, flat, vector_of
+from memstack.stores.edge_points import INDEX, flat, points_having, vector_of
 from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
@@ -57,6 +57,7 @@ _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as 
 _CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
 FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _KEPT_CLUES: Final = 50_000  # about 30 MB
+_KEPT_CONDITIONS: Final = 4  # each may hold the ids of all rows
 # How SQLite and the engine say that a file is not what they wrote.
 _DAMAGED: Final = (
     *DAMAGED, " is not readable from ", "Payload storage is corrupted", "buffer was corrupted",
@@ -78,6 +79,7 @@ class Shard:
         self.written = 0
         self._counted: int | None = None
         self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
+        self._having: dict[tuple[str, ...], Any] = {}  # until the next write
         self.lock = threading.RLock()
         self.tally = Tally(folder / _TALLY, label)
         self._folder = folder
@@ -119,6 +121,20 @@ class Shard:
             except BaseException:
                 self._counted = None
                 raise
+            finally:
+                self._having.clear()
+
+    def having(self, words: tuple[str, ...]) -> Any:
+        """The condition that holds for the points that have any of many words now. Whoever asks holds the lock.
+
+        The last ones are kept: a search asks for the same words a score of times.
+        """
+        found = self._having.get(words)
+        if found is None:
+            if len(self._having) >= _KEPT_CONDITIONS:
+                self._having.clear()
+            found = self._having[words] = points_having(self.engine, words)
+        return found
 
     def note(self, last: str | None = None, digest: str | None = None) -> None:
         """Note that a write has happened, and what was written last."""

@@ -8,25 +8,46 @@ list or a mapping. Terms begin with a mark that no word has.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 import qdrant_edge as edge
 
+from memstack.batching import batched
 from memstack.payload import Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.index import Index, number_key
+from memstack.stores.qdrant_common import is_exact
 
-__all__ = ["INDEX", "Ids", "Words", "condition_of", "flat", "ids_of", "nearest_to", "point_of", "vector_of"]
+__all__ = [
+    "INDEX",
+    "Ids",
+    "Later",
+    "Words",
+    "condition_of",
+    "flat",
+    "ids_of",
+    "nearest_to",
+    "point_of",
+    "points_having",
+    "settled",
+    "vector_of",
+]
 
 INDEX: Final = "index"
+_MANY: Final = 100  # words: with more of them, it takes less time to look for the ids first
+_PAGE: Final = 10_000
 Ids = dict[int, UUID]  # by their numbers
 
 
 class Words:
-    """`qdrant_common.Vocabulary` in Qdrant Edge's classes."""
+    """`qdrant_common.Vocabulary` in Qdrant Edge's classes.
+
+    Whether a point has one of some words is looked up word by word, for every point that comes into question. So many
+    words become ids, which are looked up at once: a condition with many is a `Later` one.
+    """
 
     def match(self, key: str, values: Sequence[str]) -> Any:
         match = edge.MatchValue(values[0]) if len(values) == 1 else edge.MatchAny(list(values))
@@ -36,10 +57,12 @@ class Words:
         return self.words([_as_word(term) for term in terms])
 
     def words(self, words: Sequence[str]) -> Any:
-        return edge.FieldCondition(INDEX, match=edge.MatchTextAny(" ".join(words)))
+        if len(words) > _MANY:
+            return Later(lambda having: having(tuple(words)))
+        return having_any(words)
 
-    def between(self, key: str, op: str, bound: float) -> Any:
-        return edge.FieldCondition(flat(key), range=edge.RangeFloat(**{op: bound}))
+    def between(self, key: str, **bounds: float) -> Any:
+        return edge.FieldCondition(flat(key), range=edge.RangeFloat(**bounds))
 
     def equals(self, key: str, number: int) -> Any:
         return edge.FieldCondition(flat(key), match=edge.MatchValue(number))
@@ -48,6 +71,8 @@ class Words:
         return edge.HasIdCondition(set(ids))
 
     def all(self, conditions: Sequence[Any]) -> Any:
+        if _any_later(conditions):
+            return Later(lambda having: self.all([settled(part, having) for part in conditions]))
         # A complement inside of a condition of its own costs the engine twice the time of the whole query.
         return edge.Filter(
             must=[part for part in conditions if not isinstance(part, _Complement)],
@@ -55,10 +80,55 @@ class Words:
         )
 
     def any(self, conditions: Sequence[Any]) -> Any:
+        if _any_later(conditions):
+            return Later(lambda having: self.any([settled(part, having) for part in conditions]))
         return edge.Filter(should=[self.all([part]) if isinstance(part, _Complement) else part for part in conditions])
 
     def none(self, condition: Any) -> Any:
+        if isinstance(condition, Later):
+            return Later(lambda having: self.none(settled(condition, having)))
         return condition.of if isinstance(condition, _Complement) else _Complement(condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A condition that is made when it is asked: told which points have any of many words, as a condition."""
+
+    of: Callable[[Callable[[tuple[str, ...]], Any]], Any]
+
+
+def settled(condition: Any, having: Callable[[tuple[str, ...]], Any]) -> Any:
+    """A condition as the engine takes it."""
+    return condition.of(having) if isinstance(condition, Later) else condition
+
+
+def having_any(words: Sequence[str]) -> edge.FieldCondition:
+    """Holds for the points that have one of some words, of which there should not be many."""
+    return edge.FieldCondition(INDEX, match=edge.MatchTextAny(" ".join(words)))
+
+
+def points_having(engine: edge.EdgeShard, words: Sequence[str]) -> edge.HasIdCondition:
+    """Holds for the points that have any of many words now."""
+    ids: set[Any] = set()
+    for some in batched(words, _MANY):
+        following: Any = None
+        while True:
+            request = edge.ScrollRequest(
+                limit=_PAGE,
+                offset=following,
+                filter=edge.Filter(must=[having_any(some)]),
+                with_payload=False,
+                with_vector=False,
+            )
+            found, following = engine.scroll(request)
+            ids.update(point.id for point in found)
+            if following is None:
+                break
+    return edge.HasIdCondition(ids)
+
+
+def _any_later(conditions: Sequence[Any]) -> bool:
+    return any(isinstance(condition, Later) for condition in conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +173,13 @@ def vector_of(point: edge.Record | edge.ScoredPoint) -> list[float]:
 
 def nearest_to(vector: Sequence[float], condition: Any, limit: int) -> edge.QueryRequest:
     """Asks for the ids of the points nearest to a vector where a condition holds."""
-    nearest = edge.Query.Nearest(list(vector))
-    return edge.QueryRequest(limit=limit, query=nearest, filter=condition_of(condition), with_payload=False)
+    return edge.QueryRequest(
+        limit=limit,
+        query=edge.Query.Nearest(list(vector)),
+        filter=condition_of(condition),
+        params=edge.SearchParams(exact=is_exact(limit)),
+        with_payload=False,
+    )
 
 
 def condition_of(*conditions: Any) -> edge.Filter | None:

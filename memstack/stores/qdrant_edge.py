@@ -14,7 +14,8 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -40,7 +41,18 @@ from memstack.stores.edge_folder import (
     size_of,
     translated,
 )
-from memstack.stores.edge_points import Ids, Words, condition_of, flat, ids_of, nearest_to, point_of, vector_of
+from memstack.stores.edge_points import (
+    Ids,
+    Later,
+    Words,
+    condition_of,
+    flat,
+    ids_of,
+    nearest_to,
+    point_of,
+    settled,
+    vector_of,
+)
 from memstack.stores.index import index_of
 from memstack.stores.qdrant_common import EXACT_UP_TO, NOTES, PUSHDOWN, QdrantStore
 from memstack.stores.shared import Shared
@@ -161,15 +173,18 @@ class QdrantEdgeStore(QdrantStore):
             shard.note(ids[-1])
 
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
-        request = nearest_to(vector, condition, limit)
-        found, told = self._found("search", lambda engine: engine.query(request), self._rows)
+        found, told = self._found("search", partial(self._ask, vector, condition, limit), self._rows)
         return [Scored(told[key], point.score) for key, point in found.items()]
 
     def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
         """Each clue is read once and kept: the folder is this process's alone."""
-        request = nearest_to(vector, condition, limit)
-        found, told = self._found("search", lambda engine: engine.query(request), self._clues)
+        found, told = self._found("search", partial(self._ask, vector, condition, limit), self._clues)
         return [Lead(told[key], point.score) for key, point in found.items()]
+
+    def _ask(
+        self, vector: Sequence[float], condition: Any, limit: int, engine: edge.EdgeShard
+    ) -> Sequence[edge.ScoredPoint]:
+        return engine.query(nearest_to(vector, self._settled(condition), limit))
 
     def _found(
         self, what: str, ask: Callable[[edge.EdgeShard], Sequence[P]], tell: Callable[[Ids], Mapping[int, T]]
@@ -208,8 +223,12 @@ class QdrantEdgeStore(QdrantStore):
         return shard.clues.through(list(ids), read)
 
     def native_count(self, condition: Any) -> int:
-        with self._call("count") as engine:
-            return engine.count(edge.CountRequest(exact=True, filter=condition_of(condition)))
+        with self._call("count") as engine, self._shared.engine.lock if isinstance(condition, Later) else nullcontext():
+            return engine.count(edge.CountRequest(exact=True, filter=condition_of(self._settled(condition))))
+
+    def _settled(self, condition: Any) -> Any:
+        """A condition as the engine takes it. What of it is looked up first holds while the shard's lock is held."""
+        return settled(condition, self._shared.engine.having)
 
     def clear(self) -> None:
         self._check_room()
@@ -335,15 +354,19 @@ class QdrantEdgeStore(QdrantStore):
         if order is not None:
             key, descending, start = order
             directed = edge.OrderBy(flat(key), edge.Direction.Desc if descending else edge.Direction.Asc, start)
-        request = edge.ScrollRequest(
-            limit=limit,
-            offset=offset,
-            order_by=directed,
-            filter=condition_of(*conditions),
-            with_payload=False,
-            with_vector=vectors,
-        )
-        found, told = self._found("scan", lambda engine: engine.scroll(request)[0], self._rows)
+
+        def ask(engine: edge.EdgeShard) -> Sequence[edge.Record]:
+            request = edge.ScrollRequest(
+                limit=limit,
+                offset=offset,
+                order_by=directed,
+                filter=condition_of(*map(self._settled, conditions)),
+                with_payload=False,
+                with_vector=vectors,
+            )
+            return engine.scroll(request)[0]
+
+        found, told = self._found("scan", ask, self._rows)
         return [
             Row((row := told[key]).id, row.payload, vector_of(point)) if vectors else told[key]
             for key, point in found.items()

@@ -34,6 +34,7 @@ from memstack.stores.qdrant_common import (
     PUSHDOWN,
     QdrantStore,
     full_scan_kibibytes,
+    is_exact,
 )
 from memstack.stores.remote import retrying
 
@@ -60,8 +61,8 @@ class _Words:
     def words(self, words: Sequence[str]) -> Any:
         return self.terms([eq_term(WORD, word) for word in words])
 
-    def between(self, key: str, op: str, bound: float) -> Any:
-        return models.FieldCondition(key=key, range=models.Range(**{op: bound}))
+    def between(self, key: str, **bounds: float) -> Any:
+        return models.FieldCondition(key=key, range=models.Range(**bounds))
 
     def equals(self, key: str, number: int) -> Any:
         return models.FieldCondition(key=key, match=models.MatchValue(value=number))
@@ -179,22 +180,29 @@ class QdrantServerStore(QdrantStore):
             )
 
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
-        found = self._call(
-            "search",
-            lambda: self.client.query_points(
-                self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=_PAYLOAD
-            ),
-        )
-        return [Scored(_row(point.id, point.payload, None), point.score) for point in found.points]
+        found = self._nearest(vector, condition, limit, _PAYLOAD)
+        return [Scored(_row(point.id, point.payload, None), point.score) for point in found]
 
     def native_leads(self, vector: Sequence[float], condition: Any, limit: int) -> list[Lead]:
+        found = self._nearest(vector, condition, limit, ["clue"])
+        return self.clued((str(point.id), point.score, (point.payload or {}).get("clue")) for point in found)
+
+    def _nearest(
+        self, vector: Sequence[float], condition: Any, limit: int, payload: list[str]
+    ) -> list[models.ScoredPoint]:
+        always = self.capabilities.exact_up_to is None  # in memory: there it is not to be asked for
         found = self._call(
             "search",
             lambda: self.client.query_points(
-                self.collection, list(vector), query_filter=_filter(condition), limit=limit, with_payload=["clue"]
+                self.collection,
+                list(vector),
+                query_filter=_filter(condition),
+                search_params=None if always else models.SearchParams(exact=is_exact(limit)),
+                limit=limit,
+                with_payload=payload,
             ),
         )
-        return self.clued((str(point.id), point.score, (point.payload or {}).get("clue")) for point in found.points)
+        return found.points
 
     def native_count(self, condition: Any) -> int:
         answer = self._call(
