@@ -24,4 +24,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the suites, where they are asked for."""
     config.addinivalue_line("markers", "exhaustive: a test of the memstack contract that looks at thousands of cases")
     if config.getoption("--memstack-config") is not None:
+        import pytest  # noqa: PLC0415  # not before it is asked to
+
+        from memstack.errors import MissingDependency  # noqa: PLC0415
+        from memstack.testing import check_installed  # noqa: PLC0415
+
+        try:
+            check_installed("--memstack-config")
+        except MissingDependency as error:
+            raise pytest.UsageError(str(error)) from None
         config.pluginmanager.import_plugin("memstack.testing.plugin")

@@ -433,6 +433,8 @@ class HistoryError(MemstackError):
 
     def __init__(self, path: str, problem: str, hint: str = "", *, retryable: bool = False) -> None:
         self.path = path
+        self.problem = problem
+        self.hint = hint
         self.retryable = retryable
         super().__init__(f"history at {path}: {problem}.{' ' + hint if hint else ''}")
 

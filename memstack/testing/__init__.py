@@ -17,8 +17,10 @@ hypothesis (``pip install "memstack[testing]"``) and is imported when one of its
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
+from memstack.errors import MissingDependency
 from memstack.testing.ollama_server import OllamaModel, OllamaServer
 from memstack.testing.openai_server import OpenAIModel, OpenAIServer
 from memstack.testing.stand_in import Turn
@@ -46,8 +48,23 @@ __all__ = [
 _CONTRACT: Final = ("Backend", "FilterContract", "GatewayContract", "ScopeContract", "StoreContract")
 
 
+_NEEDED: Final = ("hypothesis", "pytest", "pytest_asyncio", "pytest_timeout")
+
+
+def check_installed(where: str) -> None:
+    """Whether what the suites are made of is installed; it is not imported.
+
+    Raises:
+        MissingDependency: it is not; the message is the pip command.
+    """
+    for module in _NEEDED:
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependency(where, module, "testing")
+
+
 def __getattr__(name: str) -> Any:
     """The suites, imported when they are asked for."""
     if name in _CONTRACT:
+        check_installed(f"memstack.testing.{name}")
         return getattr(importlib.import_module("memstack.testing.contract"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import memstack.testing
+from memstack.errors import MissingDependency
 from memstack.testing import StoreContract
 from memstack.testing.contract import Contract, FilterContract, GatewayContract, ScopeContract
 from memstack.testing.contract.strategies import examples
@@ -95,6 +97,29 @@ def test_a_configuration_that_cannot_be_used_is_told(site: Path, tmp_path: Path)
     done = _pytest(site, tmp_path, "--memstack-config", "my.yaml")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "shelf" in done.stderr
+
+
+def test_what_the_suites_need_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra `testing`, the error is the pip command, in Python and of pytest."""
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(MissingDependency, match=r'pip install "memstack\[testing\]"'):
+        _ = memstack.testing.StoreContract
+    code = (
+        "import sys, pytest; sys.modules['hypothesis'] = None;"
+        "sys.exit(pytest.main(['-p', 'pytest_memstack', '--memstack-config', 'my.yaml']))"
+    )
+    path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.startswith("ERROR: --memstack-config: needs the package 'hypothesis'")
+    assert "Traceback" not in done.stderr
 
 
 def test_others_do_not_pay(site: Path, tmp_path: Path) -> None:
