@@ -12,7 +12,7 @@ from memstack.filters.ast import And, Compare, Contains, Eq, Exists, IContains, 
 from memstack.filters.visit import FilterVisitor
 from memstack.instants import as_instant
 
-__all__ = ["equal", "evaluate", "is_number", "resolve"]
+__all__ = ["comparable", "equal", "evaluate", "is_number", "resolve"]
 
 _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
@@ -60,12 +60,12 @@ def is_number(value: object) -> bool:
 
 def equal(value: Any, other: Any) -> bool:
     """Equality of filters: numbers as numbers, instants as instants, all else by type and value."""
-    key = _key(value)
-    return key is not None and key == _key(other)
+    key = comparable(value)
+    return key is not None and key == comparable(other)
 
 
-def _key(value: object) -> tuple[str, Hashable] | None:
-    """Equal for just those values that are equal; None for what equals nothing."""
+def comparable(value: object) -> tuple[str, Hashable] | None:
+    """A key of a value: equal for just those values that are `equal`; None for what equals nothing."""
     if isinstance(value, bool):
         return "bool", bool(value)
     if isinstance(value, (int, float)):
@@ -92,7 +92,7 @@ class _Same:
 
 @lru_cache(maxsize=8)  # a filter is evaluated on row after row
 def _keys(same: _Same) -> frozenset[tuple[str, Hashable]]:
-    return frozenset(key for key in map(_key, same.values) if key is not None)
+    return frozenset(key for key in map(comparable, same.values) if key is not None)
 
 
 class _Evaluator(FilterVisitor[bool]):
@@ -112,9 +112,9 @@ class _Evaluator(FilterVisitor[bool]):
         return equal(resolve(self._fields, node.field), node.value)
 
     def visit_in(self, node: In) -> bool:
-        key = _key(resolve(self._fields, node.field))
+        key = comparable(resolve(self._fields, node.field))
         if len(node.values) <= _FEW:
-            return key is not None and any(key == _key(candidate) for candidate in node.values)
+            return key is not None and any(key == comparable(candidate) for candidate in node.values)
         return key in _keys(_Same(node.values))
 
     def visit_compare(self, node: Compare) -> bool:

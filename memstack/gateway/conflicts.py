@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 from memstack import payload as payloads
 from memstack.errors import ConflictFound, InvalidInput, named
-from memstack.filters.ast import Eq, all_of
+from memstack.filters.ast import Eq, Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import pending, writing
 from memstack.gateway.drafts import Draft, draft_of
@@ -25,7 +25,7 @@ from memstack.records import AddResult, Conflict, Memory, PendingChange
 from memstack.schemas import CATEGORY, MemorySchema
 from memstack.scope import Scope
 
-__all__ = ["SIMILAR", "OnConflict", "add", "after_inference", "check_policy", "find", "rivals", "unchanged"]
+__all__ = ["SIMILAR", "OnConflict", "Rivals", "add", "after_inference", "check_policy", "find", "unchanged"]
 
 OnConflict = Literal["keep", "supersede", "raise", "ask"]
 SIMILAR: Final = 0.5  # least score of a memory that may contradict, where nobody judges
@@ -84,19 +84,39 @@ def add(
             continue
 
 
-def rivals(parts: Parts, one: Draft, others: Sequence[Draft]) -> bool:
-    """Whether a draft and one of the others say different things of a slot, and one scope lies in the other."""
-    schema = parts.schemas.read(one.metadata, one.schema)
-    if schema is None or not schema.contradicts or not schema.slot:
-        return False
-    slot = schema.slot_filter()
-    for other in others:
-        if not (one.scope.covers(other.scope) or other.scope.covers(one.scope)):
-            continue
-        stored = parts.schemas.read(other.metadata, type(schema))
-        if stored is not None and stored.slot_filter() == slot and schema.contradicted_by(stored):
-            return True
-    return False
+class Rivals:
+    """Drafts that are to be stored together, by their slots. Each is read once, however many come after it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._drafts: list[Draft] = []
+        self._read: dict[type[MemorySchema], int] = {}  # so many of the drafts were read as this
+        self._slots: dict[tuple[type[MemorySchema], Node | None], list[tuple[Scope, MemorySchema]]] = {}
+
+    def add(self, draft: Draft) -> None:
+        """Another one is to be stored with them."""
+        self._drafts.append(draft)
+
+    def clear(self) -> None:
+        """They are stored."""
+        for kept in (self._drafts, self._read, self._slots):
+            kept.clear()
+
+    def have(self, one: Draft) -> bool:
+        """Whether one of them and this one say different things of a slot, and one scope lies in the other."""
+        schema = self._parts.schemas.read(one.metadata, one.schema)
+        if schema is None or not schema.contradicts or not schema.slot:
+            return False
+        kind = type(schema)
+        for other in self._drafts[self._read.get(kind, 0) :]:
+            stored = self._parts.schemas.read(other.metadata, kind)
+            if stored is not None:
+                self._slots.setdefault((kind, stored.slot_filter()), []).append((other.scope, stored))
+        self._read[kind] = len(self._drafts)
+        return any(
+            (one.scope.covers(scope) or scope.covers(one.scope)) and schema.contradicted_by(stored)
+            for scope, stored in self._slots.get((kind, schema.slot_filter()), ())
+        )
 
 
 class _TakenError(Exception):

@@ -6,13 +6,14 @@ What is replaced is kept: it held until the new one began, and names it. A memor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from memstack import payload as payloads
-from memstack.filters.ast import In, all_of
+from memstack.filters.ast import And, Eq, In, Node, all_of
+from memstack.filters.evaluate import comparable, resolve
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts, tick, visible
@@ -46,6 +47,46 @@ class Replacement:
         return not (self.slots or self.ids)
 
 
+class _NewRows:
+    """Rows that are not written yet. What a condition says is equal is looked up, and only the rest evaluated.
+
+    Attributes:
+        rows: by id.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self._having: dict[str, dict[Hashable, dict[str, None]]] = {}  # ids, by field and value
+
+    def put(self, row: Row) -> None:
+        """Add a row, or have it in the place of the one with its id."""
+        self.rows[row.id] = row
+        for name, by_value in self._having.items():
+            _note(by_value, name, row)
+
+    def where(self, condition: Node) -> list[Row]:
+        """The rows for which a condition holds, as they came."""
+        among: Collection[str] = self.rows
+        for part in condition.children if isinstance(condition, And) else (condition,):
+            if isinstance(part, Eq):
+                having = self._by_value(part.field).get(comparable(part.value), {})
+                among = min(among, having, key=len)
+        return [row for row_id in among if holds(condition, row := self.rows[row_id])]
+
+    def _by_value(self, name: str) -> dict[Hashable, dict[str, None]]:
+        if name not in self._having:
+            by_value: dict[Hashable, dict[str, None]] = {}
+            for row in self.rows.values():
+                _note(by_value, name, row)
+            self._having[name] = by_value
+        return self._having[name]
+
+
+def _note(by_value: dict[Hashable, dict[str, None]], name: str, row: Row) -> None:
+    value = resolve(payloads.fields(row.id, row.payload), name)
+    by_value.setdefault(comparable(value), {})[row.id] = None
+
+
 class Timeline:
     """Puts new rows in their place, one after the other. Stands inside a write transaction.
 
@@ -58,7 +99,8 @@ class Timeline:
     def __init__(self, parts: Parts, replacement: Replacement) -> None:
         self._parts = parts
         self._replacement = replacement
-        self._new: dict[str, Row] = {}
+        self._new = _NewRows()
+        self._stored: dict[str, dict[str, Row]] = {}  # the rows of a slot, by its condition. Nobody else writes
         self.before: list[Row] = []
         self.changed: dict[str, Row] = {}
         self.ended: list[tuple[Memory, str, str | None]] = []
@@ -72,7 +114,7 @@ class Timeline:
             equal: a row that says the same, in the place of which the new one stands, too.
         """
         if self._replacement.nothing and equal is None:
-            self._new[row.id] = row
+            self._new.put(row)
             return
         begin = _begin(row)
         given = draft.valid_from is not None or draft.message.occurred_at is not None
@@ -101,7 +143,7 @@ class Timeline:
             following = min(later, key=lambda other: (_begin(other), other.id))
             row = with_payload(row, ended(row, _begin(following), following.id))
             self.ended.append((memory_from(row.id, row.payload), following.id, reason))
-        self._new[row.id] = row
+        self._new.put(row)
 
     def contradicted(self, draft: Draft, equal: str) -> bool:
         """Whether something else holds that a draft would take the place of, beside a row that says the same."""
@@ -120,13 +162,13 @@ class Timeline:
     @property
     def rows(self) -> list[Row]:
         """The new rows, as they are to be written."""
-        return list(self._new.values())
+        return list(self._new.rows.values())
 
     def _end(self, row: Row, at: datetime, successor: str, reason: str | None) -> None:
         over = with_payload(row, ended(row, at, successor))
         self.ended.append((memory_from(row.id, row.payload), successor, reason))
-        if row.id in self._new:
-            self._new[row.id] = over
+        if row.id in self._new.rows:
+            self._new.put(over)
             return
         if row.id not in self.changed:
             (stored,) = self._parts.store.fetch([row.id], vectors=True)
@@ -149,12 +191,13 @@ class Timeline:
         if slot is None:
             return []
         where = all_of(scope_filter(draft.scope), slot)
-        found = {row.id: row for row in self._parts.store.iter_scan(where=where)}
-        for row in found.values():
-            self._parts.store.check_inside(row, draft.scope)
-        found.update({key: row for key, row in self.changed.items() if key in found})
-        found.update({key: row for key, row in self._new.items() if holds(where, row)})
-        return list(found.values())
+        slot_of = repr(where)  # 1 is no True there
+        if slot_of not in self._stored:
+            self._stored[slot_of] = {row.id: row for row in self._parts.store.iter_scan(where=where)}
+            for row in self._stored[slot_of].values():
+                self._parts.store.check_inside(row, draft.scope)
+        found = {key: self.changed.get(key, row) for key, row in self._stored[slot_of].items()}
+        return [*found.values(), *self._new.where(where)]
 
     def _earlier(self, rows: Iterable[Row], begin: datetime, scope: Scope) -> list[Row]:
         """The rows that some rows took the place of, as far back as these began after an instant."""
@@ -163,7 +206,7 @@ class Timeline:
         while pending:
             where = all_of(scope_filter(scope), In("superseded_by", tuple(row.id for row in pending)))
             known = [self.changed.get(row.id, row) for row in self._parts.store.iter_scan(where=where)]
-            known += [row for row in self._new.values() if holds(where, row)]
+            known += self._new.where(where)
             new = {row.id: row for row in known if row.id not in found}
             for row in new.values():
                 self._parts.store.check_inside(row, scope)
@@ -188,7 +231,7 @@ class Timeline:
         return None
 
     def _find(self, key: str, scope: Scope) -> Row | None:
-        known = self._new.get(key) or self.changed.get(key)
+        known = self._new.rows.get(key) or self.changed.get(key)
         for row in self._parts.store.fetch([key]) if known is None else [known]:
             if scope.covers(payloads.scope_of(row.payload)):
                 return row

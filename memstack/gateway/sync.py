@@ -225,6 +225,7 @@ class MemoryGateway:
         results: list[AddResult] = []
         failed: list[Failed] = []
         batch: list[Draft] = []
+        rivals = conflicts.Rivals(parts)
         done = 0
 
         def flush() -> None:
@@ -234,6 +235,7 @@ class MemoryGateway:
                 except MemstackError as error:
                     failed.extend(Failed(draft.index, str(error), error.retryable) for draft in batch)
                 batch.clear()
+                rivals.clear()
             if progress is not None:
                 progress(done)
 
@@ -244,8 +246,10 @@ class MemoryGateway:
             except InvalidInput as error:
                 failed.append(Failed(index, str(error)))
             else:
-                if policy in ("raise", "ask") and conflicts.rivals(parts, draft, batch):
-                    flush()  # what it contradicts has to be there
+                if policy in ("raise", "ask"):
+                    if rivals.have(draft):
+                        flush()  # what it contradicts has to be there
+                    rivals.add(draft)
                 batch.append(draft)
             if len(batch) >= size:
                 flush()

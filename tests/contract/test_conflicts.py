@@ -9,15 +9,18 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from memstack import AddResult, Interaction, MemoryGateway, MemorySchema, Preference, Project
 from memstack.errors import ConflictFound, InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.gateway.conflicts import OnConflict
 from memstack.gateway.judging import judge
 from memstack.instants import utcnow
 from memstack.providers.base import LLM
 from memstack.scope import Scope
+from memstack.stores.base import holds
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -557,3 +560,22 @@ def test_a_call_that_is_repeated_tells_what_waits(memory: MemoryGateway) -> None
     ]
     (red,) = alex.confirm(waiting.token).stored
     assert [item.memory_id for item in ask().skipped] == [red.id, *(memory.id for memory in first.stored)]
+
+
+@pytest.mark.parametrize("policy", ["supersede", "raise"])
+def test_many_at_once_take_no_look_at_each_other(
+    memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch, policy: OnConflict
+) -> None:
+    """What a batch of many slots is compared with grows with the batch, and not with its square."""
+    compared = Mock(side_effect=holds)
+    monkeypatch.setattr("memstack.gateway.replacing.holds", compared)
+    read = Mock(side_effect=memory._core.parts.schemas.read)
+    monkeypatch.setattr(memory._core.parts.schemas, "read", read)
+    items = [
+        {"content": f"I like {number}", "metadata": Preference(key=f"key {number % 90}", value=f"value {number % 90}")}
+        for number in range(100)
+    ]
+    result = memory.for_user("alex").add_many(items, on_conflict=policy)
+    assert len(result.stored) == 100
+    assert compared.call_count < 500
+    assert read.call_count < 1500
