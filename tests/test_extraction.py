@@ -46,6 +46,35 @@ def test_forms_that_are_read(answer: str) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
+        '\ufeff["I drink tea"]',
+        '{"memory": ["I drink\ntea"]}',
+        '["I drink\ntea"]',
+        'Sure! {"memory": ["I drink\ntea"]} Anything else?',
+        '<think>{"memory": ["I drink coffee"]}? No, tea.</think>{"memory": ["I drink tea"]}',
+    ],
+)
+def test_what_is_around_and_inside(answer: str) -> None:
+    """A mark before a list, a line break inside a text, and drafts among the thoughts change no fact."""
+    assert [" ".join(fact.text.split()) for fact in read(answer, 1).facts] == ["I drink tea"]
+
+
+@pytest.mark.parametrize("source", ["9" * 5000, 10**9, "\u00b2", "\u0660", True, 1.0, [[0]], {"0": 0}, "-1", -1, 1])
+def test_sources_that_are_none(source: Any) -> None:
+    """What names no message of the call, of whatever type and length, is passed over, and the fact is kept."""
+    (fact,) = read(json.dumps({"memory": [{"text": "I drink tea", "source": source}]}), 1).facts
+    assert (fact.text, fact.messages) == ("I drink tea", ())
+
+
+@pytest.mark.parametrize("owner", ["system", "User", "", None, 5, ["user"]])
+def test_owners_that_are_none(owner: Any) -> None:
+    """A fact is attributed to the user or the assistant; what else the model says there is passed over."""
+    (fact,) = read(json.dumps({"memory": [{"text": "I drink tea", "attributed_to": owner}]}), 1).facts
+    assert fact.attributed_to is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
         '{"facts": ["I drink tea"]}',
         '{"memory": ["I drink tea"]}',
         '{"facts": [{"fact": "I drink tea"}]}',

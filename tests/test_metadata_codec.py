@@ -81,6 +81,14 @@ def test_names_that_are_members_of_an_enum() -> None:
     assert [type(key) for key in (*checked, *checked["a"][0])] == [str] * 3
 
 
+def test_equal_metadata_has_equal_text() -> None:
+    """The canonical text does not depend on the order of keys, on any level, whatever they begin with."""
+    one = {"$date": 1, "b": {"$x": [{"d": 1, "$c": 2}], "a": date(2026, 1, 2)}}
+    other = {"b": {"a": date(2026, 1, 2), "$x": [{"$c": 2, "d": 1}]}, "$date": 1}
+    assert encode(one, canonical=True) == encode(other, canonical=True)
+    assert _stored(one) == one
+
+
 def test_a_time_that_comes_twice() -> None:
     """Of the hour that a clock shows twice, the one that was meant is stored, also of a class derived from datetime."""
 

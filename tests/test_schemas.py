@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -334,3 +334,37 @@ def test_times_of_a_schema_are_the_memorys_own() -> None:
     made = Interaction(action="asked", occurred_at=at)
     assert "occurred_at" not in made.to_metadata()
     assert made.lifted == {"occurred_at": at}
+
+
+def test_fields_of_several_kinds() -> None:
+    """A field is compared with what any part of its union allows; where one of them is open, so is the field."""
+
+    class Open(MemorySchema):
+        category = "open"
+
+        label: Mood | str
+        amount: int | dict[str, int]
+        level: Literal[3] | Mood
+
+    assert (Open.f.label == "other") == (F.label == "other")
+    assert (Open.f.amount == "many") == (F.amount == "many")
+    assert (Open.f.level == 3) == (F.level == 3)
+    with pytest.raises(FilterError, match="level"):
+        _ = Open.f.level == 4
+    with pytest.raises(FilterError, match="label"):
+        _ = Open.f.label == 4
+
+
+def test_what_is_not_set_is_not_in_the_metadata() -> None:
+    """Fields that are None are left out, unless they are to remove what was there."""
+    project = Project(name="Phoenix", tags=("urgent",))
+    assert project.to_metadata().keys() == {"category", "name", "status", "tags"}
+    assert project.to_metadata(keep_none=True).keys() == {*project.to_metadata(), "project_role", "deadline"}
+
+
+@pytest.mark.parametrize("version", [True, 0, -1, "1", 1.0, None])
+def test_versions_that_are_none(version: Any) -> None:
+    """What is no number from 1 on is no version."""
+    metadata = {**Preference(key="tea", value="green").to_metadata(), "schema_version": version}
+    with pytest.raises(SchemaMismatch, match="schema_version"):
+        Preference.from_metadata(metadata)

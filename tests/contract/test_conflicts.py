@@ -272,6 +272,28 @@ def test_what_waits_expires(open_here: OpenHere, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("memstack.gateway.pending.utcnow", lambda: waiting.expires_at)
     with pytest.raises(PendingNotFound):
         alex.confirm(waiting.token)
+    with pytest.raises(PendingNotFound):
+        alex.dismiss(waiting.token)
+    history = alex._core.parts.history
+    assert history.waiting(waiting.token) is not None
+    alex.add("at noon", metadata=time_of_day("noon"), on_conflict="ask")
+    assert history.waiting(waiting.token) is None, "what has expired is deleted when the next one begins to wait"
+
+
+def test_what_is_dismissed_while_it_is_confirmed(alex: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is answered once: what somebody dismisses before the confirmation is written is not stored."""
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    embedder = alex._core.parts.embedder
+    vectors = embedder.vectors
+
+    def after_the_answer(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        alex.dismiss(waiting.token)
+        return vectors(texts)
+
+    monkeypatch.setattr(embedder, "vectors", after_the_answer)
+    with pytest.raises(PendingNotFound):
+        alex.confirm(waiting.token)
+    assert [stored.text for stored in alex.get_all()] == ["I prefer mornings"]
 
 
 def test_what_waits_survives_a_restart(open_here: OpenHere, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
@@ -215,6 +216,51 @@ def test_history_of_somebody_else_is_refused(open_here: OpenHere, tmp_path: Path
         report = there.for_user("alex").import_(io.StringIO("\n".join([head, json.dumps(bad), end])))
         assert (report.stored, len(report.failed), report.complete) == (0, 1, False)
     assert [change.new_text for change in there.history(known.id)] == ["Bo drinks tea"]
+
+
+@pytest.mark.parametrize("scope", [{}, {"user_id": "alex"}], ids=["anybody's", "a scope"])
+def test_what_is_nobodys_is_refused(memory: MemoryGateway, open_here: OpenHere, tmp_path: Path, scope: Any) -> None:
+    """A memory, or a history alone, that names no owner is in `failed`: no verb could reach it."""
+    memory.add("Alex drinks tea", user_id="alex")
+    memory.export(tmp_path / "all.jsonl")
+    head, line, _ = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    record = json.loads(line)
+    payload = {key: value for key, value in json.loads(record["payload"]).items() if key != "user_id"}
+    nobodys = {**record["history"][0], "user_id": None}
+    there = open_here(tmp_path / "there")
+    for bad in (
+        {**record, "payload": json.dumps(payload)},
+        {**record, "payload": json.dumps(payload), "history": []},
+        {"id": record["id"], "history": [nobodys]},
+        {"id": record["id"], "history": []},
+    ):
+        report = there.import_(io.StringIO(f"{head}\n{json.dumps(bad)}\n"), **scope)
+        assert (report.stored, report.changes, len(report.failed)) == (0, 0, 1)
+    assert (there.stats()["vector_store"]["rows"], there.stats()["history"]["changes"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"_memstack": {"source": [["user", None, place]]}} for place in (-1, 2**62, 2**80, True, 1.5, "1")),
+        *({"_memstack": {"source": [[role, None, 0]]}} for role in (5, "\0")),
+        *({"agent_id": "bot", "user_id": owner} for owner in ("", 5, " alex")),
+        {"superseded_by": "x"},
+        {"deep": json.loads("[" * 300 + "]" * 300)},
+    ],
+    ids=str,
+)
+def test_what_no_verb_writes_is_refused(memory: MemoryGateway, tmp_path: Path, change: dict[str, Any]) -> None:
+    """A memory with an id, a place in its run or a nesting that no verb could have written is in `failed`."""
+    memory.add("Alex drinks tea", user_id="alex")
+    memory.export(tmp_path / "all.jsonl")
+    head, line, _ = (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    record: dict[str, Any] = {**json.loads(line), "id": str(uuid.uuid4()), "history": []}
+    intact = memory.import_(io.StringIO(f"{head}\n{json.dumps(record)}\n"), dry_run=True)
+    assert (intact.memories, intact.failed) == (1, ())
+    record["payload"] = json.dumps({**json.loads(record["payload"]), **change})
+    report = memory.import_(io.StringIO(f"{head}\n{json.dumps(record)}\n"))
+    assert (report.stored, len(report.failed)) == (0, 1)
 
 
 ODD: Final[st.SearchStrategy[Any]] = st.sampled_from(

@@ -132,6 +132,17 @@ def test_what_is_named_is_replaced_since_whenever_the_new_one_holds(memory: Memo
     assert [at(alex, number) for number in (-21, -20, -10, -5, 0)] == [[], *[["evening"]] * 4]
 
 
+def test_what_began_before_a_whole_chain_replaces_all_of_it(memory: MemoryGateway) -> None:
+    """However long the chain is that a memory stands at the end of: what began before all of it holds in its place."""
+    alex = memory.for_user("alex")
+    (last,) = alex.add({"role": "user", "content": "one", "occurred_at": day(-10)}).stored
+    for text, number in (("two", -8), ("three", -6), ("four", -4)):
+        last = alex.supersede(last.id, text, valid_from=day(number))
+    assert [at(alex, number) for number in (-11, -10, -8, -6, -4)] == [[], ["one"], ["two"], ["three"], ["four"]]
+    alex.supersede(last.id, "five", valid_from=day(-20))
+    assert [at(alex, number) for number in (-21, -20, -10, -8, -6, -4)] == [[], *[["five"]] * 5]
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(("add", "add", "ask", "supersede", "delete")),
