@@ -27,6 +27,7 @@ __all__ = [
     "decode",
     "encode",
     "merge",
+    "sound_text",
 ]
 
 Scalar = str | int | float | bool | date | datetime  # what filters compare with
@@ -70,6 +71,11 @@ def check_text(field: str, text: object, error: type[InvalidInput] = MetadataErr
             field, f"holds a lone surrogate at position {problem.start}", "Decode the bytes with errors='replace'."
         ) from None
     return text
+
+
+def sound_text(text: str) -> str:
+    """The text of somebody who cannot be asked for another, so that it can be stored and sent: see `check_text`."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def check_metadata(
