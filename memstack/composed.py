@@ -24,6 +24,7 @@ from memstack.extraction import RESPONSE_FORMAT, Extraction, Reading, Unreadable
 from memstack.filters.ast import all_of
 from memstack.filters.scoping import scope_filter
 from memstack.instants import utcnow
+from memstack.metadata import sound_text
 from memstack.providers.base import LLM, Embedder
 from memstack.providers.none import NoModel
 from memstack.scope import Scope
@@ -292,7 +293,7 @@ class _ExtractingLLM(LLM):
         if first is not None and not problem:
             return first
         answer = run.answer
-        said = run.answer if isinstance(run.answer, str) and run.answer else "(nothing)"
+        said = sound_text(run.answer) if isinstance(run.answer, str) and run.answer else "(nothing)"
         repair = [{"role": "assistant", "content": said}, {"role": "user", "content": repair_request(problem)}]
         try:
             run.answer = self._inner.generate_response([*messages, *repair], response_format=dict(RESPONSE_FORMAT))

@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "merge",
     "plain_text",
+    "sound_text",
 ]
 
 Scalar = str | int | float | bool | date | datetime  # what filters compare with
@@ -76,6 +77,11 @@ def check_text(field: str, text: object, error: type[InvalidInput] = MetadataErr
 def plain_text(text: str) -> str:
     """The same as a plain `str`: a member of a ``str`` Enum is its value, whatever it shows itself as."""
     return text if type(text) is str else str.__str__(text)
+
+
+def sound_text(text: str) -> str:
+    """The text of somebody who cannot be asked for another, so that it can be stored and sent: see `check_text`."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def check_metadata(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from memstack.metadata import sound_text
+
 if TYPE_CHECKING:
     from memstack.providers.base import LLM
 
@@ -64,7 +66,7 @@ def _read(answer: object) -> dict[int, Verdict]:
             continue
         place, verdict, reason = item.get("memory"), item.get("contradicts"), item.get("reason")
         if isinstance(place, int) and isinstance(verdict, bool):
-            text = " ".join(reason.split()) if isinstance(reason, str) else ""
+            text = " ".join(sound_text(reason).split()) if isinstance(reason, str) else ""
             found[place] = Verdict(verdict, text[:_LONGEST_REASON] or "the model gave no reason")
     return found
 

@@ -39,23 +39,32 @@ def openai_findings(client: openai.OpenAI, config: Any, section: str) -> Iterato
     server, model = f"{section} server", f"{section} model"
     address = mask(config.base_url)
     try:
-        client.models.retrieve(config.model)
+        described = isinstance(getattr(client.models.retrieve(config.model), "id", None), str)
     except openai.NotFoundError:
-        yield Finding(server, "ok", f"{address} answers and takes the key")
-        yield _listed(client, config, section, model)
-    except openai.OpenAIError as error:
+        named, names = False, _names(client)
+    except Exception as error:  # noqa: BLE001  # whatever the client raises is the finding
         yield _failed(server, address, failure_of(error, section))
+        return
     else:
-        yield Finding(server, "ok", f"{address} answers and takes the key")
-        yield Finding(model, "ok", f"{config.model} is there")
+        named, names = described, None if described else _names(client)
+        if not described and names is None:
+            found = f"{address} answers, and not as OpenAI's API does"
+            yield Finding(server, "fail", found, f"Check `{section}.base_url`.")
+            return
+    yield Finding(server, "ok", f"{address} answers and takes the key")
+    yield Finding(model, "ok", f"{config.model} is there") if named else _listed(names, config, section, model)
 
 
-def _listed(client: openai.OpenAI, config: Any, section: str, row: str) -> Finding:
-    import openai  # noqa: PLC0415
-
+def _names(client: openai.OpenAI) -> list[str] | None:
+    """The names of the models that a server has; None where it does not tell."""
     try:
-        names = sorted(item.id for item in client.models.list())
-    except openai.OpenAIError:
+        return sorted(str(item.id) for item in client.models.list())
+    except Exception:  # noqa: BLE001  # an error of the API, or what the client makes of a page
+        return None
+
+
+def _listed(names: list[str] | None, config: Any, section: str, row: str) -> Finding:
+    if names is None:
         found = f"the server does not tell which models it has: whether {config.model} is there shows when it is used"
         return Finding(row, "warn", found, f"Check `{section}.base_url` and `{section}.model`.")
     if config.model in names:

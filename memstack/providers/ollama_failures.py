@@ -26,6 +26,8 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the text."""
     if (violation := violation_in(error)) is not None:
         raise violation
+    if isinstance(error, httpx.HTTPStatusError):  # of a request that the client has no method for
+        error = ollama.ResponseError(error.response.text, error.response.status_code)
     if isinstance(error, ollama.ResponseError):
         status = error.status_code
         if is_missing(error):
@@ -36,6 +38,7 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
         hints: dict[int, str] = {
             HTTPStatus.NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
             HTTPStatus.BAD_REQUEST: f"Check `{section}.model`: does it do this?",
+            HTTPStatus.UNAUTHORIZED: f"Check the user and password in `{section}.host`.",
         }
         passing = status in (408, 429) or status >= 500  # noqa: PLR2004
         wait = None
@@ -48,7 +51,8 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
         return CallFailed(
             "the server cannot be reached", retryable=True, hint=f"Is Ollama running? See `{section}.host`."
         )
-    return CallFailed(f"the answer cannot be read ({type(error).__name__})", retryable=True)
+    problem = f"the answer cannot be read ({type(error).__name__})"
+    return CallFailed(problem, retryable=True, hint=f"See `{section}.host`: is that an Ollama server?")
 
 
 def _how_to_pull(model: str) -> str:

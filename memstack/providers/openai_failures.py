@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 import openai
 
 from memstack.providers.calls import CallFailed, retry_after, violation_in
 
 __all__ = ["failure_of"]
+
+_CODE: Final = re.compile(r"[A-Za-z_]{1,64}")  # model_not_found, DeploymentNotFound: what quotes something is no code
 
 
 def failure_of(error: Exception, section: str) -> CallFailed:
@@ -27,7 +31,7 @@ def failure_of(error: Exception, section: str) -> CallFailed:
             403: f"The key may not use this: check `{section}.api_key` and `{section}.model`.",
             404: f"Check `{section}.model` and `{section}.base_url`.",
         }
-        code = error.code if isinstance(error.code, str) else None
+        code = error.code if isinstance(error.code, str) and _CODE.fullmatch(error.code) else None
         passing = status in (408, 409, 429) or status >= 500  # noqa: PLR2004
         if code == "insufficient_quota":
             passing, hints[429] = False, "The account has no credit left."

@@ -39,7 +39,8 @@ def pull(client: ollama.Client, model: str, console: Console | None = None) -> N
                     if step.digest not in layers:
                         layers[step.digest] = progress.add_task(f"{model}: {last}", total=step.total)
                     progress.update(layers[step.digest], completed=step.completed or 0)
-    except (ollama.ResponseError, httpx.HTTPError, ConnectionError, ValueError) as error:
+    except (ollama.ResponseError, httpx.HTTPError, ConnectionError, ValueError, AttributeError, TypeError) as error:
+        # The last three: a line that is no JSON, or no object; the client takes it for one.
         missing = isinstance(error, ollama.ResponseError) and "does not exist" in error.error
         problem = "its library has no such model" if missing else f"cannot be pulled ({type(error).__name__})"
         raise ProviderError(

@@ -19,7 +19,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -338,7 +338,7 @@ class OllamaServer(WireServer):
         if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT):
             page = _GATEWAY.format(status=status, phrase=HTTPStatus(status).phrase)
             return Answer(status, page.encode(), "text/html")
-        return Answer.of({"error": _REFUSALS.get(status, f"status {status}")}, status)
+        return _by_gin(Answer.of({"error": _REFUSALS.get(status, f"status {status}")}, status))
 
     def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
         """The answer to a request."""
@@ -348,9 +348,12 @@ class OllamaServer(WireServer):
         if request.method not in (known[0], "HEAD" if known[0] == "GET" else known[0]):
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"405 method not allowed", "text/plain")
         try:
-            return self._respond(request, fault)
+            answer = self._respond(request, fault)
         except _Refused as refused:
-            return refused.answer
+            answer = refused.answer
+        if request.path == "/api/pull" and answer.status != HTTPStatus.BAD_REQUEST:
+            return answer  # it says of itself what it is
+        return _by_gin(answer)
 
     def _respond(self, request: WireRequest, fault: Fault | None) -> Answer:
         match request.path:
@@ -626,6 +629,12 @@ def _progress(name: str) -> Iterator[dict[str, Any]]:
     yield {"status": "verifying sha256 digest"}
     yield {"status": "writing manifest"}
     yield {"status": "success"}
+
+
+def _by_gin(answer: Answer) -> Answer:
+    """The same, with the type that the server's framework gives to JSON."""
+    plain = answer.content_type == "application/json"
+    return replace(answer, content_type="application/json; charset=utf-8") if plain else answer
 
 
 def _stream(values: Iterable[Any]) -> Answer:

@@ -12,6 +12,7 @@ from memstack.cli import checks
 from memstack.cli.checks import Check
 from memstack.testing import Fault, OllamaModel, OllamaServer, OpenAIServer
 from memstack.testing.servers import free_port
+from memstack.testing.wire import Answer, WireRequest
 from tests.cli.conftest import Run, Runner
 
 KEY = "sk-test-not-to-be-shown"
@@ -115,6 +116,49 @@ def test_a_server_that_lists_no_models(run: Runner, openai: OpenAIServer) -> Non
     done = run(*_openai(openai), "--json", "doctor")
     assert _failing(done) == {}
     assert _rows(done)["llm model"]["status"] == "warn"
+
+
+_PAGE = (b"<html>Welcome</html>", "text/html")
+
+
+@pytest.mark.parametrize(("body", "kind"), [_PAGE, (b"null", "application/json"), (b"[]", "application/json")])
+def test_somebody_else_there(run: Runner, body: bytes, kind: str) -> None:
+    """What answers everything, and not as a model server does, is no server in order, whatever the provider."""
+
+    class Page(OpenAIServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            return Answer(200, body, kind)
+
+    with Page() as server:
+        failing = _failing(run(*_openai(server), "--json", "doctor"))
+        assert "base_url" in failing["embedder server"]
+        assert "base_url" in failing["llm server"]
+        failing = _failing(run(*_ollama(server.url), "--json", "doctor"))
+        assert "host" in failing["embedder server"]
+        assert "host" in failing["llm server"]
+
+
+def test_a_server_that_describes_no_model(run: Runner) -> None:
+    """A server that has no address for a single model, and answers it with 200 all the same, is asked for its list."""
+
+    class Terse(OpenAIServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            if request.path.startswith("/v1/models/"):
+                return Answer.of({"error": "Unexpected endpoint or method. Returning 200 anyway"})
+            return super().respond(request, fault)
+
+    with Terse(api_key=KEY) as server:
+        assert _failing(run(*_openai(server), "--json", "doctor")) == {}
+        assert "llm model" in _failing(run(*_openai(server, llm="gpt-9"), "--json", "doctor"))
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "HTTP 401"), (404, "HTTP 404"), (500, "HTTP 500")])
+def test_an_ollama_server_behind_somebody(run: Runner, status: int, words: str) -> None:
+    """A refusal by what stands before an Ollama server is told as such: it was reached."""
+    with OllamaServer() as server:
+        server.fail(Fault.status(status), times=None)
+        done = run(*_set("llm", provider="ollama", host=server.host, model="qwen3"), "--json", "doctor")
+        assert words in _rows(done)["llm server"]["found"]
 
 
 @pytest.mark.parametrize("provider", ["openai", "ollama"])

@@ -87,13 +87,13 @@ class Judge(LLM):
 
     provider, model = "test", "judge"
 
-    def __init__(self, word: str, *, readable: bool = True) -> None:
-        self.word, self.readable = word, readable
+    def __init__(self, word: str, *, readable: bool = True, reason: str = "she moved") -> None:
+        self.word, self.readable, self.reason = word, readable, reason
 
     def generate_response(self, messages: Any, tools: Any = None, tool_choice: str = "auto", **kwargs: Any) -> Any:
         question = json.loads(messages[-1]["content"])
         verdicts = [
-            {"memory": item["memory"], "contradicts": self.word in item["text"], "reason": "she moved"}
+            {"memory": item["memory"], "contradicts": self.word in item["text"], "reason": self.reason}
             for item in question["memories"]
         ]
         return f"Sure: {json.dumps({'verdicts': verdicts})}" if self.readable else "I think so."
@@ -126,6 +126,17 @@ def test_a_verdict_that_cannot_be_read_is_none(memory: MemoryGateway) -> None:
     result = alex.add("My favourite colour is green", on_conflict="supersede")
     assert [conflict.kind for conflict in result.conflicts] == ["meaning"]
     assert len(alex.search("")) == 2
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("moved \ud83d away", "moved ? away"), ("moved\0away", "moved away")])
+def test_a_reason_that_no_file_can_hold_is_mended(memory: MemoryGateway, reason: str, kept: str) -> None:
+    """Half a character, or a NUL, in a model's reason keeps nothing from being superseded, or waited for."""
+    alex = with_llm(memory, Judge("blue", reason=reason))
+    first = alex.add("My favourite colour is blue", infer=False).stored[0]
+    (waiting,) = alex.add("My favourite colour is green", infer=False, on_conflict="ask").pending
+    assert waiting.conflicts[0].reason == kept
+    alex.add("My favourite colour is green", infer=False, on_conflict="supersede")
+    assert kept in [change.reason for change in alex.history(first.id)]
 
 
 @pytest.mark.parametrize(

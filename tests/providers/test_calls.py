@@ -162,6 +162,24 @@ def test_a_call_ends_when_its_memory_is_closed(provider: Provider, tmp_path: Pat
     assert len(provider.server.requests) == asked + 1
 
 
+@pytest.mark.parametrize("line", [b"null\n", b"[]\n", b"5\n", b"<html>\n"])
+def test_a_download_of_something_else_is_told(line: bytes) -> None:
+    """Lines that are no progress of a download end in a ProviderError, never a Python error."""
+
+    class Odd(OllamaServer):
+        def respond(self, request: WireRequest, fault: Fault | None) -> Answer:
+            if request.path != "/api/pull":
+                return super().respond(request, fault)
+            return Answer(200, content_type="application/x-ndjson", lines=(line,))
+
+    with Odd(models=[]) as server:
+        section = OllamaEmbedder(model="nomic-embed-text", host=server.host, max_retries=0, auto_pull=True)
+        embedder = OllamaEmbeddings(section)
+        with pytest.raises(ProviderError, match="cannot be pulled"):
+            embedder.vectors(["tea"])
+        embedder.close()
+
+
 # -- pauses and the breaker ------------------------------------------------------------------
 
 

@@ -266,6 +266,22 @@ def test_a_repair_loses_no_fact(provider: Provider, memory: MemoryGateway, secon
     assert "entry 2 has no `text`" in result.failed[0].reason
 
 
+def test_an_answer_with_half_a_character_is_asked_for_again(provider: Provider, memory: MemoryGateway) -> None:
+    """What a model said can be sent back to it whatever it holds: half a character is replaced there."""
+    answers = iter(['{"memory": ["Tea \ud83d"]}', '{"memory": ["Tea"]}'])
+    llm: Any = memory._core.parts.llm
+    said = llm.generate_response
+
+    def halved(*args: Any, **kwargs: Any) -> str:
+        said(*args, **kwargs)
+        return next(answers)
+
+    llm.generate_response = halved
+    result = memory.add(TEA, user_id="alex")
+    assert [found.text for found in result.stored] == ["Tea"]
+    assert "Tea ?" in provider.server.requests[-1].body.decode()
+
+
 def test_a_repair_may_take_facts_back(provider: Provider, memory: MemoryGateway) -> None:
     """A repaired answer that is in order stands in the place of the first, also where it has fewer facts."""
     provider.server.fail(Fault.answer(json.dumps({"memory": ["Tea", "Train", {"note": "Rain"}]})), times=1)

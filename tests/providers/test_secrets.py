@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from memstack import Settings, open_memory
 from memstack.cli import app, checks
 from memstack.cli.checks import Check
-from memstack.errors import MemstackError
+from memstack.errors import MemstackError, ProviderError
 from memstack.registry import PROVIDERS
 from memstack.testing import Fault, OpenAIServer
 
@@ -153,6 +153,27 @@ def test_a_store_that_fails_writes_no_key(
     assert [line for line in everything.replace(KEY, "[the secret]").splitlines() if "[the secret]" in line] == []
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "memstack.yaml"]
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("part", ["message", "type", "param", "code"])
+@pytest.mark.parametrize("status", [400, 401, 429])
+def test_what_a_server_quotes_is_in_no_error(part: str, status: int) -> None:
+    """A server may quote the key and the text in any part of its error; ours tells neither."""
+    pytest.importorskip("openai")
+    with OpenAIServer(api_key=KEY) as server:
+        body = {"error": {"message": "no", "type": "x", "param": None, "code": None, part: f"{KEY}: tea at eight"}}
+        server.fail(Fault.status(status, body=body), times=None)
+        options = {"provider": "openai", "base_url": server.base_url, "api_key": KEY, "model": "m", "max_retries": 0}
+        config = Settings.load({"embedder": options}).embedder
+        model: Any = PROVIDERS.load("openai", "embedder")
+        embedder = model.embedder(config)
+        with pytest.raises(ProviderError) as caught:
+            embedder.vectors(["tea at eight"])
+        embedder.close()
+    said = f"{caught.value} {caught.value!r} {caught.value.__dict__}"
+    assert f"HTTP {status}" in said
+    assert KEY not in said
+    assert "tea" not in said
 
 
 @pytest.mark.parametrize("provider", ["openai", "ollama"])

@@ -502,6 +502,22 @@ def test_the_version_and_a_sign_of_life(server: OllamaServer) -> None:
     assert (head.status_code, head.text, head.headers["content-length"]) == (200, "", "17")
 
 
+def test_json_is_of_the_type_that_the_real_server_gives_it(server: OllamaServer) -> None:
+    """Answers and errors name their character set; a download that is not streamed says of itself what it is."""
+    answers = [
+        ask(server, "GET", "/api/version"),
+        ask(server, "POST", EMBED, {"model": "nomic-embed-text", "input": "tea"}),
+        ask(server, "POST", EMBED, {"model": "nope", "input": "tea"}),
+        ask(server, "POST", "/api/pull", {}),
+    ]
+    server.fail(Fault.status(503))
+    answers.append(ask(server, "GET", "/api/version"))
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 400, 503]
+    assert {answer.headers["content-type"] for answer in answers} == {"application/json; charset=utf-8"}
+    pulled = ask(server, "POST", "/api/pull", {"model": "all-minilm", "stream": False})
+    assert pulled.headers["content-type"] == "application/json"
+
+
 def test_addresses_and_methods_that_there_are_not(server: OllamaServer) -> None:
     """Plain text, as from the real server's router."""
     missing = ask(server, "POST", "/api/generated", {})
