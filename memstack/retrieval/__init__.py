@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from memstack.payload import memory_from, parts_of
+from memstack.filters.evaluate import evaluate
+from memstack.payload import fields, memory_from, parts_of
 from memstack.records import Hit, Memory
 from memstack.retrieval.reranking import reranked
 from memstack.retrieval.weights import Weights
@@ -106,9 +107,10 @@ def _by_parts(
     now: datetime,
     likeness: Likeness | None,
 ) -> list[Hit]:
-    from memstack.retrieval.candidates import scored  # noqa: PLC0415  # it takes numpy
+    from memstack.retrieval.candidates import evaluated, scored  # noqa: PLC0415  # it takes numpy
 
-    leads, scores = scored(store, vector, query, where=where, limit=limit, weights=weights, now=now, likeness=likeness)
+    asked = evaluated(store, where)
+    leads, scores = scored(store, vector, query, where=asked, limit=limit, weights=weights, now=now, likeness=likeness)
     total = [round(value, 6) for value in scores.total.tolist()]
     best = sorted(range(len(leads)), key=lambda place: -total[place])[:limit]  # they come by age, and ties stay so
     rows = {row.id: row for row in store.fetch([leads[place].clue.id for place in best])} if best else {}
@@ -121,7 +123,8 @@ def _by_parts(
             {"similarity": leads[place].similarity, "parts": scores.explain(place)} if explain else None,
         )
         for place in best
-        if (row := rows.get(leads[place].clue.id)) is not None  # it can be deleted in between
+        if (row := rows.get(leads[place].clue.id)) is not None  # it can be deleted in between, or changed
+        and (asked is where or evaluate(where, fields(row.id, row.payload)))
     ]
 
 

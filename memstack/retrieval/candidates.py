@@ -24,13 +24,35 @@ if TYPE_CHECKING:
     from memstack.retrieval.weights import Weights
     from memstack.stores.base import Lead, Store
 
-__all__ = ["scored"]
+__all__ = ["evaluated", "scored"]
 
 _BY_WORDS: Final = 2  # so many times `candidates` are found by words
 _MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
 _REACH: Final = 2  # neighbours to either side
+_MOST_IDS: Final = 10_000  # of what passes a filter; a server takes so many in a request
+_AT_ONCE: Final = 1024  # rows
+_SOME_ID: Final = "00000000-0000-4000-8000-000000000000"
 _Words = list[tuple[str, ...]]
 _Counts = list[tuple[int, tuple[str, ...]]]  # how many memories have a word
+
+
+def evaluated(store: Store, where: Node) -> Node:
+    """A filter in which nothing is left to be evaluated on rows: what passes is named by its ids.
+
+    A search asks for candidates, and counts words, a score of times; each would read all the rows again.
+
+    Returns:
+        The filter as it is, where the engine answers all of it, looks up no ids, or too many pass.
+    """
+    plan = store.plan(where)
+    if plan.residual is None or store.plan(In("id", (_SOME_ID,))).residual is not None:
+        return where
+    ids: list[str] = []
+    for rows in store.batches(where=where, size=_AT_ONCE):
+        ids += [row.id for row in rows]
+        if len(ids) > _MOST_IDS:
+            return where
+    return all_of(*(part for part in plan.pushed if store.plan(part).residual is None), In("id", tuple(ids)))
 
 
 def scored(

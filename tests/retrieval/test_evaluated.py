@@ -1,0 +1,54 @@
+"""Filters that memstack evaluates on rows, in a ranked search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from memstack import open_memory
+from memstack.retrieval import candidates
+from memstack.stores.base import holds
+
+
+@pytest.mark.parametrize("most", [10_000, 10])
+def test_a_search_reads_the_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """What passes is found in one reading of the rows, and the answer is that of many readings."""
+    monkeypatch.setattr(candidates, "_MOST_IDS", most)
+    section = {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "retrieval": {"candidates": 16}}) as memory:
+        alex = memory.for_user("alex")
+        items: list[Any] = [
+            {"content": f"tea number {n}", "run_id": f"run {n % 7}", "metadata": {"kind": f"Kind {n % 5}"}}
+            for n in range(200)
+        ]
+        alex.add_many(items)
+        memory.for_user("bo").add_many(items)
+        evaluated = Mock(side_effect=holds)
+        monkeypatch.setattr("memstack.stores.base.holds", evaluated)
+        hits = alex.search("which tea was number 12?", filters={"kind": {"icontains": "KIND 2"}}, limit=40)
+        assert evaluated.call_count <= 200 or most < 40
+        assert {hit.text for hit in hits} == {f"tea number {n}" for n in range(2, 200, 5)}
+        exact = alex.search("which tea was number 12?", filters={"kind": "Kind 2"}, limit=40)
+        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in exact]
+        assert hits[0].text == "tea number 12"
+
+
+def test_what_no_longer_passes_is_no_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory that is changed while a search is under way is told only where the filter holds for it still."""
+    section = {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section}) as memory:
+        alex = memory.for_user("alex")
+        (one, other) = alex.add_many(
+            [{"content": f"{kind} tea", "metadata": {"kind": kind}} for kind in ("green", "Green")]
+        ).stored
+        scored = candidates.scored
+
+        def late(*args: Any, **options: Any) -> Any:
+            alex.update(one.id, metadata={"kind": "black"})
+            return scored(*args, **options)
+
+        monkeypatch.setattr(candidates, "scored", late)
+        assert [hit.id for hit in alex.search("tea", filters={"kind": {"icontains": "GREEN"}})] == [other.id]
