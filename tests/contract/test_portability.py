@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from memstack import AsyncMemoryGateway, MemoryGateway, Preference, Project, open_memory
 from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.gateway.exported import vector_text
 from memstack.testing.contract.strategies import examples
 
 OpenHere = Callable[..., MemoryGateway]
@@ -96,6 +97,27 @@ def test_vectors_spare_the_embedder(open_here: OpenHere, tmp_path: Path) -> None
     other = open_here(tmp_path / "other")
     report = copy(here, other)
     assert report.embedded == report.memories == 5
+
+
+@pytest.mark.parametrize("changed", ["provider", "model"])
+def test_vectors_of_another_embedder_are_not_taken(open_here: OpenHere, tmp_path: Path, changed: str) -> None:
+    """Vectors that another embedder made are made anew, though they have as many dimensions."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    fill(here)
+    stream = io.StringIO()
+    here.export(stream, vectors=True)
+    first, *lines = stream.getvalue().splitlines()
+    head = json.loads(first)
+    head["embedder"][changed] = "another"
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        if "vector" in row:
+            row["vector"] = vector_text([1.0] * head["embedder"]["dimensions"])
+    report = there.import_(io.StringIO("\n".join(json.dumps(line) for line in (head, *rows))))
+    assert (report.stored, report.embedded) == (5, 5)
+    query = "when do I like to work?"
+    scores = {hit.id: hit.score for hit in here.search(query, user_id="alex")}
+    assert {hit.id: hit.score for hit in there.search(query, user_id="alex")} == pytest.approx(scores, abs=1e-3)
 
 
 def test_an_import_goes_on_where_it_ended(open_here: OpenHere, tmp_path: Path) -> None:
