@@ -17,6 +17,7 @@ from memstack.stores.foreign import check_no_file, writing_to
 __all__ = ["address_of", "check_folder", "start", "stop"]
 
 _OWNER: Final = "postgres"  # the user, and the database, that a new server has
+_STARTED: Final = "postmaster.opts"  # which a server writes that starts
 _NOBODY: Final = -1  # no process has this number
 # `pg_ctl` puts the folder between double quotes of a shell's, and libpq takes a comma for the end of an address.
 _UNFIT: Final = '"$`\\,\n'
@@ -71,11 +72,10 @@ def start(folder: Path, label: str) -> Any:
             _strike_off_the_dead(server)
             return server
     except Exception as error:
-        raise StoreError(
-            label,
-            f"cannot start PostgreSQL ({type(error).__name__})",
-            f"Its log is {folder / 'log'}, if it came that far. See there, or name another path.",
-        ) from error
+        hint = f"Its log is {folder / 'log'}, if it came that far. See there, or name another path."
+        if not (folder / _STARTED).exists():
+            hint = f"If {folder} was never finished, delete that folder; it holds no memory then. {hint}"
+        raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})", hint) from error
 
 
 def stop(server: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import ConfigError
+from memstack.errors import ConfigError, StoreError
 from tests.stores.test_edge_folder import environment
 
 _OTHER = """
@@ -159,3 +159,12 @@ def test_a_folder_that_cannot_be_passed_on(tmp_path: Path, unfit: str) -> None:
         open_memory({"vector_store": _section(tmp_path / f"a{unfit}b")})
     assert caught.value.where == "vector_store.path"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_making_was_cut_short(tmp_path: Path) -> None:
+    """What is left of a process that was killed while it made the folder is told as that, with the way out."""
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("18\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="delete that folder") as caught:
+        opened(tmp_path)
+    assert str(tmp_path / "postgres") in str(caught.value)
