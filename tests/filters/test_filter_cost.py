@@ -36,14 +36,14 @@ def test_many_values_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is not compared with each of them: what a filter costs is not its length times the rows."""
     module = import_module("memstack.filters.evaluate")
     looked_at = 0
-    key_of: Callable[[object], Any] = module._key
+    key_of: Callable[[object], Any] = module.comparable
 
     def counting(value: object) -> Any:
         nonlocal looked_at
         looked_at += 1
         return key_of(value)
 
-    monkeypatch.setattr(module, "_key", counting)
+    monkeypatch.setattr(module, "comparable", counting)
     node = In("n", tuple(range(1000)))
     assert [n for n in range(-500, 1500) if evaluate(node, {"n": n})] == list(range(1000))
     assert looked_at <= 1000 + 2000

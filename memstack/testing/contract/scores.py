@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from memstack.errors import InvalidInput
 from memstack.filters.ast import ALL, Node
 from memstack.gateway import MemoryGateway
+from memstack.instants import utcnow
 from memstack.providers.base import Embedder
 from memstack.records import Hit, Memory
+from memstack.retrieval.dates import windows
 from memstack.stores.base import Row
 from memstack.testing.contract.base import Contract, OpenHere
 from memstack.testing.contract.state import parts_of
@@ -203,7 +205,7 @@ class ScoreContract(Contract):
             return count(where)
 
         monkeypatch.setattr(store, "count", counted)
-        drawing.for_user("pasted").search(" ".join(f"word{i}" for i in range(2000)), limit=3)
+        drawing.for_user("pasted").search(" ".join(f"word{i}" for i in range(300)), limit=3)
         assert 32 <= len(asked) < 200
 
     def test_stems_and_accents(self, memory: MemoryGateway) -> None:
@@ -454,7 +456,7 @@ class ScoreContract(Contract):
             stored = handle.add_many(said).stored
             hits = {hit.id: hit for hit in handle.search(query, limit=10)}
             assert hits.keys() == {memory.id for memory in stored}
-            if not query.strip():
+            if not query.strip() or windows(query, utcnow()):  # a query that names a time asks for more than words
                 return
             scores = expected_scores(embedder, query.strip(), [memory.text for memory in stored])
             for memory, expected in zip(stored, scores, strict=True):
