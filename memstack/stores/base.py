@@ -155,6 +155,7 @@ class Store(Mem0VectorStore, ABC):
     label: str
     collection: str
     dimensions: int
+    _planned: tuple[Node, Plan[Any]] | None = None
 
     # -- what an adapter writes ------------------------------------------------------------------
 
@@ -294,8 +295,11 @@ class Store(Mem0VectorStore, ABC):
     # -- what it gets ----------------------------------------------------------------------------
 
     def plan(self, where: Node) -> Plan[Any]:
-        """How a filter is answered here."""
-        return self.compiler.plan(where)
+        """How a filter is answered here. The last one is kept: a search asks twice."""
+        kept = self._planned
+        if kept is None or kept[0] is not where:
+            kept = self._planned = (where, self.compiler.plan(where))
+        return kept[1]
 
     def nearest(self, vector: Sequence[float], *, where: Node = ALL, limit: int) -> list[Scored]:
         """The rows nearest to a vector for which a filter holds.
