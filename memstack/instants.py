@@ -10,9 +10,11 @@ import re
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
 
-__all__ = ["EPOCH", "as_instant", "from_micros", "iso", "parse_iso", "to_micros", "utcnow"]
+__all__ = ["EPOCH", "FIRST", "LAST", "as_instant", "from_micros", "iso", "parse_iso", "to_micros", "utcnow"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+FIRST = datetime.min.replace(tzinfo=timezone.utc)
+LAST = datetime.max.replace(tzinfo=timezone.utc)
 _OURS = 32
 _LENGTHS = range(10, 37)  # characters: from a date to all that `_ISO` takes
 _MICROSECOND = timedelta(microseconds=1)

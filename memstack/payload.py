@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from memstack import metadata as codec
-from memstack.instants import EPOCH, as_instant, iso
+from memstack.instants import EPOCH, FIRST, LAST, as_instant, iso
 from memstack.metadata import RESERVED
 from memstack.records import Memory, Source
 from memstack.scope import SCOPE_FIELDS, Scope
@@ -44,8 +44,7 @@ INTERNAL: Final = "_memstack"  # what nobody filters by
 INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_LAST_DAY: Final = datetime.max.replace(tzinfo=timezone.utc) - _DAY
-_FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
+_LAST_DAY: Final = LAST - _DAY
 
 
 def build(
@@ -76,7 +75,7 @@ def build(
     if expires_at is not None:
         payload["expires_at"] = iso(expires_at)
         # Mem0 hides from the day after this date on (its dates have no time of day).
-        payload["expiration_date"] = (expires_at - _MICROSECOND if expires_at > _FIRST else _FIRST).date().isoformat()
+        payload["expiration_date"] = (expires_at - _MICROSECOND if expires_at > FIRST else FIRST).date().isoformat()
     for name, instant in (("valid_from", valid_from), ("valid_to", valid_to)):
         if instant is not None:
             payload[name] = iso(instant)

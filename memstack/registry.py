@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from memstack.providers.base import Provider
     from memstack.stores.base import Store
 
-__all__ = ["PROVIDERS", "STORES", "Registry"]
+__all__ = ["PROVIDERS", "STORES", "Registry", "check_installed"]
 
 T = TypeVar("T")
 
@@ -101,12 +102,21 @@ class Registry(Generic[T]):
         return {point.name: point for point in entry_points(group=self.group)}
 
     def _import(self, entry: _Entry, where: str) -> type[T]:
-        for needed in entry.modules:
-            if importlib.util.find_spec(needed) is None:
-                raise MissingDependency(where, needed, entry.extra)
+        check_installed(where, entry.modules, entry.extra)
         module, _, name = entry.target.partition(":")
         found: Any = getattr(importlib.import_module(module), name)
         return found  # type: ignore[no-any-return]  # the entry says which class
+
+
+def check_installed(where: str, modules: Iterable[str], extra: str) -> None:
+    """See that the modules that an extra brings are there; they are not imported.
+
+    Raises:
+        MissingDependency: one is not; the message is the pip command.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependency(where, module, extra)
 
 
 _CHROMA: Final = ("chromadb", "filelock")

@@ -370,7 +370,7 @@ class AsyncMemoryGateway:
         verb: Callable[..., Any] = self._gateway.search
         pool = self._searching
         reads_rows = self._gateway._reads_rows  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one class, in two
-        if filters is not None and pool is not self._pool and await self._run(reads_rows, filters):
+        if filters is not None and pool is not self._pool and await self._run_in(pool, reads_rows, filters):
             pool = self._pool  # it may take seconds, and the others would wait behind it
         return await self._run_in(
             pool,

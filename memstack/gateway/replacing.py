@@ -61,8 +61,10 @@ class _NewRows:
     def put(self, row: Row) -> None:
         """Add a row, or have it in the place of the one with its id."""
         self.rows[row.id] = row
-        for name, by_value in self._having.items():
-            _note(by_value, name, row)
+        if self._having:
+            fields = payloads.fields(row.id, row.payload)
+            for name, by_value in self._having.items():
+                _note(by_value, resolve(fields, name), row)
 
     def where(self, condition: Node) -> list[Row]:
         """The rows for which a condition holds, as they came."""
@@ -77,13 +79,12 @@ class _NewRows:
         if name not in self._having:
             by_value: dict[Hashable, dict[str, None]] = {}
             for row in self.rows.values():
-                _note(by_value, name, row)
+                _note(by_value, resolve(payloads.fields(row.id, row.payload), name), row)
             self._having[name] = by_value
         return self._having[name]
 
 
-def _note(by_value: dict[Hashable, dict[str, None]], name: str, row: Row) -> None:
-    value = resolve(payloads.fields(row.id, row.payload), name)
+def _note(by_value: dict[Hashable, dict[str, None]], value: object, row: Row) -> None:
     by_value.setdefault(comparable(value), {})[row.id] = None
 
 

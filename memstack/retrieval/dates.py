@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
 
-from memstack.instants import to_micros
+from memstack.instants import FIRST, LAST, to_micros
 from memstack.words import fold
 
 __all__ = ["Window", "windows"]
@@ -42,8 +42,6 @@ _LEADS: Final = (
     "in|last|this|during|since|before|after|until|by|early|late|mid|of|im|letzten|seit|vor|nach|en|depuis|avant|apres|"
     "desde|de|del|nel|di|em|sinds|voor|na"
 )
-_FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
-_LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 _YEARS_BACK: Final = 10  # a month without a year is each of these years'
 _DAYS: Final = {
     "today": (0, 1), "heute": (0, 1), "aujourd'hui": (0, 1), "hoy": (0, 1), "oggi": (0, 1), "hoje": (0, 1),
@@ -140,4 +138,4 @@ def _after(instant: datetime, days: int) -> datetime:
     try:
         return instant + timedelta(days=days)
     except OverflowError:
-        return _FIRST if days < 0 else _LAST
+        return FIRST if days < 0 else LAST

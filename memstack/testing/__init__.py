@@ -17,10 +17,9 @@ hypothesis (``pip install "memstack[testing]"``) and is imported when one of its
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
-from memstack.errors import MissingDependency
+from memstack import registry
 from memstack.testing.ollama_server import OllamaModel, OllamaServer
 from memstack.testing.openai_server import OpenAIModel, OpenAIServer
 from memstack.testing.stand_in import Turn
@@ -57,9 +56,7 @@ def check_installed(where: str) -> None:
     Raises:
         MissingDependency: it is not; the message is the pip command.
     """
-    for module in _NEEDED:
-        if importlib.util.find_spec(module) is None:
-            raise MissingDependency(where, module, "testing")
+    registry.check_installed(where, _NEEDED, "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -216,6 +216,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         server.cleanup()
 
 
+def _owner(section: dict[str, str]) -> Any:
+    """A connection of the server's owner to the database of a section."""
+    import psycopg
+
+    return psycopg.connect(host=section["host"], dbname=section["dbname"], user="postgres", autocommit=True)
+
+
 @pytest.mark.parametrize(
     ("user", "password"), [("guest", SECRET), ("guest", None), ("nobody", SECRET), ("locked", RIGHT)]
 )
@@ -254,15 +261,10 @@ def test_a_database_without_the_extension(postgres: dict[str, str]) -> None:
 
 def test_an_extension_that_is_not_looked_for(postgres: dict[str, str]) -> None:
     """Where `vector` lies in a schema that is not on the search path, the error says so; on the path it serves."""
-    import psycopg
-    from psycopg import conninfo
-
-    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
-    with psycopg.connect(owner, autocommit=True) as connection:
+    with _owner(postgres) as connection:
         connection.execute("CREATE DATABASE hosted")
     section = {**postgres, "dbname": "hosted", "user": "postgres"}
-    hosted = conninfo.make_conninfo(host=postgres["host"], dbname="hosted", user="postgres")
-    with psycopg.connect(hosted, autocommit=True) as connection:
+    with _owner(section) as connection:
         connection.execute("CREATE SCHEMA extensions")
         connection.execute("CREATE EXTENSION vector SCHEMA extensions")
         error = _refused(section)
@@ -277,13 +279,9 @@ def test_an_extension_that_is_not_looked_for(postgres: dict[str, str]) -> None:
 
 def test_a_database_that_takes_no_writes(postgres: dict[str, str]) -> None:
     """A standby, or a database that only reads, is told as such."""
-    import psycopg
-    from psycopg import conninfo
-
-    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
-    with psycopg.connect(owner, autocommit=True) as connection:
+    with _owner(postgres) as connection:
         connection.execute("CREATE DATABASE readonly")
-        with psycopg.connect(owner, dbname="readonly", autocommit=True) as other:
+        with _owner({**postgres, "dbname": "readonly"}) as other:
             other.execute("CREATE EXTENSION vector")
         connection.execute("ALTER DATABASE readonly SET default_transaction_read_only = on")
     error = _refused({**postgres, "dbname": "readonly", "user": "postgres"})
@@ -293,16 +291,12 @@ def test_a_database_that_takes_no_writes(postgres: dict[str, str]) -> None:
 
 def test_a_user_without_rights(postgres: dict[str, str]) -> None:
     """Where the user may not make tables in the schema, the error says what is missing; with the right it works."""
-    import psycopg
-    from psycopg import conninfo
-
     section = {**postgres, "user": "guest", "password": RIGHT}
     error = _refused(section)
     assert "may not" in str(error)
     assert "vector_store.schema" in str(error)
     assert not error.retryable
-    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
-    with psycopg.connect(owner, autocommit=True) as connection:
+    with _owner(postgres) as connection:
         connection.execute("CREATE SCHEMA guests AUTHORIZATION guest")
     memory: MemoryGateway
     with open_memory({"vector_store": {**section, "schema": "guests"}, **HISTORY}) as memory:
@@ -382,11 +376,7 @@ def test_a_server_without_encryption(postgres: dict[str, str]) -> None:
 
 def test_a_server_that_has_no_connection_left(postgres: dict[str, str]) -> None:
     """Where the user has as many connections as they may, the error says so, and that it may pass."""
-    import psycopg
-    from psycopg import conninfo
-
-    owner = conninfo.make_conninfo(host=postgres["host"], dbname=postgres["dbname"], user="postgres")
-    with psycopg.connect(owner, autocommit=True) as connection:
+    with _owner(postgres) as connection:
         connection.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
     error = _refused({**postgres, "user": "crowded"})
     assert "no connection left" in str(error)
