@@ -147,6 +147,13 @@ def test_no_test_gets_lost(body: dict[str, object], told: str) -> None:
         type("TestMine", (StoreContract,), body)
 
 
+def test_what_is_waived_comes_in_its_order() -> None:
+    """Tests are collected in one order by every process of pytest-xdist."""
+    names = sorted(name for name in dir(StoreContract) if name.startswith("test_"))[::-1][:20]
+    mine = type("TestMine", (StoreContract,), {"waived": dict.fromkeys(names, "too much")})
+    assert [name for name in vars(mine) if name.startswith("test_")] == names
+
+
 def test_a_stated_reason_is_enough() -> None:
     """With a reason a test may be replaced; a class below it inherits that, and may say nothing more."""
     mine = type("TestMine", (StoreContract,), {"waived": {"test_clearing": "no"}, "test_clearing": lambda self: None})
