@@ -43,6 +43,7 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "TelemetryActive",
+    "TextTooLong",
     "UnknownName",
     "UnreadableAnswer",
     "amount",
@@ -463,6 +464,10 @@ class ProviderError(MemstackError):
         tried = f" after {attempts} attempts" if attempts > 1 else ""
         again = " Calling again may help." if retryable else ""
         super().__init__(f"{provider} ({model}): {problem}{tried}.{again}{' ' + hint if hint else ''}")
+
+
+class TextTooLong(ProviderError):
+    """An embedder refused texts, for one is longer than it takes. `add_many` and `import_` find out which."""
 
 
 class UnreadableAnswer(ProviderError):

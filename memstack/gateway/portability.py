@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from memstack import metadata as codec
-from memstack.errors import InvalidInput, MemstackError
+from memstack.errors import InvalidInput
 from memstack.filters.ast import ALL, Node
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import files, writing
 from memstack.gateway.exported import End, Record, read_line, vector_text
+from memstack.gateway.halving import refused
 from memstack.gateway.parts import Parts
 from memstack.gateway.together import together
 from memstack.instants import iso, utcnow
@@ -186,10 +187,8 @@ def import_lines(
 
     def flush() -> None:
         if batch and not dry_run:
-            try:
-                total.count(_store(parts, batch))
-            except MemstackError as error:
-                total.failed.extend(Failed(index, str(error), error.retryable) for index, _ in batch)
+            for some, error in refused(batch, lambda some: total.count(_store(parts, some))):
+                total.failed.extend(Failed(index, str(error), error.retryable) for index, _ in some)
         batch.clear()
         if progress is not None:
             progress(digest.memories)

@@ -8,15 +8,13 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from memstack import retrieval
-from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, MemstackError, ScopeError, describe
+from memstack.errors import InvalidInput, LLMNotConfigured, MemoryNotFound, ScopeError, describe
 from memstack.filters.ast import Compare, Node, all_of
 from memstack.filters.parse import parse
-from memstack.filters.scoping import scope_filter, split_scope
-from memstack.gateway import conflicts, erasing, inference, pending, portability, writing
+from memstack.filters.scoping import split_scope
+from memstack.gateway import batches, conflicts, erasing, inference, pending, portability, queries, writing
 from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.core import Core
-from memstack.gateway.cursors import read_cursor, write_cursor
 from memstack.gateway.drafts import Draft, digest_of
 from memstack.gateway.files import Target, reading
 from memstack.gateway.inputs import (
@@ -31,10 +29,10 @@ from memstack.gateway.inputs import (
     check_threshold,
     read_messages,
 )
-from memstack.gateway.items import Item, read_item
-from memstack.gateway.parts import Parts, held, visible
+from memstack.gateway.items import Item
+from memstack.gateway.parts import Parts
 from memstack.gateway.together import reset
-from memstack.gateway.typed import Metadata, check_schema, fit_all, read_metadata, read_times, schema_of, search_fitting
+from memstack.gateway.typed import Metadata, check_schema, read_metadata, read_times, schema_of
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
@@ -46,7 +44,6 @@ from memstack.records import (
     Conflict,
     ErasureReceipt,
     ExportReport,
-    Failed,
     Hit,
     Hits,
     ImportReport,
@@ -57,7 +54,6 @@ from memstack.records import (
 )
 from memstack.schemas import MemorySchema, fit
 from memstack.scope import Scope
-from memstack.stores.base import SortField, sort_value
 
 if TYPE_CHECKING:
     from mem0 import Memory as Mem0Memory
@@ -203,7 +199,7 @@ class MemoryGateway:
                 ``user_id``, ``agent_id``, ``run_id`` of its own, which narrow the scope of the call.
             user_id, agent_id, run_id: the scope of the call; may be left to the items.
             batch_size: how many are embedded and written at a time, 1 to 10 000. Each batch is stored whole or not
-                at all.
+                at all; one with a text that is too long for the embedder is halved, until that text stands alone.
             on_conflict: as in `add`. With ``raise``, a batch in which something is contradicted is in `failed`.
             progress: called after each batch with the number of items done so far.
 
@@ -222,46 +218,7 @@ class MemoryGateway:
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             problem = f"is {describe(items)}, not a list of messages"
             raise InvalidInput("items", problem, "Pass a list, or use add() for one.")
-        results: list[AddResult] = []
-        failed: list[Failed] = []
-        batch: list[Draft] = []
-        rivals = conflicts.Rivals(parts)
-        done = 0
-
-        def flush() -> None:
-            if batch:
-                try:
-                    results.append(conflicts.add(parts, batch, policy))
-                except MemstackError as error:
-                    failed.extend(Failed(draft.index, str(error), error.retryable) for draft in batch)
-                batch.clear()
-                rivals.clear()
-            if progress is not None:
-                progress(done)
-
-        for index, item in enumerate(items):
-            done = index + 1
-            try:
-                draft = read_item(item, index, outer, parts.options)
-            except InvalidInput as error:
-                failed.append(Failed(index, str(error)))
-            else:
-                if policy in ("raise", "ask"):
-                    if rivals.have(draft):
-                        flush()  # what it contradicts has to be there
-                    rivals.add(draft)
-                batch.append(draft)
-            if len(batch) >= size:
-                flush()
-        flush()
-        failed.sort(key=lambda outcome: outcome.index)
-        return AddResult(
-            tuple(memory for result in results for memory in result.stored),
-            tuple(item for result in results for item in result.skipped),
-            tuple(failed),
-            tuple(conflict for result in results for conflict in result.conflicts),
-            tuple(change for result in results for change in result.pending),
-        )
+        return batches.add_many(parts, items, outer, size=size, policy=policy, progress=progress)
 
     def conflicts(
         self,
@@ -666,32 +623,18 @@ class MemoryGateway:
         words = check_query(query, parts.options.max_text)
         limit = check_limit(limit, more=_MORE)
         least = check_threshold(threshold)
-        of_schema = None if schema is None else check_schema(schema).where()
-        then = check_instant(as_of, "as_of")
-        now = utcnow() if then is None else then
-        expired = check_flag(show_expired, "show_expired")
-        explain = check_flag(explain, "explain")
-        at = visible(now, expired=expired) if then is None else held(then, expired=expired)
-        where = all_of(scope_filter(scope), at, of_schema, rest)
-
-        def find(size: int) -> list[Hit]:
-            if not words:
-                return retrieval.newest(parts.store, scope=scope, where=where, limit=size, explain=explain)
-            return retrieval.search(
-                parts.store,
-                parts.embedder,
-                words,
-                scope=scope,
-                where=where,
-                limit=size,
-                threshold=least,
-                explain=explain,
-                weights=parts.options.weights,
-                now=now,
-                reranker=parts.options.reranker,
-            )
-
-        return find(limit) if schema is None else search_fitting(find, schema, limit)
+        return queries.search(
+            parts,
+            words,
+            scope,
+            rest,
+            schema=None if schema is None else check_schema(schema),
+            then=check_instant(as_of, "as_of"),
+            expired=check_flag(show_expired, "show_expired"),
+            limit=limit,
+            threshold=least,
+            explain=check_flag(explain, "explain"),
+        )
 
     @overload
     def get_all(
@@ -761,30 +704,17 @@ class MemoryGateway:
         """
         parts = self._parts()
         scope, rest = self._split(user_id, agent_id, run_id, filters)
-        of_schema = None if schema is None else check_schema(schema).where()
-        expired = check_flag(show_expired, "show_expired")
-        then = _at(as_of, expired=expired)
-        base = all_of(scope_filter(scope.require()), of_schema, then, rest)
-        field, descending = _sort(check_order(order))
-        listing = f"{order}, expired ones too" if expired else order
-        limit = check_limit(limit, more=_MORE)
-        after = None if cursor is None else read_cursor(cursor, scope, base, listing)
-        rows = parts.store.scan(
-            where=base if then is not None else all_of(base, visible(utcnow(), expired=expired)),
-            field=field,
-            descending=descending,
-            after=after,
-            limit=limit + 1,
+        return queries.page(
+            parts,
+            scope.require(),
+            rest,
+            schema=None if schema is None else check_schema(schema),
+            then=check_instant(as_of, "as_of"),
+            expired=check_flag(show_expired, "show_expired"),
+            order=check_order(order),
+            limit=check_limit(limit, more=_MORE),
+            cursor=cursor,
         )
-        following = None
-        if len(rows) > limit:
-            rows = rows[:limit]
-            following = write_cursor(scope, base, listing, (sort_value(rows[-1], field), rows[-1].id))
-        memories = tuple(retrieval.memory_of(parts.store, row, scope) for row in rows)
-        if schema is None:
-            return Page(memories, following)
-        fitting, misfits = fit_all(memories, schema)
-        return Page(fitting, following, misfits)
 
     @overload
     def iter_all(
@@ -1000,14 +930,3 @@ class MemoryGateway:
             problem = "is blank" if isinstance(key, str) and key.isspace() else f"is {describe(key)}"
             raise InvalidInput("idempotency_key", problem, f"Pass a string of 1 to {_MAX_KEY} characters.")
         return scope, check_text("idempotency_key", key, InvalidInput), digest_of(drafts)
-
-
-def _at(as_of: object, *, expired: bool) -> Node | None:
-    """What held at an instant; None for now."""
-    instant = check_instant(as_of, "as_of")
-    return None if instant is None else held(instant, expired=expired)
-
-
-def _sort(order: Order) -> tuple[SortField, bool]:
-    field: Any = order.lstrip("-")
-    return field, order.startswith("-")

@@ -71,13 +71,14 @@ def _one(name: str, given: object, lifted: Mapping[str, Any]) -> datetime | None
     return field if argument is None else argument
 
 
-def check_schema(schema: object) -> type[MemorySchema]:
+def check_schema(schema: type[S]) -> type[S]:
     """A schema that memories can be read by.
 
     Raises:
         InvalidInput: it is none.
     """
-    if not isinstance(schema, type) or not issubclass(schema, MemorySchema) or not schema.category:
+    given: object = schema
+    if not isinstance(given, type) or not issubclass(given, MemorySchema) or not given.category:
         raise InvalidInput("schema", "is no schema with a category", "Pass a class, as in schema=Preference.")
     return schema
 

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn, TypeVar
 
-from memstack.errors import GatewayClosed, OfflineViolation, ProviderError
+from memstack.errors import GatewayClosed, OfflineViolation, ProviderError, TextTooLong
 from memstack.providers.base import Embedder
 from memstack.providers.deadlines import until
 
@@ -32,10 +32,20 @@ class CallFailed(Exception):  # an outcome of one attempt, not an error of the l
         retryable: whether another attempt may succeed.
         retry_after: how many seconds the server asks to wait.
         hint: the way out.
+        too_long: whether a text that was to be embedded is longer than the model takes.
     """
 
-    def __init__(self, problem: str, *, retryable: bool, retry_after: float | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        retryable: bool,
+        retry_after: float | None = None,
+        hint: str = "",
+        too_long: bool = False,
+    ) -> None:
         self.problem = problem
+        self.too_long = too_long
         self.retryable = retryable
         self.retry_after = retry_after
         self.hint = hint
@@ -113,6 +123,7 @@ class Caller:
 
         Raises:
             ProviderError: naming provider, model, the number of attempts, and whether calling again may help.
+            TextTooLong: likewise, where that is why.
             GatewayClosed: `close` was called.
         """
         deadline = time.monotonic() + self.limits.timeout
@@ -136,7 +147,8 @@ class Caller:
                         continue
                     ended = True
                     self._note(attempts, failed=True, passing=failure.retryable)
-                    raise ProviderError(
+                    error = TextTooLong if failure.too_long else ProviderError
+                    raise error(
                         self.provider,
                         self.model,
                         failure.problem,
@@ -232,6 +244,16 @@ def refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn
         CallFailed: always.
     """
     raise CallFailed(problem, retryable=retryable, hint=hint)
+
+
+def text_too_long() -> CallFailed:
+    """What a server means that refuses a text to be embedded for its length."""
+    return CallFailed(
+        "a text is longer than the model takes",
+        retryable=False,
+        hint="Embed shorter texts, or choose an `embedder.model` with a longer context.",
+        too_long=True,
+    )
 
 
 def retry_after(value: str | None) -> float | None:

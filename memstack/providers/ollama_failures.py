@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import ollama
 
-from memstack.providers.calls import CallFailed, retry_after, violation_in
+from memstack.providers.calls import CallFailed, retry_after, text_too_long, violation_in
 
 __all__ = ["RAISE", "failure_of", "is_missing"]
 
@@ -33,8 +33,9 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
         if is_missing(error):
             return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
         if status == HTTPStatus.BAD_REQUEST and "context" in error.error:
-            hint = "Embed shorter texts." if section == "embedder" else RAISE
-            return CallFailed("the prompt is longer than the context", retryable=False, hint=hint)
+            if section == "embedder":
+                return text_too_long()
+            return CallFailed("the prompt is longer than the context", retryable=False, hint=RAISE)
         hints: dict[int, str] = {
             HTTPStatus.NOT_FOUND: f"Check `{section}.host`: is it an Ollama server?",
             HTTPStatus.BAD_REQUEST: f"Check `{section}.model`: does it do this?",

@@ -8,11 +8,18 @@ from typing import Final
 
 import openai
 
-from memstack.providers.calls import CallFailed, retry_after, violation_in
+from memstack.providers.calls import CallFailed, retry_after, text_too_long, violation_in
 
 __all__ = ["failure_of"]
 
 _CODE: Final = re.compile(r"[A-Za-z_]{1,64}")  # model_not_found, DeploymentNotFound: what quotes something is no code
+
+_REFUSED: Final = (400, 413, 422)
+# As OpenAI, vLLM, llama.cpp and Text Embeddings Inference say it.
+_TOO_LONG: Final = re.compile(
+    r"context.?length|maximum input length|exceed_context_size|tokens per request|must have less than \d+ tokens",
+    re.IGNORECASE,
+)
 
 
 def failure_of(error: Exception, section: str) -> CallFailed:
@@ -25,6 +32,8 @@ def failure_of(error: Exception, section: str) -> CallFailed:
         return CallFailed("the server cannot be reached", retryable=True, hint=f"See `{section}.base_url`.")
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
+        if section == "embedder" and status in _REFUSED and _TOO_LONG.search(f"{error.code} {error.message}"):
+            return text_too_long()
         hints = {
             400: f"Check `{section}.model`: does it do this, and is its context long enough?",
             401: f"Check OPENAI_API_KEY or `{section}.api_key`.",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import ConfigError, ProviderError
+from memstack.errors import ConfigError, ProviderError, TextTooLong
 from memstack.testing import Fault, OllamaServer
 from tests.providers.conftest import KEY, Provider
 
@@ -34,6 +34,30 @@ def test_an_llm_infers(provider: Provider, tmp_path: Path) -> None:
         assert len(result.stored) >= 1
         assert not result.failed
         assert memory.search("tea", user_id="alex")
+
+
+def test_one_text_that_is_too_long_stops_no_other(provider: Provider, tmp_path: Path) -> None:
+    """A text that the embedder refuses for its length is in `failed` alone; an import does the same."""
+    config = {"vector_store": {"path": str(tmp_path / "here")}, "embedder": provider.embedder}
+    long = "word " * 9_000
+    told: list[int] = []
+    with open_memory(config) as memory:
+        said = [f"a short fact, number {i}" for i in range(20)]
+        result = memory.add_many([*said[:7], long, *said[7:]], user_id="alex", progress=told.append)
+        assert [failed.index for failed in result.failed] == [7]
+        assert "longer than the model takes" in result.failed[0].reason
+        assert not result.failed[0].retryable
+        assert sorted(one.text for one in memory.iter_all(user_id="alex")) == sorted(said)
+        assert told == [21]
+        with pytest.raises(TextTooLong, match="a longer context"):
+            memory.add(["a new fact", long], user_id="alex", infer=False)
+        assert len(memory.get_all(user_id="alex")) == 20
+    with open_memory(vector_store={"path": str(tmp_path / "builtin")}) as builtin:
+        builtin.add_many([*said, long], user_id="alex")
+        builtin.export(tmp_path / "all.jsonl")
+    with open_memory({**config, "vector_store": {"path": str(tmp_path / "there")}}) as memory:
+        report = memory.import_(tmp_path / "all.jsonl")
+        assert (report.stored, len(report.failed)) == (20, 1)
 
 
 @pytest.mark.parametrize(
