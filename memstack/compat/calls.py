@@ -38,6 +38,7 @@ class Owners(TypedDict):
     run_id: str | None
 
 
+_SERVER: Final = ("host", "url", "api_key")
 # What chat clients put beside the words of a message.
 _BESIDE: Final = frozenset({"tool_calls", "tool_call_id", "function_call", "annotations"})
 
@@ -61,11 +62,21 @@ def settings_of(config: Config | object) -> Settings:
         ConfigError: it cannot be used.
     """
     if isinstance(config, BaseModel) and not isinstance(config, Settings):
-        config = config.model_dump(exclude_unset=True)
+        config = _as_written(config)
     settings = Settings.load(config)  # type: ignore[arg-type]  # it checks what it is given
     if settings.origins["remember_roles"] == "default":
         settings = Settings.load(settings, remember_roles=[role for role in ROLES if role != "system"])
     return settings
+
+
+def _as_written(config: BaseModel) -> dict[str, Any]:
+    """Mem0's ``MemoryConfig`` as a mapping in its form, without the path that Mem0 adds beside a server's address."""
+    found = config.model_dump(exclude_unset=True, warnings=False)  # it holds classes where it declares mappings
+    store = found.get("vector_store") or {}
+    options = store.get("config") or {}
+    if options.get("path") == f"/tmp/{store.get('provider')}" and any(map(options.get, _SERVER)):  # noqa: S108  # its words
+        del options["path"]
+    return {"version": "v1.1", **found}
 
 
 def owners(user_id: Entity, agent_id: Entity, run_id: Entity) -> Owners:

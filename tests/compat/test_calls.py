@@ -335,6 +335,30 @@ def test_mem0s_own_configuration_is_taken(tmp_path: Path) -> None:
     assert done.stdout.startswith("I drink tea\n<MemoryGateway qdrant")
 
 
+def test_what_mem0_itself_puts_into_its_configuration_is_none_of_the_users() -> None:
+    """Its classes add a path beside a server's address; and a section may name its provider alone."""
+    code = (
+        "import os; os.environ['MEM0_TELEMETRY'] = 'False'\n"
+        "from mem0.configs.base import MemoryConfig\n"
+        "from memstack.compat.calls import settings_of\n"
+        "place = {'host': 'localhost', 'port': 6333}\n"
+        "store = settings_of(MemoryConfig(vector_store={'provider': 'qdrant', 'config': place})).vector_store\n"
+        "print(store.mode, store.host, store.port)\n"
+        "store = settings_of(MemoryConfig(vector_store={'provider': 'chroma', 'config': {**place}})).vector_store\n"
+        "print(store.mode, store.host)\n"
+        "print(settings_of(MemoryConfig(embedder={'provider': 'openai'})).embedder.model)\n"
+        "print(settings_of(MemoryConfig()).embedder.provider)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:4] == [
+        "server localhost 6333",
+        "server localhost",
+        "text-embedding-3-small",
+        "builtin",
+    ]
+
+
 def test_importing_it_imports_no_engine(tmp_path: Path) -> None:
     """The import costs what `import memstack` costs; storing and searching need no Mem0."""
     code = (
