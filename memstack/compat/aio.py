@@ -55,7 +55,7 @@ class AsyncMemory:
         expiration_date: date | str | None = None,
         infer: bool | None = None,
         memory_type: None = None,
-        prompt: None = None,
+        prompt: str | None = None,
     ) -> Added:
         """Remember what was said."""
         return await asyncio.to_thread(

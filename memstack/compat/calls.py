@@ -192,6 +192,5 @@ _PLATFORM: Final = {
 }
 _WAYS_OUT: Final = {
     "memory_type": "Leave it out, or use `memory.gateway.mem0`, which is Mem0's own class on the same data.",
-    "prompt": "Set `extraction_prompt` or `custom_instructions` in the configuration, or use `memory.gateway.mem0`.",
     "rerank": "Name a reranker in the configuration (`retrieval.reranker`), or leave it out.",
 }

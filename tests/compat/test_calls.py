@@ -263,7 +263,7 @@ def test_nothing_leaves_a_scope(m: Memory, call: Any) -> None:
         (lambda m: m.add("tea", **ALEX, expiration_date=date.max), InvalidInput, "expiration_date: is the last day"),
         (lambda m: m.add("tea", **ALEX, expiration_date=5), InvalidInput, "expiration_date"),
         (lambda m: m.add("tea", **ALEX, memory_type="procedural_memory"), NotSupported, "memory_type"),
-        (lambda m: m.add("tea", **ALEX, prompt="Extract"), NotSupported, "prompt"),
+        (lambda m: m.add("tea", **ALEX, prompt="Extract"), InvalidInput, "prompt: is for an LLM"),
         (lambda m: m.search("tea", **ALEX, rerank=True), NotSupported, "rerank"),
         (lambda m: m.search("tea", **ALEX, rerank="no"), InvalidInput, "rerank"),
         (lambda m: m.search("tea", **ALEX, explain="no"), InvalidInput, "explain"),
