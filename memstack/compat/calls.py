@@ -19,7 +19,7 @@ from memstack.gateway.sync import Filters
 from memstack.records import ROLES
 from memstack.scope import SCOPE_FIELDS
 
-__all__ = ["Entity", "Owners", "Reading", "expiry", "owners", "read", "refuse", "settings_of", "words"]
+__all__ = ["Entity", "Owners", "Reading", "elsewhere", "expiry", "owners", "read", "refuse", "settings_of", "words"]
 
 Entity = str | int | uuid.UUID | None
 """An id as Mem0 takes it: what is no string becomes one."""
@@ -166,6 +166,11 @@ def expiry(day: date | str | None) -> datetime | None:
         raise InvalidInput(
             "expiration_date", f"is {describe(day)}, not a day", "Pass a date, or text such as 2026-01-31."
         ) from None
+
+
+def elsewhere(memory: object, name: str) -> str:
+    """What is said of an attribute that there is not: code for Mem0 reaches for its parts (`llm`, `vector_store`)."""
+    return f"{type(memory).__name__!r} object has no attribute {name!r}. Mem0's own parts are those of `gateway.mem0`."
 
 
 def refuse(given: Mapping[str, object]) -> None:

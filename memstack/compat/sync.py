@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memstack.compat import shapes
-from memstack.compat.calls import Entity, expiry, owners, read, refuse, settings_of, words
+from memstack.compat.calls import Entity, elsewhere, expiry, owners, read, refuse, settings_of, words
 from memstack.errors import InvalidInput, MemoryNotFound
 from memstack.factory import Config, open_memory
 from memstack.gateway import MemoryGateway
@@ -70,6 +70,11 @@ class Memory:
             ConfigError, StoreError, HistoryError: as `memstack.open_memory`.
         """
         return cls(config_dict)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(elsewhere(self, name), name=name, obj=self)
 
     @property
     def gateway(self) -> MemoryGateway:

@@ -285,6 +285,14 @@ def test_what_would_be_ignored_is_an_error(m: Memory, call: Any, error: type[Exc
     assert m.get_all(**ALEX) == {"results": []}
 
 
+@pytest.mark.parametrize("name", ["llm", "vector_store", "chat"])
+def test_what_is_elsewhere_is_told(m: Memory, name: str) -> None:
+    """Mem0's own parts are named where they are looked for; what asks whether they are there is answered."""
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'.*`gateway\.mem0`"):
+        getattr(m, name)
+    assert not hasattr(m, name)
+
+
 # -- making one ----------------------------------------------------------------------------------------
 
 
