@@ -100,13 +100,17 @@ def test_what_mem0_has_can_be_imported(
             "attributed_to": "assistant",
             "created_at": "2024-01-31T12:00:00+00:00",
         }
-        old.vector_store.insert([old.embedding_model.embed(fact)], [payload], ["7d54cd11-0f39-4a20-ae2b-2e12d1a0a5e5"])
+        older = {**payload, "user_id": 7}  # as Mem0 1.x took it
+        vectors = [old.embedding_model.embed(fact)] * 2
+        ids = ["7d54cd11-0f39-4a20-ae2b-2e12d1a0a5e5", "9d54cd11-0f39-4a20-ae2b-2e12d1a0a5e5"]
+        old.vector_store.insert(vectors, [payload, older], ids)
         before = [mem for user in ("alex", "bo") for mem in old.get_all(filters={"user_id": user})["results"]]
         code = _block("run: export").replace("old = Memory.from_config(...)", "").replace("from mem0 import Memory", "")
         exec(code, {"old": old})  # noqa: S102  # our own guide
     roles = ["--role", "user", "--role", "assistant"]
     _run(["-m", "memstack", "import", "memories.jsonl", *roles, "--set", "vector_store.path=new"], tmp_path)
     with open_memory({"vector_store": {"path": "new"}}) as memory:
+        assert [m.text for m in memory.get_all(user_id="7")] == [fact]
         listed = {user: list(memory.get_all(user_id=user)) for user in ("alex", "bo")}
     for memories in listed.values():
         assert memories == sorted(memories, key=lambda m: m.occurred_at, reverse=True)  # as Mem0 had them
