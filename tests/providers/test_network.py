@@ -33,7 +33,7 @@ def _address(provider: Provider) -> str:
 
 def _by_tls(provider: Provider, front: TLS) -> dict[str, str]:
     option = _address(provider)
-    path = urlsplit(provider.embedder[option]).path
+    path = urlsplit(str(provider.embedder[option])).path
     return {option: f"{front.url}{path}"}
 
 
