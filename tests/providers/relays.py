@@ -149,7 +149,7 @@ class Proxy(Relay):
             client.sendall(f"HTTP/1.1 {status} Refused here\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
             return None
         place = urlsplit(f"//{target}" if method == "CONNECT" else target)
-        server = socket.create_connection((place.hostname, place.port))
+        server = socket.create_connection((place.hostname, place.port or 80))
         if method == "CONNECT":
             client.sendall(_DONE)
         else:
