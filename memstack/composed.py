@@ -78,7 +78,15 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
             self._entity_store = store = self._parts.store.sibling(ENTITIES)
         return store
 
-    def extract(self, messages: Sequence[Mapping[str, Any]], scope: Scope, *, known: Node, keep: Keep) -> Extraction:
+    def extract(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        scope: Scope,
+        *,
+        known: Node,
+        keep: Keep,
+        instructions: str | None = None,
+    ) -> Extraction:
         """Run Mem0's extraction, with the writing left to `keep`: what it raises is raised here.
 
         Args:
@@ -86,6 +94,7 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
             scope: who it belongs to.
             known: which memories of that scope the model may be shown as known already.
             keep: called at most once, with all facts.
+            instructions: what the model is told beside the prompt. Default: `custom_instructions`.
 
         Raises:
             ProviderError: the LLM or the embedder failed. `UnreadableAnswer` where the LLM's answer cannot be used.
@@ -97,7 +106,8 @@ class ComposedMemory(Memory):  # type: ignore[misc]  # mem0 has no types
         strict = _StrictParts(parts, run, scope, known, keep)
         memory = _Extracting(self, strict, _ExtractingLLM(parts.llm, parts.options, run))
         try:  # Mem0's public add refuses ids that hold a space
-            memory._add_to_vector_store([dict(message) for message in messages], {}, scope.as_dict(), infer=True)  # noqa: SLF001
+            said = [dict(message) for message in messages]
+            memory._add_to_vector_store(said, {}, scope.as_dict(), infer=True, prompt=instructions)  # noqa: SLF001
         except Exception as error:
             # Mem0 wraps what the model raised, and replaces what storing raised.
             for found in (strict.failure, error, error.__cause__):

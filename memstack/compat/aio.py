@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from memstack.compat.calls import Entity
+from memstack.compat.calls import Entity, elsewhere
 from memstack.compat.shapes import Added, Done, HistoryItem, Listing, MemoryItem, Results
 from memstack.compat.sync import Memory
 from memstack.factory import Config
@@ -38,6 +38,11 @@ class AsyncMemory:
         """A memory from a mapping, in Mem0's form or in memstack's."""
         return cls(config_dict)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(elsewhere(self, name), name=name, obj=self)
+
     @property
     def gateway(self) -> MemoryGateway:
         """The typed memory below (its verbs block)."""
@@ -55,7 +60,7 @@ class AsyncMemory:
         expiration_date: date | str | None = None,
         infer: bool | None = None,
         memory_type: None = None,
-        prompt: None = None,
+        prompt: str | None = None,
     ) -> Added:
         """Remember what was said."""
         return await asyncio.to_thread(

@@ -19,7 +19,7 @@ from memstack.gateway.sync import Filters
 from memstack.records import ROLES
 from memstack.scope import SCOPE_FIELDS
 
-__all__ = ["Entity", "Owners", "Reading", "expiry", "owners", "read", "refuse", "settings_of", "words"]
+__all__ = ["Entity", "Owners", "Reading", "elsewhere", "expiry", "owners", "read", "refuse", "settings_of", "words"]
 
 Entity = str | int | uuid.UUID | None
 """An id as Mem0 takes it: what is no string becomes one."""
@@ -38,6 +38,7 @@ class Owners(TypedDict):
     run_id: str | None
 
 
+_SERVER: Final = ("host", "url", "api_key")
 # What chat clients put beside the words of a message.
 _BESIDE: Final = frozenset({"tool_calls", "tool_call_id", "function_call", "annotations"})
 
@@ -61,11 +62,21 @@ def settings_of(config: Config | object) -> Settings:
         ConfigError: it cannot be used.
     """
     if isinstance(config, BaseModel) and not isinstance(config, Settings):
-        config = config.model_dump(exclude_unset=True)
+        config = _as_written(config)
     settings = Settings.load(config)  # type: ignore[arg-type]  # it checks what it is given
     if settings.origins["remember_roles"] == "default":
         settings = Settings.load(settings, remember_roles=[role for role in ROLES if role != "system"])
     return settings
+
+
+def _as_written(config: BaseModel) -> dict[str, Any]:
+    """Mem0's ``MemoryConfig`` as a mapping in its form, without the path that Mem0 adds beside a server's address."""
+    found = config.model_dump(exclude_unset=True, warnings=False)  # it holds classes where it declares mappings
+    store = found.get("vector_store") or {}
+    options = store.get("config") or {}
+    if options.get("path") == f"/tmp/{store.get('provider')}" and any(map(options.get, _SERVER)):  # noqa: S108  # its words
+        del options["path"]
+    return {"version": "v1.1", **found}
 
 
 def owners(user_id: Entity, agent_id: Entity, run_id: Entity) -> Owners:
@@ -157,6 +168,11 @@ def expiry(day: date | str | None) -> datetime | None:
         ) from None
 
 
+def elsewhere(memory: object, name: str) -> str:
+    """What is said of an attribute that there is not: code for Mem0 reaches for its parts (`llm`, `vector_store`)."""
+    return f"{type(memory).__name__!r} object has no attribute {name!r}. Mem0's own parts are those of `gateway.mem0`."
+
+
 def refuse(given: Mapping[str, object]) -> None:
     """Refuse parameters of Mem0 that would do nothing here.
 
@@ -181,6 +197,5 @@ _PLATFORM: Final = {
 }
 _WAYS_OUT: Final = {
     "memory_type": "Leave it out, or use `memory.gateway.mem0`, which is Mem0's own class on the same data.",
-    "prompt": "Set `extraction_prompt` or `custom_instructions` in the configuration, or use `memory.gateway.mem0`.",
     "rerank": "Name a reranker in the configuration (`retrieval.reranker`), or leave it out.",
 }

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memstack.compat import shapes
-from memstack.compat.calls import Entity, expiry, owners, read, refuse, settings_of, words
+from memstack.compat.calls import Entity, elsewhere, expiry, owners, read, refuse, settings_of, words
 from memstack.errors import InvalidInput, MemoryNotFound
 from memstack.factory import Config, open_memory
 from memstack.gateway import MemoryGateway
@@ -71,6 +71,11 @@ class Memory:
         """
         return cls(config_dict)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(elsewhere(self, name), name=name, obj=self)
+
     @property
     def gateway(self) -> MemoryGateway:
         """The typed memory below: the same data, with more verbs."""
@@ -88,7 +93,7 @@ class Memory:
         expiration_date: date | str | None = None,
         infer: bool | None = None,
         memory_type: None = None,
-        prompt: None = None,
+        prompt: str | None = None,
     ) -> shapes.Added:
         """Remember what was said.
 
@@ -100,7 +105,8 @@ class Memory:
             timestamp: none: of Mem0's platform alone.
             expiration_date: the last day (UTC) on which it is found.
             infer: whether an LLM draws facts out of it. Default: whether one is configured; Mem0's is True.
-            memory_type, prompt: none: not supported.
+            memory_type: none: not supported.
+            prompt: what the LLM is told beside its prompt, in place of the configuration's `custom_instructions`.
 
         Returns:
             ``{"results": [{"id": …, "memory": …, "event": "ADD"}]}``.
@@ -110,8 +116,11 @@ class Memory:
             InvalidInput, NotSupported: something cannot be stored, or an argument has no meaning here.
             LLMNotConfigured: ``infer=True`` without an LLM.
         """
-        refuse({"timestamp": timestamp, "memory_type": memory_type, "prompt": prompt})
+        refuse({"timestamp": timestamp, "memory_type": memory_type})
         owner = owners(user_id, agent_id, run_id)
+        inferred = self._infers if infer is None else infer
+        if prompt and not inferred:
+            raise InvalidInput("prompt", "is for an LLM, and here none is asked", "Leave it out, or pass infer=True.")
         said = words(messages)
         if messages and not said:
             Scope(**owner).require()
@@ -121,9 +130,10 @@ class Memory:
             **owner,
             metadata=metadata,
             infer=infer,
+            instructions=prompt or None,
             expires_at=expiry(expiration_date),
         )
-        return shapes.added(result, inferred=self._infers if infer is None else infer)
+        return shapes.added(result, inferred=inferred)
 
     def search(
         self,

@@ -52,7 +52,6 @@ _LLM_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "enable_vision": (False,),
     "vision_details": ("auto",),
     "is_reasoning_model": (),
-    "http_client_proxies": (),
 }
 _OPENAI_LLM_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
     **_LLM_IDLE,
@@ -65,12 +64,12 @@ _OPENAI_LLM_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "response_callback": (),
 }
 _EMBEDDER_IDLE: Final[Mapping[str, tuple[Any, ...]]] = {
-    "http_client_proxies": (),
     "model_kwargs": ({},),
     "memory_add_embedding_type": (),
     "memory_update_embedding_type": (),
     "memory_search_embedding_type": (),
 }
+_PROXY: Final = {"http_client_proxies": "proxy"}
 _SAMPLING: Final = {name: name for name in ("model", "temperature", "max_tokens", "top_p")}
 
 _KNOWN: Final[Mapping[tuple[str, str], _Options]] = {
@@ -116,12 +115,13 @@ _KNOWN: Final[Mapping[tuple[str, str], _Options]] = {
             "api_key": "api_key",
             "openai_base_url": "base_url",
             "embedding_dims": "dimensions",
+            **_PROXY,
         },
         defaults={"model": "text-embedding-3-small"},
         idle=_EMBEDDER_IDLE,
     ),
     ("embedder", "ollama"): _Options(
-        renamed={"model": "model", "ollama_base_url": "host", "embedding_dims": "dimensions"},
+        renamed={"model": "model", "ollama_base_url": "host", "embedding_dims": "dimensions", **_PROXY},
         defaults={"model": "nomic-embed-text"},
         idle={**_EMBEDDER_IDLE, "api_key": ()},
     ),
@@ -131,12 +131,13 @@ _KNOWN: Final[Mapping[tuple[str, str], _Options]] = {
             "api_key": "api_key",
             "openai_base_url": "base_url",
             "reasoning_effort": "reasoning_effort",
+            **_PROXY,
         },
         defaults={"model": "gpt-5-mini"},
         idle=_OPENAI_LLM_IDLE,
     ),
     ("llm", "ollama"): _Options(
-        renamed={**_SAMPLING, "ollama_base_url": "host"},
+        renamed={**_SAMPLING, "ollama_base_url": "host", **_PROXY},
         defaults={"model": "llama3.1:70b"},
         idle={**_LLM_IDLE, "api_key": (), "reasoning_effort": ()},
     ),
@@ -190,6 +191,8 @@ def _section(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     if known is None:  # a third party's, or none at all: its model will tell
         return {"provider": provider, **config}
     translated = {"provider": provider, **_translated(f"{name}.config", config, known)}
+    if "proxy" in translated:
+        translated["proxy"] = _proxy(f"{name}.config.http_client_proxies", translated["proxy"])
     if name == "vector_store":
         _check_place(config)
         if provider == "qdrant":
@@ -214,6 +217,16 @@ def _translated(where: str, config: Mapping[str, Any], known: _Options) -> dict[
         else:
             raise UnknownName(f"{where}.{option}", "option", option, [*known.renamed, *known.idle, *known.refused])
     return found
+
+
+def _proxy(where: str, value: object) -> object:
+    """The one proxy that `http_client_proxies` names: Mem0 takes an address, or one for each scheme."""
+    if not isinstance(value, Mapping):
+        return value or None
+    named = set(map(str, value.values()))
+    if len(named) > 1:
+        raise ConfigError(where, "names several proxies", "Name the one that leads to the server, as a text.")
+    return next(iter(value.values()), None)
 
 
 def _check_place(config: Mapping[str, Any]) -> None:

@@ -59,6 +59,7 @@ __all__ = [
     "QdrantEmbedded",
     "QdrantInMemory",
     "QdrantServer",
+    "RemoteConfig",
     "RetrievalConfig",
     "SectionConfig",
     "StoreConfig",
@@ -67,7 +68,9 @@ __all__ = [
 ]
 
 IN_MEMORY: Final = ":memory:"
-_ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address)$")  # names of options that hold an address
+_ADDRESSES: Final = re.compile(
+    r"(^|_)(url|host|hosts|endpoint|address|proxy)$"
+)  # names of options that hold an address
 _CHROMA: Final = "chroma"  # folders of data; Qdrant's are named after the collections
 _POSTGRES: Final = "postgres"
 _OLLAMA_PORT: Final = 11434
@@ -587,11 +590,17 @@ class PgvectorEmbedded(_Pgvector, frozen=True):
 # -- embedders and LLMs ----------------------------------------------------------------------
 
 
-class _Remote(SectionConfig, frozen=True):
+class RemoteConfig(SectionConfig, frozen=True):
     """What the clients of model servers share: deadlines, retries, and how hard a server may be pushed."""
 
     model: Name
     """Name of the model. No default: it is never guessed."""
+    proxy: WebAddress | None = None
+    """Address of an HTTP proxy on the way to the server, as http://user:password@proxy:3128; those that the environment
+    names are not used. Default: none."""
+    ca_file: LocalPath | None = None
+    """File of certificates (PEM) that are trusted beside the public ones: a CA of your own. Relative to the folder of
+    the YAML file. Default: none."""
     connect_timeout: Seconds = 5.0
     """Longest time to reach the server, in seconds. Default: 5."""
     read_timeout: Seconds = 120.0
@@ -608,7 +617,7 @@ class _Remote(SectionConfig, frozen=True):
     """How long they are refused, in seconds. Default: 30."""
 
 
-class _OpenAI(_Remote, frozen=True):
+class _OpenAI(RemoteConfig, frozen=True):
     """What OpenAI's embedders and LLMs share."""
 
     provider: Literal["openai"] = "openai"
@@ -623,7 +632,7 @@ class _OpenAI(_Remote, frozen=True):
     """HTTP headers sent along, by name. Default: none."""
 
 
-class _Ollama(_Remote, frozen=True):
+class _Ollama(RemoteConfig, frozen=True):
     """What Ollama's embedders and LLMs share."""
 
     provider: Literal["ollama"] = "ollama"
@@ -669,7 +678,7 @@ class NoLLM(SectionConfig, frozen=True):
     """No language model."""
 
 
-class _Sampling(_Remote, frozen=True):
+class _Sampling(RemoteConfig, frozen=True):
     """How an LLM chooses its words."""
 
     temperature: Annotated[float, Field(ge=0, le=2), NoBool] = 0.1

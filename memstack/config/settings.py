@@ -195,6 +195,10 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
                         "and `offline` is true",
                         "Point it to localhost, choose another provider, or set `offline: false`.",
                     )
+            if getattr(section, "proxy", None) is not None:  # one of this machine, too: it leads on
+                raise ConfigError(
+                    f"{name}.proxy", "leads beyond this machine, and `offline` is true", "Drop one of the two."
+                )
             if getattr(section, "auto_pull", False):
                 raise ConfigError(
                     f"{name}.auto_pull", "would download a model, and `offline` is true", "Drop one of the two."

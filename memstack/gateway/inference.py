@@ -31,6 +31,7 @@ def add(
     drafts: Sequence[Draft],
     *,
     key: tuple[Scope, str, str] | None,
+    instructions: str | None = None,
 ) -> AddResult:
     """Let the LLM draw facts out of messages, and store those, all or none of them.
 
@@ -72,6 +73,7 @@ def add(
             scope,
             known=visible(utcnow()),
             keep=keep,
+            instructions=instructions,
         )
     except UnreadableAnswer as error:
         failed = tuple(Failed(draft.index, str(error), retryable=True, answer=error.answer) for draft in told)

@@ -19,6 +19,7 @@ __all__ = [
     "Messages",
     "check_flag",
     "check_instant",
+    "check_instructions",
     "check_limit",
     "check_order",
     "check_progress",
@@ -223,6 +224,19 @@ def check_threshold(threshold: object) -> float | None:
     if not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not 0 <= threshold <= 1:
         raise InvalidInput("threshold", f"is {amount(threshold)}", "Pass a number from 0 to 1: scores lie there.")
     return float(threshold)
+
+
+def check_instructions(instructions: object, max_text: int) -> str | None:
+    """What the LLM is told beside its prompt, or None.
+
+    Raises:
+        InvalidInput: it is no string, or one that says nothing.
+    """
+    if instructions is None:
+        return None
+    if not isinstance(instructions, str):
+        raise InvalidInput("instructions", f"is {describe(instructions)}, not a string", "Pass words, or leave it out.")
+    return _text(instructions, "instructions", max_text)
 
 
 def check_query(query: object, max_text: int) -> str:

@@ -21,6 +21,7 @@ from memstack.gateway.inputs import (
     Messages,
     check_flag,
     check_instant,
+    check_instructions,
     check_limit,
     check_memory_text,
     check_order,
@@ -124,6 +125,7 @@ class MemoryGateway:
         run_id: str | None = None,
         metadata: Metadata | None = None,
         infer: bool | None = None,
+        instructions: str | None = None,
         expires_at: datetime | date | str | None = None,
         valid_from: datetime | date | str | None = None,
         idempotency_key: str | None = None,
@@ -139,6 +141,8 @@ class MemoryGateway:
             infer: True lets the LLM extract facts, False stores the messages of `remember_roles` as they were said,
                 one memory each. Default: whether an LLM is configured, for ``on_conflict="keep"`` and metadata
                 that is no schema's.
+            instructions: what the LLM is told beside the prompt, in place of the `custom_instructions` of the
+                configuration.
             expires_at: from when on the memories are hidden.
             valid_from: since when they hold, for what was learnt late; None is since it was said.
             idempotency_key: a repeated call with the same key and content stores nothing new.
@@ -162,6 +166,7 @@ class MemoryGateway:
         scope = self._scope(user_id, agent_id, run_id).require()
         policy = check_policy(on_conflict)
         wanted = None if infer is None else check_flag(infer, "infer")
+        told = check_instructions(instructions, parts.options.max_text)
         said = read_messages(messages, parts.options.max_text)
         checked = read_metadata(metadata, parts.options)
         drafts: list[Draft] = []
@@ -178,7 +183,12 @@ class MemoryGateway:
                 raise InvalidInput(
                     "on_conflict", f"is {policy!r}, and facts are known only once they are stored", "Pass infer=False."
                 )
-            return conflicts.after_inference(parts, inference.add(parts, self._core.composed, drafts, key=key), policy)
+            result = inference.add(parts, self._core.composed, drafts, key=key, instructions=told)
+            return conflicts.after_inference(parts, result, policy)
+        if told is not None:
+            raise InvalidInput(
+                "instructions", "is for an LLM, and here none is asked", "Leave it out, or pass infer=True."
+            )
         return conflicts.add(parts, drafts, policy, key=key)
 
     def add_many(

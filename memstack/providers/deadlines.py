@@ -28,7 +28,7 @@ def until(deadline: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
-def transport(library: Any, address: str = "", private: Iterable[str] = ()) -> Any:
+def transport(library: Any, address: str = "", private: Iterable[str] = (), **way: Any) -> Any:
     """A transport that keeps deadlines.
 
     Args:
@@ -36,6 +36,7 @@ def transport(library: Any, address: str = "", private: Iterable[str] = ()) -> A
         address: whom the client talks to.
         private: names of headers for that server alone. Where it redirects to another one they are left out, as the
             client itself leaves ``Authorization`` out; what is no other is the same host by HTTPS in place of HTTP.
+        way: what the library's transport is told beside: see `network.way`.
 
     Raises (when it is used):
         ReadTimeout: of that library.
@@ -82,4 +83,4 @@ def transport(library: Any, address: str = "", private: Iterable[str] = ()) -> A
             response.stream = Body(response.stream, deadline, request)
             return response
 
-    return Transport()
+    return Transport(**way)

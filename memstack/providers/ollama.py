@@ -23,6 +23,7 @@ from memstack.providers.base import LLM, Finding, Provider
 from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import ollama_findings
+from memstack.providers.network import way
 from memstack.providers.ollama_failures import RAISE, failure_of, is_missing
 from memstack.providers.pulling import pull
 
@@ -32,15 +33,15 @@ T = TypeVar("T")
 _CHARACTERS_PER_TOKEN: Final = 6  # no tokenizer makes fewer tokens of prose than one in six characters
 
 
-def client_of(config: EmbedderConfig | LLMConfig) -> ollama.Client:
-    """The official client, as a section configures it."""
+def client_of(config: EmbedderConfig | LLMConfig, section: str) -> ollama.Client:
+    """The official client, as a section (`embedder` or `llm`) configures it."""
     address, credentials = without_credentials(config.host)
     client = ollama.Client(
         host=address,
         auth=credentials,
         timeout=httpx.Timeout(config.read_timeout, connect=config.connect_timeout),
         trust_env=False,  # no proxy that nobody configured here
-        transport=transport(httpx),
+        transport=transport(httpx, **way(httpx, config, section)),
     )
     client._client.headers.pop("authorization", None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # OLLAMA_API_KEY's
     return client
@@ -50,7 +51,7 @@ class _Server:
     """An Ollama server: a model that is missing is pulled where that is allowed."""
 
     def __init__(self, config: EmbedderConfig | LLMConfig, section: str) -> None:
-        self.client = client_of(config)
+        self.client = client_of(config, section)
         self.caller = Caller("ollama", config.model, Limits.of(config))
         self._model = config.model
         self._section = section
@@ -229,7 +230,7 @@ class OllamaProvider(Provider):
 
     @classmethod
     def examine(cls, config: Any, section: str, *, pull: bool = False) -> Iterator[Finding]:
-        client = client_of(config)
+        client = client_of(config, section)
         try:
             yield from ollama_findings(client, config, section, pull=pull or config.auto_pull)
         finally:

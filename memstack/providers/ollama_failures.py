@@ -9,6 +9,7 @@ import httpx
 import ollama
 
 from memstack.providers.calls import CallFailed, retry_after, text_too_long, violation_in
+from memstack.providers.network import refused_by_proxy, unreachable
 
 __all__ = ["RAISE", "failure_of", "is_missing"]
 
@@ -30,6 +31,8 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
         error = ollama.ResponseError(error.response.text, error.response.status_code)
     if isinstance(error, ollama.ResponseError):
         status = error.status_code
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            return refused_by_proxy(section)
         if is_missing(error):
             return CallFailed("the server does not have this model", retryable=False, hint=_how_to_pull(model))
         if status == HTTPStatus.BAD_REQUEST and "context" in error.error:
@@ -49,9 +52,7 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
     if isinstance(error, httpx.TimeoutException):
         return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
     if isinstance(error, (httpx.HTTPError, ConnectionError)):
-        return CallFailed(
-            "the server cannot be reached", retryable=True, hint=f"Is Ollama running? See `{section}.host`."
-        )
+        return unreachable(error, section, f"Is Ollama running? See `{section}.host`.")
     problem = f"the answer cannot be read ({type(error).__name__})"
     return CallFailed(problem, retryable=True, hint=f"See `{section}.host`: is that an Ollama server?")
 

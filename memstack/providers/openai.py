@@ -23,6 +23,7 @@ from memstack.providers.base import LLM, Finding, Provider
 from memstack.providers.calls import Caller, CallFailed, Limits, RemoteEmbedder, refuse
 from memstack.providers.deadlines import transport
 from memstack.providers.findings import openai_findings
+from memstack.providers.network import way
 from memstack.providers.openai_failures import failure_of
 
 __all__ = ["OpenAIChat", "OpenAIEmbeddings", "OpenAIProvider"]
@@ -52,7 +53,7 @@ def _client(config: EmbedderConfig | LLMConfig, section: str) -> openai.OpenAI:
     )  # httpx2 from openai 3 on
     address, credentials = without_credentials(config.base_url)
     headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-    keeping = transport(library, address, headers)
+    keeping = transport(library, address, headers, **way(library, config, section))
     client = openai.OpenAI(
         api_key=key or "none",
         base_url=address,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 import openai
 
 from memstack.providers.calls import CallFailed, retry_after, text_too_long, violation_in
+from memstack.providers.network import refused_by_proxy, unreachable
 
 __all__ = ["failure_of"]
 
@@ -29,11 +31,13 @@ def failure_of(error: Exception, section: str) -> CallFailed:
     if isinstance(error, openai.APITimeoutError):
         return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
     if isinstance(error, openai.APIConnectionError):
-        return CallFailed("the server cannot be reached", retryable=True, hint=f"See `{section}.base_url`.")
+        return unreachable(error, section, f"See `{section}.base_url`.")
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
         if section == "embedder" and status in _REFUSED and _TOO_LONG.search(f"{error.code} {error.message}"):
             return text_too_long()
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            return refused_by_proxy(section)
         hints = {
             400: f"Check `{section}.model`: does it do this, and is its context long enough?",
             401: f"Check OPENAI_API_KEY or `{section}.api_key`.",

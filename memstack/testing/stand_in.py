@@ -267,6 +267,8 @@ def _messages(section: str) -> list[Turn]:
             Turn(str(item.get("role", "")), str(item.get("content") or "")) for item in read if isinstance(item, dict)
         ]
     starts = list(_SPEAKER.finditer(section))
+    if not starts:
+        return []
     ends = [*(start.start() for start in starts[1:]), len(section)]
     return [Turn(start.group(1), section[start.end() : end]) for start, end in zip(starts, ends, strict=True)]
 

@@ -263,7 +263,7 @@ def test_nothing_leaves_a_scope(m: Memory, call: Any) -> None:
         (lambda m: m.add("tea", **ALEX, expiration_date=date.max), InvalidInput, "expiration_date: is the last day"),
         (lambda m: m.add("tea", **ALEX, expiration_date=5), InvalidInput, "expiration_date"),
         (lambda m: m.add("tea", **ALEX, memory_type="procedural_memory"), NotSupported, "memory_type"),
-        (lambda m: m.add("tea", **ALEX, prompt="Extract"), NotSupported, "prompt"),
+        (lambda m: m.add("tea", **ALEX, prompt="Extract"), InvalidInput, "prompt: is for an LLM"),
         (lambda m: m.search("tea", **ALEX, rerank=True), NotSupported, "rerank"),
         (lambda m: m.search("tea", **ALEX, rerank="no"), InvalidInput, "rerank"),
         (lambda m: m.search("tea", **ALEX, explain="no"), InvalidInput, "explain"),
@@ -283,6 +283,14 @@ def test_what_would_be_ignored_is_an_error(m: Memory, call: Any, error: type[Exc
     with pytest.raises(error, match=names):
         call(m)
     assert m.get_all(**ALEX) == {"results": []}
+
+
+@pytest.mark.parametrize("name", ["llm", "vector_store", "chat"])
+def test_what_is_elsewhere_is_told(m: Memory, name: str) -> None:
+    """Mem0's own parts are named where they are looked for; what asks whether they are there is answered."""
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'.*`gateway\.mem0`"):
+        getattr(m, name)
+    assert not hasattr(m, name)
 
 
 # -- making one ----------------------------------------------------------------------------------------
@@ -333,6 +341,30 @@ def test_mem0s_own_configuration_is_taken(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("I drink tea\n<MemoryGateway qdrant")
+
+
+def test_what_mem0_itself_puts_into_its_configuration_is_none_of_the_users() -> None:
+    """Its classes add a path beside a server's address; and a section may name its provider alone."""
+    code = (
+        "import os; os.environ['MEM0_TELEMETRY'] = 'False'\n"
+        "from mem0.configs.base import MemoryConfig\n"
+        "from memstack.compat.calls import settings_of\n"
+        "place = {'host': 'localhost', 'port': 6333}\n"
+        "store = settings_of(MemoryConfig(vector_store={'provider': 'qdrant', 'config': place})).vector_store\n"
+        "print(store.mode, store.host, store.port)\n"
+        "store = settings_of(MemoryConfig(vector_store={'provider': 'chroma', 'config': {**place}})).vector_store\n"
+        "print(store.mode, store.host)\n"
+        "print(settings_of(MemoryConfig(embedder={'provider': 'openai'})).embedder.model)\n"
+        "print(settings_of(MemoryConfig()).embedder.provider)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:4] == [
+        "server localhost 6333",
+        "server localhost",
+        "text-embedding-3-small",
+        "builtin",
+    ]
 
 
 def test_importing_it_imports_no_engine(tmp_path: Path) -> None:

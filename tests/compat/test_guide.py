@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +91,41 @@ def test_what_mem0_has_can_be_imported(
         old.add(said, user_id="alex", agent_id="bot", run_id="r1", metadata={"category": "food", "n": 3}, infer=False)
         old.add("I ride a bike", user_id="alex", infer=False)
         old.add("I ride a horse", user_id="bo", infer=False)
+        old.add("I am in Rome", user_id="bo", expiration_date="2999-12-31", infer=False)
+        old.add("I was in Rome", user_id="bo", expiration_date="2001-12-31", infer=False)
+        fact = "The assistant likes Rome"  # as it stores what it has inferred
+        payload = {
+            "data": fact,
+            "user_id": "bo",
+            "attributed_to": "assistant",
+            "created_at": "2024-01-31T12:00:00+00:00",
+        }
+        older = {**payload, "user_id": 7}  # as Mem0 1.x took it
+        vectors = [old.embedding_model.embed(fact)] * 2
+        ids = ["7d54cd11-0f39-4a20-ae2b-2e12d1a0a5e5", "9d54cd11-0f39-4a20-ae2b-2e12d1a0a5e5"]
+        old.vector_store.insert(vectors, [payload, older], ids)
         before = [mem for user in ("alex", "bo") for mem in old.get_all(filters={"user_id": user})["results"]]
         code = _block("run: export").replace("old = Memory.from_config(...)", "").replace("from mem0 import Memory", "")
         exec(code, {"old": old})  # noqa: S102  # our own guide
     roles = ["--role", "user", "--role", "assistant"]
     _run(["-m", "memstack", "import", "memories.jsonl", *roles, "--set", "vector_store.path=new"], tmp_path)
     with open_memory({"vector_store": {"path": "new"}}) as memory:
-        after = {m.text: m for user in ("alex", "bo") for m in memory.get_all(user_id=user)}
-    assert len(before) == len(after) == 4
+        assert [m.text for m in memory.get_all(user_id="7")] == [fact]
+        listed = {user: list(memory.get_all(user_id=user)) for user in ("alex", "bo")}
+    for memories in listed.values():
+        assert memories == sorted(memories, key=lambda m: m.occurred_at, reverse=True)  # as Mem0 had them
+    after = {m.text: m for memories in listed.values() for m in memories}
+    assert len(before) == len(after) == 6
     for mem in before:
         found = after[mem["memory"]]
         (source,) = found.source
-        assert (source.role, source.name) == (mem.get("role") or "user", mem.get("actor_id"))
+        assert (source.role, source.name) == (
+            mem.get("role") or mem.get("attributed_to") or "user",
+            mem.get("actor_id"),
+        )
         scope = (found.scope.user_id, found.scope.agent_id, found.scope.run_id)
         assert scope == (mem["user_id"], mem.get("agent_id"), mem.get("run_id"))
         assert found.occurred_at.isoformat() == mem["created_at"]
         assert found.metadata == (mem.get("metadata") or {})
+        last = mem.get("expiration_date")
+        assert found.expires_at == (last and datetime.fromisoformat(f"{last}T00:00:00+00:00") + timedelta(days=1))

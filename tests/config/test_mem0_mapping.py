@@ -177,6 +177,19 @@ Write = Callable[..., Path]
             },
             {"llm": {"provider": "ollama", "model": "llama3", "host": "http://h", "max_tokens": 9}},
         ),
+        (
+            {"llm": {"provider": "ollama", "config": {"model": "m", "http_client_proxies": "http://u:p@proxy:3128"}}},
+            {"llm": {"provider": "ollama", "model": "m", "proxy": "http://u:p@proxy:3128"}},
+        ),
+        (
+            {
+                "embedder": {
+                    "provider": "openai",
+                    "config": {"http_client_proxies": {"http://": "http://proxy:1", "https://": "http://proxy:1"}},
+                }
+            },
+            {"embedder": {"provider": "openai", "model": "text-embedding-3-small", "proxy": "http://proxy:1"}},
+        ),
         ({"version": "v1.1", "llm": {"provider": "openai"}}, {"llm": {"provider": "openai", "model": "gpt-5-mini"}}),
         ({"history_db_path": "h.db"}, {"history": {"path": "h.db"}}),
         ({"version": "v1.1", "custom_instructions": "x"}, {"custom_instructions": "x"}),
@@ -304,6 +317,10 @@ def test_mem0s_form_in_an_override_is_answered() -> None:
         ({"llm": {"provider": "openai", "config": {"response_callback": print}}}, "llm.config.response_callback"),
         ({"llm": {"provider": "openai", "config": {"openrouter_base_url": "u"}}}, "llm.config.openrouter_base_url"),
         ({"embedder": {"provider": "ollama", "config": {"api_key": "k"}}}, "embedder.config.api_key"),
+        (
+            {"llm": {"provider": "openai", "config": {"http_client_proxies": {"http://": "http://a", "all://": None}}}},
+            "llm.config.http_client_proxies",
+        ),
     ],
 )
 def test_what_has_no_counterpart_is_an_error_that_names_it(mapping: dict[str, Any], where: str) -> None:

@@ -62,6 +62,8 @@ def test_this_machine_is_allowed(options: dict[str, Any]) -> None:
         ({"llm": {**OPENAI, "base_url": "https://u:hunter2@proxy/v1"}}, "llm.base_url"),
         ({"embedder": {**OLLAMA, "host": "gpu"}}, "embedder.host"),
         ({"llm": {**OLLAMA, "host": "http://192.168.1.2:11434"}}, "llm.host"),
+        ({"llm": {**OLLAMA, "proxy": "http://u:hunter2@proxy:3128"}}, "llm.proxy"),
+        ({"embedder": {**OPENAI, "base_url": "http://localhost/v1", "proxy": "http://proxy:3128"}}, "embedder.proxy"),
     ],
 )
 def test_another_machine_is_refused_by_option(options: dict[str, Any], where: str) -> None:
@@ -113,3 +115,10 @@ def test_the_environment_can_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MEMSTACK_OFFLINE", "true")
     with pytest.raises(ConfigError, match=r"llm\.base_url"):
         Settings.load({"llm": OPENAI})
+
+
+def test_a_proxy_of_this_machine_is_refused_too() -> None:
+    """Where it leads cannot be seen."""
+    with pytest.raises(ConfigError, match="leads beyond this machine") as caught:
+        Settings.load(llm={**OLLAMA, "proxy": "http://localhost:3128"}, offline=True)
+    assert caught.value.where == "llm.proxy"

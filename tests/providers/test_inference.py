@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import IdempotencyMismatch, ProviderError, StoreError, UnreadableAnswer
+from memstack.compat import Memory
+from memstack.errors import IdempotencyMismatch, InvalidInput, ProviderError, StoreError, UnreadableAnswer
 from memstack.records import Message, Source
 from memstack.stores.base import Row
 from memstack.testing import Fault, OllamaServer, OpenAIModel, OpenAIServer, Turn
@@ -58,6 +59,24 @@ def test_another_prompt_and_more_instructions(provider: Provider, tmp_path: Path
     (request,) = _asked(provider)
     assert request["messages"][0]["content"] == "Find facts. Answer in JSON."
     assert "Only about drinks." in request["messages"][1]["content"]
+
+
+def test_instructions_of_one_call(provider: Provider, tmp_path: Path) -> None:
+    """`instructions`, Mem0's `prompt`, stand in place of `custom_instructions` for one call, or are an error."""
+    config = {"vector_store": {"path": str(tmp_path / "memory")}, "llm": provider.llm, "custom_instructions": "All."}
+    with Memory(config) as m:
+        assert m.gateway.add(TEA, user_id="alex", instructions="Only about drinks.").stored
+        assert m.add(TEA, user_id="blake", prompt="Only about coffee.")["results"]
+        assert m.add(TEA, user_id="carol", prompt="")["results"]
+        for wrong in (" ", 5):
+            with pytest.raises(InvalidInput, match="instructions"):
+                m.gateway.add(TEA, user_id="dora", instructions=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="instructions: is for an LLM"):
+            m.gateway.add(TEA, user_id="dora", instructions="Only about drinks.", infer=False)
+    for request, told in zip(_asked(provider), ["Only about drinks.", "Only about coffee.", "All."], strict=True):
+        content = request["messages"][1]["content"]
+        assert told in content
+        assert ("All." in content) is (told == "All.")
 
 
 @pytest.mark.parametrize("structured", [True, False])

@@ -258,6 +258,13 @@ def test_facts_are_the_user_s_sentences(client: openai.OpenAI, extraction_prompt
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
+def test_a_prompt_without_messages_has_no_facts(client: openai.OpenAI, extraction_prompt: ExtractionPrompt) -> None:
+    """Mem0 sends such a one where a message is an image alone."""
+    messages: Any = extraction_prompt("")
+    answer = client.chat.completions.create(model="gpt-4o", messages=messages, response_format={"type": "json_object"})
+    assert json.loads(said(answer)) == {"memory": []}
+
+
 @pytest.mark.parametrize(
     ("messages", "facts"),
     [
