@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from platformdirs import user_data_path
 
@@ -245,6 +245,16 @@ class OpeningMemory:
     ) -> None:
         if self._gateway is not None:
             await self._gateway.close()
+
+    if not TYPE_CHECKING:  # a type checker finds it by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(AsyncMemoryGateway, name):
+                raise AttributeError(
+                    f"{name}: this memory is not open yet. Write `memory = await open_async_memory(…)`, or "
+                    "`async with open_async_memory(…) as memory:`."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def open_async_memory(config: Config = None, /, **overrides: Any) -> OpeningMemory:
