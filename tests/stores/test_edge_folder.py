@@ -957,7 +957,8 @@ def test_a_second_process_is_refused(tmp_path: Path, nursery: Nursery) -> None:
 
 def test_another_process_makes_the_store_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two that make a store at the same time, the slower one uses what the faster one made: nothing is damaged."""
-    engine, folder = edge_folder.edge, tmp_path / "memories"
+    engine: Any = vars(edge_folder)["edge"]
+    folder = tmp_path / "memories"
 
     class Overtaken:
         load = engine.EdgeShard.load
