@@ -51,7 +51,7 @@ def _prepare(options: Options) -> None:
         if not options.telemetry:
             os.environ["MEM0_TELEMETRY"] = "False"
         if not os.environ.get("MEM0_DIR"):
-            os.environ["MEM0_DIR"] = str(options.data_folder / "mem0")
+            os.environ["MEM0_DIR"] = str(options.data_folder() / "mem0")
     logger = logging.getLogger("mem0.memory.main")
     if not any(isinstance(known, _TextsAreDebug) for known in logger.filters):
         logger.addFilter(_TextsAreDebug())

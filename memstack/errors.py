@@ -376,7 +376,8 @@ class StoreLocked(StoreError):
         super().__init__(
             store,
             f"the folder {path} is open in another process, and an embedded store has one owner",
-            "Close it there, give this process a path of its own, or share one memory through a server: "
+            "Close it there, give this process a path of its own, or share one memory: on this machine by "
+            "`vector_store: {provider: pgvector, path: …}`, through a server by "
             "`vector_store: {provider: qdrant, mode: server, url: …}` or `vector_store: {provider: pgvector, url: …}`.",
             retryable=True,
         )

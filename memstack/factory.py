@@ -12,11 +12,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, cast
-
-from platformdirs import user_data_path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from memstack.config import Settings
+from memstack.config.sections import data_folder
 from memstack.errors import ConfigError, MemstackError
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
@@ -94,7 +93,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         telemetry=settings.telemetry,
         custom_instructions=settings.custom_instructions,
         extraction_prompt=settings.extraction_prompt,
-        data_folder=_data_folder(settings),
+        data_folder=partial(_data_folder, settings),
         weights=Weights(**settings.retrieval.model_dump(exclude={"reranker", "rerank"})),
         reranker=reranker,
     )
@@ -105,7 +104,7 @@ def _data_folder(settings: Settings) -> Path:
     """Where Mem0 may keep its own files: beside the history, where that is in a place of the user's choice."""
     path = settings.history_path
     chosen = settings.history.path is not None or settings.vector_store.folder is not None
-    return path.parent if path is not None and chosen else user_data_path("memstack")
+    return path.parent if path is not None and chosen else data_folder("history.path")
 
 
 def _open_store(settings: Settings, embedder: Embedder) -> Store:
@@ -245,6 +244,16 @@ class OpeningMemory:
     ) -> None:
         if self._gateway is not None:
             await self._gateway.close()
+
+    if not TYPE_CHECKING:  # a type checker finds it by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(AsyncMemoryGateway, name):
+                raise AttributeError(
+                    f"{name}: this memory is not open yet. Write `memory = await open_async_memory(…)`, or "
+                    "`async with open_async_memory(…) as memory:`."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def open_async_memory(config: Config = None, /, **overrides: Any) -> OpeningMemory:

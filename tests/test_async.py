@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import io
+import pickle
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -180,6 +182,28 @@ async def test_opening(tmp_path: Path) -> None:
     assert "closed" in repr(again)
     with pytest.raises(ValueError, match="provider"):
         await open_async_memory({"vector_store": {"provider": "nothing"}})
+
+
+def test_a_verb_of_a_memory_that_was_not_awaited() -> None:
+    """It says what is missing; a name that is no verb is a plain attribute that is not there."""
+    opening: Any = open_async_memory()
+    for verb in ("add", "for_user", "mem0"):
+        with pytest.raises(AttributeError, match=rf"^{verb}: .* await open_async_memory\(…\)"):
+            getattr(opening, verb)
+    with pytest.raises(AttributeError, match="'OpeningMemory' object has no attribute 'ad'"):
+        opening.ad  # noqa: B018
+    assert not hasattr(opening, "__len__")
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_memory_is_not_sent_to_another_process(
+    copied: Callable[[Any], Any], open_here: OpenHere, tmp_path: Path
+) -> None:
+    """What is open cannot be pickled, nor copied whole; the error says how another process gets its own."""
+    memory = open_here(tmp_path)
+    for handle in (memory, memory.for_user("alex"), AsyncMemoryGateway(memory)):
+        with pytest.raises(TypeError, match=r"Open it where it is used, with open_memory\(\)"):
+            copied(handle)
 
 
 async def test_an_opening_that_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

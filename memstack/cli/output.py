@@ -20,6 +20,8 @@ __all__ = ["Output", "close_streams", "literal", "one_line", "prepare_streams", 
 
 # Control characters could take over the terminal; those of direction could show another text than there is.
 _NARROWEST: Final = 40  # columns; what is narrower lets the terminal break the lines
+_UNBROKEN: Final = 100_000  # columns, where no terminal reads: other programs take lines apart
+_FILLING: Final = re.compile(" +$", re.MULTILINE)  # up to the end of the longest line
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -56,8 +58,12 @@ class Output:
         """
         if self.json:
             sys.stdout.write(to_json(data) + "\n")
-        else:
+        elif self.console.width < _UNBROKEN:
             show(self.console)
+        else:
+            with self.console.capture() as printed:
+                show(self.console)
+            sys.stdout.write(_FILLING.sub("", printed.get()))
 
     def note(self, text: str) -> None:
         """Tell a person something that is no result; programs do not hear it."""
@@ -86,6 +92,8 @@ def _console(*, stderr: bool = False) -> Console:
         return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
     console = make(None)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        return make(_UNBROKEN)
     return console if console.width >= _NARROWEST else make(_NARROWEST)
 
 

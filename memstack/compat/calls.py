@@ -14,12 +14,12 @@ from memstack.config import Settings
 from memstack.errors import InvalidInput, NotSupported, describe
 from memstack.factory import Config
 from memstack.filters.ast import Node
-from memstack.gateway.inputs import Messages, check_limit
+from memstack.gateway.inputs import check_limit
 from memstack.gateway.sync import Filters
 from memstack.records import ROLES
 from memstack.scope import SCOPE_FIELDS
 
-__all__ = ["Entity", "Owners", "Reading", "elsewhere", "expiry", "owners", "read", "refuse", "settings_of", "words"]
+__all__ = ["Entity", "Owners", "Reading", "elsewhere", "expiry", "owners", "read", "refuse", "settings_of"]
 
 Entity = str | int | uuid.UUID | None
 """An id as Mem0 takes it: what is no string becomes one."""
@@ -39,8 +39,6 @@ class Owners(TypedDict):
 
 
 _SERVER: Final = ("host", "url", "api_key")
-# What chat clients put beside the words of a message.
-_BESIDE: Final = frozenset({"tool_calls", "tool_call_id", "function_call", "annotations"})
 
 
 @dataclass(frozen=True)
@@ -82,33 +80,6 @@ def _as_written(config: BaseModel) -> dict[str, Any]:
 def owners(user_id: Entity, agent_id: Entity, run_id: Entity) -> Owners:
     """The scope of a call, as Mem0 reads ids: numbers become text, white space around them goes."""
     return {"user_id": _id(user_id), "agent_id": _id(agent_id), "run_id": _id(run_id)}
-
-
-def words(messages: Messages) -> Messages:
-    """A conversation as chat clients keep it, without the calls of tools: Mem0 passes over them.
-
-    Returns:
-        The messages without what stands beside their words, and without those that call a tool and say nothing: an
-        empty list, where there are no others. All else is left to the gateway, which checks it.
-    """
-    if isinstance(messages, Mapping):
-        messages = [messages]
-    if not isinstance(messages, (list, tuple)) or not any(isinstance(message, Mapping) for message in messages):
-        return messages
-    return [
-        {key: value for key, value in message.items() if key not in _BESIDE}
-        if isinstance(message, Mapping)
-        else message
-        for message in messages
-        if not _only_calls(message)
-    ]
-
-
-def _only_calls(message: object) -> bool:
-    """Whether a message calls a tool and says nothing beside."""
-    if not isinstance(message, Mapping) or message.get("content") not in (None, "", []):
-        return False
-    return bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def _id(value: Entity) -> Any:

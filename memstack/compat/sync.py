@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from memstack.compat import shapes
-from memstack.compat.calls import Entity, elsewhere, expiry, owners, read, refuse, settings_of, words
+from memstack.compat.calls import Entity, elsewhere, expiry, owners, read, refuse, settings_of
 from memstack.errors import InvalidInput, MemoryNotFound
 from memstack.factory import Config, open_memory
 from memstack.gateway import MemoryGateway
@@ -18,7 +18,6 @@ from memstack.gateway.inputs import Messages, check_flag
 from memstack.gateway.sync import Filters
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
-from memstack.scope import Scope
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -121,12 +120,8 @@ class Memory:
         inferred = self._infers if infer is None else infer
         if prompt and not inferred:
             raise InvalidInput("prompt", "is for an LLM, and here none is asked", "Leave it out, or pass infer=True.")
-        said = words(messages)
-        if messages and not said:
-            Scope(**owner).require()
-            return {"results": []}
         result = self._gateway.add(
-            said,
+            messages,
             **owner,
             metadata=metadata,
             infer=infer,

@@ -78,9 +78,23 @@ _QDRANT_PORT: Final = 6333
 _SHOWN_OF_PLACE: Final = 80  # characters, in the name of a file
 
 
-def data_folder() -> Path:
-    """The user's folder for memstack's data (Linux: ``~/.local/share/memstack``)."""
-    return platformdirs.user_data_path("memstack")
+def data_folder(option: str) -> Path:
+    """The user's folder for memstack's data (Linux: ``~/.local/share/memstack``).
+
+    Args:
+        option: what names another place.
+
+    Raises:
+        ConfigError: this user has no home folder.
+    """
+    try:
+        folder = platformdirs.user_data_path("memstack")
+    except RuntimeError:  # newer releases say so; to older ones it lies in a folder named "~"
+        folder = Path("~")
+    if not folder.is_absolute():
+        problem = "is left out, and this user has no home folder to keep data in"
+        raise ConfigError(option, problem, "Name a path, or set HOME.")
+    return folder
 
 
 # -- kinds of values -------------------------------------------------------------------------
@@ -352,7 +366,7 @@ def _one_name(host: str) -> str:
 
 
 def _default_path() -> Path:
-    return data_folder() / "memory"
+    return data_folder("vector_store.path") / "memory"
 
 
 # -- vector stores ---------------------------------------------------------------------------

@@ -167,7 +167,7 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
         if not self.vector_store.persistent:
             return None
         if self.vector_store.folder is None:
-            return data_folder() / "history" / self.vector_store.history_file
+            return data_folder("history.path") / "history" / self.vector_store.history_file
         return self.vector_store.folder / "history.db"
 
     def _all_origins(self, given: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from memstack.errors import GatewayClosed
 from memstack.gateway.together import reset
 
 if TYPE_CHECKING:
+    from typing_extensions import Never
+
     from memstack.composed import ComposedMemory
     from memstack.gateway.parts import Parts
 
@@ -28,6 +30,13 @@ class Core:
         self.parts = parts
         self.closed = False
         self._mem0: ComposedMemory | None = None
+
+    def __reduce__(self) -> Never:
+        """What `pickle` and `copy.deepcopy` ask for."""
+        raise TypeError(
+            "an open memory holds locks, files and connections: it cannot be pickled, nor copied whole. Open it where "
+            "it is used, with open_memory(), and send there what it is configured by."
+        )
 
     @property
     def forked(self) -> bool:

@@ -47,12 +47,8 @@ def add(
     """
     if key is not None and (before := repeated(parts, drafts, key)) is not None:
         return before
-    told = [draft for draft in drafts if draft.message.role in _READ]
-    skipped = [
-        Skipped(draft.index, "role", f"Mem0's extraction does not read messages of the role {draft.message.role!r}")
-        for draft in drafts
-        if draft.message.role not in _READ
-    ]
+    problem = "Mem0's extraction does not read messages of the role {}"
+    skipped, told = writing.sorted_out(drafts, _READ, problem)
     if not told:
         return AddResult(skipped=tuple(skipped))
     scope = drafts[0].scope

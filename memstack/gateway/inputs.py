@@ -32,6 +32,8 @@ MessageInput = str | Message | Mapping[str, Any]
 Messages = MessageInput | Sequence[MessageInput]
 
 _FIELDS: Final = tuple(item.name for item in dataclasses.fields(Message))
+_CALLS: Final = ("tool_calls", "tool_call_id", "function_call")  # what chat clients keep beside the words, ...
+_KNOWN: Final = frozenset({*_FIELDS, *_CALLS, "annotations"})  # ... and we do not
 _MAX_NAME: Final = 256
 MAX_LIMIT: Final = 10_000  # results of one call
 
@@ -40,11 +42,12 @@ def read_messages(messages: object, max_text: int) -> list[Message]:
     """Bring what ``add`` takes into one form.
 
     Args:
-        messages: a string (said by the user), a message, or a list of them.
+        messages: a string (said by the user), a message, or a list of them. Calls of tools are passed over.
         max_text: characters that one text may have.
 
     Returns:
-        At least one message; its `occurred_at` is in UTC where it was given.
+        At least one message; its `occurred_at` is in UTC where it was given. The content of one that calls a tool, or
+        answers a call, and says nothing is empty; of no other.
 
     Raises:
         InvalidInput: naming the message and the field.
@@ -67,15 +70,17 @@ def _read(message: object, where: str, max_text: int) -> Message:
         given: Mapping[str, Any] = {name: getattr(message, name) for name in _FIELDS}
     elif isinstance(message, (dict, Mapping)):
         given = message
-        unknown = [key for key, value in given.items() if key not in _FIELDS and not _says_nothing(value)]
+        unknown = [key for key, value in given.items() if key not in _KNOWN and not _says_nothing(value)]
         if unknown:
             names = ", ".join(sorted(map(named, unknown)))
             raise InvalidInput(where, f"has {names}", f"A message has {', '.join(_FIELDS)}: leave the rest out.")
     else:
         raise InvalidInput(where, f"is {describe(message)}", 'A message is {"role": "user", "content": …}.')
+    silent = any(map(given.get, _CALLS)) and _says_nothing(given.get("content"))
+    content = "" if silent else _content(given.get("content"), f"{where}.content")
     return Message(
         role=_role(given.get("role"), f"{where}.role"),
-        content=_text(_content(given.get("content"), f"{where}.content"), f"{where}.content", max_text),
+        content=content if silent else _text(content, f"{where}.content", max_text),
         name=_name(given.get("name"), f"{where}.name"),
         occurred_at=check_instant(given.get("occurred_at"), f"{where}.occurred_at"),
     )

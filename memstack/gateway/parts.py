@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -37,7 +38,7 @@ class Options:
         telemetry: whether Mem0's telemetry may stay on.
         custom_instructions: instructions for Mem0's extraction.
         extraction_prompt: the prompt of the extraction, in place of Mem0's.
-        data_folder: where Mem0 may keep its own files.
+        data_folder: tells where Mem0 may keep its own files.
         weights: how much each part of a score counts.
         reranker: what orders the best hits anew; None is nothing.
     """
@@ -50,7 +51,7 @@ class Options:
     telemetry: bool
     custom_instructions: str | None
     extraction_prompt: str | None
-    data_folder: Path
+    data_folder: Callable[[], Path]
     weights: Weights
     reranker: Reranker | None
 

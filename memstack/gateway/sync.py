@@ -134,7 +134,8 @@ class MemoryGateway:
         """Remember what was said.
 
         Args:
-            messages: a string (said by the user), a message, or a list of them; see `Message`.
+            messages: a string (said by the user), a message, or a list of them, as chat clients keep them; see
+                `Message`. Calls of tools are passed over, and a message without words beside them is skipped.
             user_id, agent_id, run_id: who it belongs to; at least one.
             metadata: fields to filter by, stored with every memory; see `memstack.metadata.check_metadata`. Or an
                 instance of a schema, such as `Preference`.

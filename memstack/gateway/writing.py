@@ -7,7 +7,7 @@ concurrent writers cannot store the same memory twice, and a write that fails le
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ __all__ = [
     "repeated",
     "replace",
     "restore",
+    "sorted_out",
     "supersede",
     "update",
 ]
@@ -280,14 +281,21 @@ def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str])
 
 
 def by_role(parts: Parts, drafts: Sequence[Draft]) -> tuple[list[Skipped], list[Draft]]:
-    """What is left out for its role, and what is remembered."""
+    """What is left out, and what is remembered."""
     roles = parts.options.remember_roles
-    skipped = [
-        Skipped(draft.index, "role", f"role {draft.message.role!r} is not among remember_roles ({', '.join(roles)})")
-        for draft in drafts
-        if draft.message.role not in roles
-    ]
-    return skipped, [draft for draft in drafts if draft.message.role in roles]
+    return sorted_out(drafts, roles, f"role {{}} is not among remember_roles ({', '.join(roles)})")
+
+
+def sorted_out(drafts: Sequence[Draft], roles: Container[str], problem: str) -> tuple[list[Skipped], list[Draft]]:
+    """What is left out for its role, or because it has no words; and the rest."""
+    skipped: list[Skipped] = []
+    for draft in drafts:
+        if draft.message.role not in roles:
+            skipped.append(Skipped(draft.index, "role", problem.format(repr(draft.message.role))))
+        elif not draft.message.content:
+            skipped.append(Skipped(draft.index, "nothing to remember", "it has no words beside the call of a tool"))
+    left_out = {item.index for item in skipped}
+    return skipped, [draft for draft in drafts if draft.index not in left_out]
 
 
 def _equal(draft: Draft) -> str:

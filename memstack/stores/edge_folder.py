@@ -261,9 +261,14 @@ def _create(folder: Path, dimensions: int) -> None:
         with suppress(OSError):  # another process was faster: its shard is the one
             draft.replace(folder / SHARD)
             sync_folder(folder)
+    except Exception:  # what the engine raises
+        if not (folder / SHARD / _CONFIG).exists():
+            raise
+        # another process was faster here, too, and has removed this draft
     finally:
-        for left in folder.glob(f"{_DRAFT}*"):  # of processes that died here, too
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
+    for left in folder.glob(f"{_DRAFT}*"):  # of processes that died here; nobody needs one any more
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def length_of_vectors(folder: Path, label: str) -> int:

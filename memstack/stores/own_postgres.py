@@ -75,6 +75,9 @@ def start(folder: Path, label: str) -> Any:
         hint = f"Its log is {folder / 'log'}, if it came that far. See there, or name another path."
         if not (folder / _STARTED).exists():
             hint = f"If {folder} was never finished, delete that folder; it holds no memory then. {hint}"
+        if isinstance(error, PermissionError) and error.filename is not None:  # a lock that all its servers share
+            place = os.fsdecode(error.filename)
+            hint = f"This user cannot write {place}; if it is another's, set TMPDIR to a folder of this user's."
         raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})", hint) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,20 @@ def test_a_narrow_terminal_loses_nothing(
         assert stored[1] in printed
         assert ":smile:*stars*`ticks`<tag>" in printed
     assert run("config", "show").code == run("history", stored[0]).code == 0
+
+
+def test_lines_are_whole_without_a_terminal(run: Runner, alex: str, store: Path) -> None:
+    """What other programs read is not folded to a width that nobody has, nor filled up with blanks."""
+    text = " ".join(["I prefer tasks in the morning"] * 10)
+    assert text in run("add", text, "--user", alex).out
+    for verb in (["search", "tasks", "--user", alex], ["list", "--user", alex], ["stats"]):
+        lines = run(*verb).out.splitlines()
+        assert not [line for line in lines if line != line.rstrip()]
+        assert verb == ["stats"] or any(line.endswith(text) for line in lines)
+    deep = store.joinpath(*["deep"] * 20)
+    told = run("--set", f"vector_store.path={deep}", "config", "show").out
+    assert str(deep) in told
+    assert "vector_store.embedding_dims" in told
 
 
 @pytest.mark.usefixtures("store")

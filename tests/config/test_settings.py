@@ -6,14 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from memstack import open_memory
 from memstack.config import Settings
 from memstack.config.layers import SECTIONS
+from memstack.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,24 @@ from memstack.config.layers import SECTIONS
 def test_the_history_lies_beside_the_store(options: dict[str, Any], expected: str | None, tmp_path: Path) -> None:
     """Beside an embedded store; in memory (None) with a store in memory; where it is said, where that is said."""
     assert Settings.load(options).history_path == (expected and tmp_path / expected)
+
+
+def _nobodys_home(_: str) -> Path:
+    raise RuntimeError("could not determine the home directory")
+
+
+@pytest.mark.parametrize("told", [_nobodys_home, lambda name: Path("~/.local/share", name)])
+def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], Path], tmp_path: Path) -> None:
+    """Whatever the release of platformdirs: a place that is left out is an error, not a folder named ``~``."""
+    monkeypatch.setattr("platformdirs.user_data_path", told)
+    with pytest.raises(ConfigError, match=r"^vector_store\.path: .*no home folder"):
+        Settings.load({})
+    server = Settings.load({"vector_store": {"url": "http://h"}})
+    with pytest.raises(ConfigError, match=r"^history\.path: .*no home folder"):
+        _ = server.history_path
+    assert Settings.load({"vector_store": {"path": "a"}}).history_path == tmp_path / "a/history.db"
+    with open_memory({"vector_store": {"mode": "memory"}}) as memory:
+        assert memory.add("tea in the morning", user_id="alex").stored
 
 
 SERVERS: list[dict[str, Any]] = [

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from memstack import MemoryGateway, Preference
+from memstack.errors import InvalidInput
 from memstack.stores.base import Row
 
 
@@ -59,3 +64,22 @@ def test_who_spoke_is_logged(memory: MemoryGateway) -> None:
     assert [change.actor for change in alex.history(newer.id)] == ["user"] * 3
     told = memory._core.parts.history.get_history(named.id)
     assert [(entry["actor_id"], entry["role"]) for entry in told] == [("Ann", "user")] * 3
+
+
+def test_a_conversation_with_tools_is_taken(memory: MemoryGateway) -> None:
+    """Calls of tools beside the words, as chat clients keep them, are passed over; each message has its outcome."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    said: list[dict[str, Any]] = [
+        {"role": "user", "content": "How is the weather in Lisbon?"},
+        {"role": "assistant", "content": None, "refusal": None, "annotations": [], "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": ""},
+        {"role": "user", "content": "Look again", "tool_calls": []},
+        {"role": "user", "content": None, "function_call": {"name": "weather", "arguments": "{}"}},
+    ]
+    outcomes = [(1, "role"), (2, "role"), (4, "nothing to remember")]
+    for result in (memory.add(said, user_id="alex", infer=False), memory.add_many(said, user_id="bo")):
+        assert [stored.text for stored in result.stored] == ["How is the weather in Lisbon?", "Look again"]
+        assert [(skipped.index, skipped.reason) for skipped in result.skipped] == outcomes
+    for broken, place in ({"content": ""}, "content"), ({"content": None}, "content"), ({"tools": [call]}, "tools"):
+        with pytest.raises(InvalidInput, match=place):
+            memory.add({"role": "user", "content": "hi", **broken}, user_id="alex")

@@ -145,15 +145,18 @@ def test_where_the_model_does_not_say_it_can_be_any(tmp_path: Path, given: Any) 
 
 def test_every_message_is_accounted_for(memory: MemoryGateway) -> None:
     """What is stored, skipped and failed is every message: roles that Mem0 does not read too."""
-    said = [
+    said: list[dict[str, Any]] = [
         {"role": "tool", "content": "exit code 0"},
         {"role": "developer", "content": "Answer briefly."},
         {"role": "user", "content": f"{TEA} {TRAIN}"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function"}]},
     ]
     result = memory.add(said, user_id="alex")
     assert [found.text for found in result.stored] == [TEA, TRAIN]
-    assert [(item.index, item.reason) for item in result.skipped] == [(0, "role"), (1, "nothing to remember")]
+    outcomes = [(0, "role"), (1, "nothing to remember"), (3, "nothing to remember")]
+    assert [(item.index, item.reason) for item in result.skipped] == outcomes
     assert memory.add(said[:1], user_id="alex").skipped[0].reason == "role"
+    assert memory.add(said[3], user_id="alex").skipped[0].reason == "nothing to remember"
 
 
 def test_an_id_with_a_space_can_be_inferred_for(memory: MemoryGateway) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -34,6 +35,7 @@ from memstack.errors import (
     StoreFull,
     StoreLocked,
 )
+from memstack.stores import edge_folder
 from memstack.stores.base import Fingerprint
 from memstack.stores.qdrant_edge import QdrantEdgeStore
 from memstack.testing.contract.state import assert_agreement
@@ -946,9 +948,32 @@ def test_a_second_process_is_refused(tmp_path: Path, nursery: Nursery) -> None:
         kind, message = nursery.opened_elsewhere(tmp_path)
         assert kind == "StoreLocked"
         assert str(tmp_path) in message
-        assert all(way in message for way in ("Close it", "path of its own", "mode: server", "pgvector"))
+        assert all(
+            way in message for way in ("Close it", "path of its own", "{provider: pgvector, path", "mode: server")
+        )
         memory.add("coffee at noon", user_id="alex")
     assert nursery.opened_elsewhere(tmp_path) == ["done", 2]
+
+
+def test_another_process_makes_the_store_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that make a store at the same time, the slower one uses what the faster one made: nothing is damaged."""
+    engine: Any = vars(edge_folder)["edge"]
+    folder = tmp_path / "memories"
+
+    class Overtaken:
+        load = engine.EdgeShard.load
+
+        @staticmethod
+        def create(draft: str, _: Any) -> Any:
+            """While this one is at work, the faster one begins and ends, and removes what it takes for left behind."""
+            monkeypatch.setattr(edge_folder, "edge", engine)
+            edge_folder._create(folder, 256)
+            raise Exception(f"Storage file not found: {draft}")  # noqa: TRY002  # as the engine says it
+
+    monkeypatch.setattr(edge_folder, "edge", SimpleNamespace(**{**vars(engine), "EdgeShard": Overtaken}))
+    with open_at(tmp_path) as memory:
+        assert memory.add("tea in the morning", user_id="alex").stored
+    assert not list(tmp_path.rglob("shard.new*"))
 
 
 def test_the_lock_of_another_process(tmp_path: Path, nursery: Nursery) -> None:

