@@ -24,7 +24,7 @@ _ASCII: Final = re.compile(r"[A-Za-z0-9_]+")
 _ACCENTS: Final = range(0x300, 0x370)
 # Letters that are no letter with an accent, and are written as these where they are not at hand.
 _LIKE: Final = str.maketrans(
-    {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0640": ""}
+    {"\u0131": "i", "ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0640": ""}
 )
 _LONGEST: Final = 64
 
