@@ -76,6 +76,11 @@ _UNITS: Final = {
 }  # fmt: skip
 _COUNTS: Final = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
+_MARKS: Final = (  # one of them is in whatever `_patterns_of_now` find
+    "ago", "last", "past", "letzt", "vorige", "afgelopen", "vor ", "il y a", "hace", "dernier", "pasad", "scors",
+    "passad",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -142,14 +147,15 @@ def windows(query: str, now: datetime) -> tuple[Window, ...]:
     for words, (back, length) in _DAYS.items():
         if words in text and (not words.isascii() or re.search(rf"\b{words}\b", text)):
             found.append(_before(now, back, length))
-    found += _told_from(text, now)
+    if any(mark in text for mark in _MARKS):
+        found += _told_from(text, now)
     return tuple(dict.fromkeys(window for window in found if window.start < window.end))
 
 
 def _told_from(text: str, now: datetime) -> Iterator[Window]:
     """The last of a day of the week, and so long ago."""
     weekdays, ago = _patterns_of_now()
-    for match in weekdays.finditer(text) if any(name in text for name in _WEEKDAY) else ():
+    for match in weekdays.finditer(text):
         day = _WEEKDAY[match["before"] or match["after"]]
         yield _before(now, (now.weekday() - day - 1) % 7 + 1, 1)
     for match in ago.finditer(text):

@@ -131,7 +131,7 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Liken
         asks = np.array([clue.asks for clue in clues], dtype=np.float64) * (runs >= 0)
         before, there, _ = near[0]
         follows = np.where(there, asks[before], 0.0)
-        asks *= 1 - similarity**4
+        asks *= 1 - np.square(np.square(similarity))
         answered = (total + (1 - total) * weights.answers * follows) * (1 - weights.answers * asks)
         parts["answers"] = answered - total
         total = (answered + weights.session * _best_of_run(runs, answered)) / (1 + weights.session)
@@ -205,7 +205,7 @@ def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) ->
         if there.any():
             total += lent * factor * there * similarity[index]
             counts += lent * factor * there
-    return np.maximum(total / counts, similarity**4)
+    return np.maximum(total / counts, np.square(np.square(similarity)))
 
 
 def _speakers(clues: Sequence[Clue], asked: Asked) -> Any:

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack.instants import from_micros
-from memstack.retrieval.dates import _NUMBERS, _may_hold_date, _patterns, windows
+from memstack.retrieval.dates import (
+    _COUNTS,
+    _MARKS,
+    _NUMBERS,
+    _UNITS,
+    _WEEKDAY,
+    _may_hold_date,
+    _patterns,
+    _patterns_of_now,
+    windows,
+)
 
 UTC = timezone.utc
 NOW = datetime(2024, 3, 15, 12, 30, tzinfo=UTC)
@@ -101,6 +111,16 @@ def test_any_query(query: str) -> None:
     """Any text can be read, and every time begins before it ends."""
     for window in windows(query, NOW):
         assert window.start < window.end
+
+
+@given(
+    st.lists(st.sampled_from([*_WEEKDAY, *_UNITS, *_COUNTS, *_MARKS, "3", "letzten", "vor", "scorsa", "-feira"])).map(
+        " ".join
+    )
+)
+def test_no_query_that_tells_from_now_is_passed_over(text: str) -> None:
+    """Wherever these patterns find something, one of the marks is there."""
+    assert any(mark in text for mark in _MARKS) or not any(pattern.search(text) for pattern in _patterns_of_now())
 
 
 @given(st.lists(st.sampled_from([*_NUMBERS, "7", "2023", "年", "月", "of ", " ", "-", "a", "m", "٣"])).map("".join))
