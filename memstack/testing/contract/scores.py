@@ -297,7 +297,8 @@ class ScoreContract(Contract):
             handle.add(f"{other}.")
         for text in said:
             best = handle.search(text, limit=1)[0]
-            assert (best.text, best.score) == (text, pytest.approx(1.0, abs=SAME))
+            assert best.text == text
+            assert best.score > 1 - SAME
 
     def test_best_first_and_ties_by_age(self, corpus: Corpus) -> None:
         """Hits come best first; copies of one text score the same to the bit and come oldest first."""
