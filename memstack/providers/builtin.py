@@ -195,7 +195,9 @@ def _at_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 class WordLlamaEmbedder(Embedder):
     """Static word vectors, averaged (WordLlama ``l2_supercat_256``, https://github.com/dleemiller/WordLlama).
 
-    Vectors have length 1, but for text without any token, whose vector is zero and similar to nothing.
+    Vectors have length 1, but for text without any token, whose vector is zero and similar to nothing. The model knows
+    few words in capitals: several of them and nothing else are read in lower case, and one alone, which may be an
+    abbreviation, as it is.
     """
 
     provider = "builtin"
@@ -214,7 +216,7 @@ class WordLlamaEmbedder(Embedder):
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
         with _reported():
             # The sum points where the average does.
-            return _at_length_one(_sums(texts)).tolist()  # type: ignore[no-any-return]
+            return _at_length_one(_sums([_without_caps_lock(text) for text in texts])).tolist()  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -229,6 +231,10 @@ def _reported() -> Iterator[None]:
             f"cannot embed ({error})",
             hint="Reinstall wordllama: its wheel holds the model.",
         ) from error
+
+
+def _without_caps_lock(text: str) -> str:
+    return text.lower() if text.isupper() and " " in text.strip() else text
 
 
 def _tokens(text: str) -> list[int]:

@@ -7,15 +7,17 @@ Jones, as in BM25; ``N`` memories are searched, ``df`` of them have the word):
    one whose cosine ``c`` with the query's is above 0.4, ``(c - 0.4) / 0.6`` of `related`; one that only a neighbour in
    the same run has counts `neighbours` of that, two places away half; more than whole is whole. A word that none of
    them has weighs `related` of its weight: that is the most that can be covered of it.
-2. *similarity*: the cosine, opposite directions counted as 0; the weighted mean over the memory and its neighbours.
+2. *similarity*: the cosine, opposite directions counted as 0; the weighted mean over the memory and its neighbours, or
+   the fourth power of its own where that is more: what is said beside it takes little from a memory that says nearly
+   what the query says, and nothing from one that says just that.
 3. Their mean, weighted by `words`; the similarity alone where none of them has any of the words.
 4. Bonuses that close a part of the gap to 1: `speaker` where the query names who spoke; `answers` for what follows a
    question; `time` for what was said when the query says, fading outside of it. A question that was asked loses the
-   part `answers`.
+   part `answers`, the less of it the more it is the query itself.
 5. *session*: the mean with the best memory of the same run, weighted 1 and `session`.
 
-What stands in no run has no neighbours, no session, and answers nothing: a memory that has all the words of the query
-and its direction scores 1. Every step stays in [0, 1].
+What stands in no run has no neighbours, no session, and answers nothing. A memory that has all the words of the query
+and its direction scores 1, in a run too. Every step stays in [0, 1].
 """
 
 from __future__ import annotations
@@ -129,6 +131,7 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Liken
         asks = np.array([clue.asks for clue in clues], dtype=np.float64) * (runs >= 0)
         before, there, _ = near[0]
         follows = np.where(there, asks[before], 0.0)
+        asks *= 1 - np.square(np.square(similarity))
         answered = (total + (1 - total) * weights.answers * follows) * (1 - weights.answers * asks)
         parts["answers"] = answered - total
         total = (answered + weights.session * _best_of_run(runs, answered)) / (1 + weights.session)
@@ -192,7 +195,7 @@ def _lent(covers: Numbers, near: list[tuple[Any, Any, float]], lent: float) -> N
 
 
 def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) -> Any:
-    """The mean of each similarity with its neighbours'."""
+    """The mean of each similarity with its neighbours'; no less than the fourth power of its own."""
     import numpy as np  # noqa: PLC0415
 
     if not near:
@@ -202,7 +205,7 @@ def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) ->
         if there.any():
             total += lent * factor * there * similarity[index]
             counts += lent * factor * there
-    return total / counts
+    return np.maximum(total / counts, np.square(np.square(similarity)))
 
 
 def _speakers(clues: Sequence[Clue], asked: Asked) -> Any:

@@ -8,7 +8,7 @@ from typing import Final
 
 from memstack.memo import kept_for_short
 from memstack.words.languages import guess, is_function_word
-from memstack.words.split import fold, split
+from memstack.words.split import fold, ideographs, split
 from memstack.words.stems import stem
 
 __all__ = ["keys_of", "query_words"]
@@ -18,10 +18,16 @@ _SHORT: Final = 32  # characters: of categories, names and the like, which many 
 
 @kept_for_short(_SHORT, entries=4096)
 def keys_of(text: str) -> tuple[str, ...]:
-    """The keys of a text: each word as it is written, and its stem, folded; in the order of their appearance."""
+    """The keys of a text: each word as it is written, and its stem, folded; in the order of their appearance.
+
+    After them the ideographs of the text: 茶 alone is a word, which pairs of characters do not find in 喝茶.
+    """
     words = split(text)
     language = guess(words)
-    return tuple(dict.fromkeys(chain.from_iterable([_keys(word, language) for word in words])))
+    keys = dict.fromkeys(chain.from_iterable([_keys(word, language) for word in words]))
+    if not text.isascii():
+        keys.update(dict.fromkeys(ideographs(words)))
+    return tuple(keys)
 
 
 def query_words(text: str) -> list[tuple[str, ...]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 from memstack.memo import kept_for_short
 
-__all__ = ["fold", "split"]
+__all__ = ["fold", "ideographs", "split"]
 
 _UNSPACED: Final = (
     r"\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\u30fc\u3005\p{Script=Hangul}"
@@ -21,6 +22,10 @@ _UNSPACED: Final = (
 )
 _ASCII: Final = re.compile(r"[A-Za-z0-9_]+")
 _ACCENTS: Final = range(0x300, 0x370)
+# Letters that are no letter with an accent, and are written as these where they are not at hand.
+_LIKE: Final = str.maketrans(
+    {"\u0131": "i", "ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0640": ""}
+)
 _LONGEST: Final = 64
 
 
@@ -62,9 +67,15 @@ def _parts(found: str) -> tuple[str, ...]:
     return tuple(piece[:_LONGEST] for piece in ([found, *pieces] if len(pieces) > 1 else pieces))
 
 
+def ideographs(words: Iterable[str]) -> Iterator[str]:
+    """The Chinese characters of words, each of which can be a word by itself."""
+    return (mark for word in words for mark in word if "\u4e00" <= mark <= "\u9fff")
+
+
 def fold(word: str) -> str:
     """A word without case and accents: what is compared."""
     if word.isascii():
         return word.lower()
     plain = unicodedata.normalize("NFKD", word.casefold())
-    return unicodedata.normalize("NFC", "".join(mark for mark in plain if ord(mark) not in _ACCENTS))
+    bare = "".join(mark for mark in plain if ord(mark) not in _ACCENTS)
+    return unicodedata.normalize("NFC", bare.translate(_LIKE))

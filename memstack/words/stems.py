@@ -6,7 +6,7 @@ import threading
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["stem"]
+__all__ = ["has_stems", "stem"]
 
 _local: Final = threading.local()  # a stemmer keeps a cache of its own, and is not safe under threads
 
@@ -16,6 +16,11 @@ def _known() -> frozenset[str]:
     import Stemmer  # noqa: PLC0415
 
     return frozenset(Stemmer.algorithms())
+
+
+def has_stems(language: str) -> bool:
+    """Whether there is a stemmer for a language."""
+    return language in _known()
 
 
 def stem(word: str, language: str | None) -> str:

@@ -101,6 +101,17 @@ def test_being_nearer_is_better(found: list[Lead], likeness: Likeness | None, da
     assert float(score(wordy, ASKED, DEFAULT, likeness).total[place]) >= before - 1e-12
 
 
+@given(leads, st.data())
+def test_what_says_just_that_scores_one(found: list[Lead], data: st.DataObject) -> None:
+    """All words and the very direction are a score of 1, whoever stands beside it in the run."""
+    if not found:
+        return
+    place = data.draw(st.integers(0, len(found) - 1))
+    clue = dataclasses.replace(found[place].clue, words=" green tea ")
+    found[place] = Lead(clue, 1.0)
+    assert float(score(found, ASKED, DEFAULT, _likeness).total[place]) == pytest.approx(1.0)
+
+
 def test_related_words() -> None:
     """A word that means about the same as the query's counts something, and less than the query's own word."""
     assert _score_of("teapot", "tea") > _score_of("cup", "tea")

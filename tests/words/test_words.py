@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack.words import fold, keys_of, query_words, split
+from memstack.words.languages import guess
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,32 @@ def test_splitting(text: str, words: list[str]) -> None:
     [
         ("running", "runs"), ("CAFÉ", "cafe"), ("Straße", "STRASSE"), ("We bought houses", "the house"),
         ("die Häuser und die Gärten", "das Haus und der Garten"), ("les élèves sont là", "un élève est là"),
+        ("ILIK", "ılık"), ("İstanbul", "ISTANBUL"), ("Łódź", "Lodz"), ("Ørsted", "orsted"), ("œuvre", "OEUVRE"),
+        ("кошки", "кошку"), ("Ёлку купили в декабре", "елка"), ("الكتب", "كتب"), ("أفضّل القطار", "افضل"),
+        ("Arabayı garajda saklıyorum", "araba nerede"), ("γάτες", "γάτα"), ("On weekends I run", "running on Friday"),
+        ("私の茶", "茶"), ("我喜欢喝绿茶", "茶"),
     ],
 )  # fmt: skip
 def test_one_word(one: str, other: str) -> None:
-    """Inflections, case and accents are no difference."""
+    """Inflections, case and accents are no difference, and one ideograph is a word; also where few words tell."""
     assert set(keys_of(one)) & {key for keys in query_words(other) for key in keys}
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("likes jazz on weekends", "english"),  # "on" is a word of Turkish too
+        ("has a meeting in Utrecht", "english"),
+        ("Встреча с врачом в четверг", "russian"),  # both short words are Bulgarian too, without a stemmer
+        ("Зелёный чай", "russian"), ("Червоний і синій", "ukrainian"),
+        ("Градът е красив и няма да пътувам", "bulgarian"),
+        ("القهوة", "arabic"), ("Größe", "german"), ("Kızım", "turkish"), ("mañana", "spanish"), ("Öl", "english"),
+        ("東京", None), ("4711", None), ("", None),
+    ],
+)  # fmt: skip
+def test_which_language(text: str, language: str | None) -> None:
+    """Function words tell, and letters; of languages that fit alike English is taken, then one that has a stemmer."""
+    assert guess(split(text)) == language
 
 
 @pytest.mark.parametrize(

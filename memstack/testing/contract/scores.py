@@ -212,12 +212,19 @@ class ScoreContract(Contract):
         """Words are found whatever their ending, case and accents."""
         handle = memory.for_user("stems")
         handle.add_many(
-            ["She was running in the mornings", "Les élèves mangent dans la cour", "Wir kaufen neue Häuser"]
-        )
+            [
+                "She was running in the mornings", "Les élèves mangent dans la cour", "Wir kaufen neue Häuser",
+                "Ёлку купили в декабре", "السيارة عند الميكانيكي", "Arabayı garajda saklıyorum", "我喜欢喝绿茶",
+            ]
+        )  # fmt: skip
         for query, first in (
             ("who runs each morning?", "She"),
             ("un ELEVE dans les cours", "Les"),
             ("das Haus", "Wir"),
+            ("елка", "Ёлку"),
+            ("سيارة", "السيارة"),
+            ("araba nerede", "Arabayı"),
+            ("茶", "我"),
         ):
             assert handle.search(query, limit=1)[0].text.startswith(first), query
 
@@ -276,6 +283,22 @@ class ScoreContract(Contract):
             if phrase.strip() and not phrase.startswith("2024"):
                 best = corpus.handle.search(phrase, limit=5)[0]
                 assert best.score > 1 - SAME
+
+    def test_the_same_words_in_a_run(self, memory: MemoryGateway) -> None:
+        """In a run too they find it first, with a score of 1, whatever stands beside it or is nearly the same."""
+        handle = memory.for_user("said again")
+        beside = ["Hello again", "The weather ruined our picnic", "Thanks, that was all"]
+        said = ["My order 4711 has not arrived yet", "How do I return the desk lamp from order 4711?"]
+        nearly = ["My order 4711 has not arrived", "I return the desk lamp from order 4711, the desk lamp"]
+        for run, (text, other) in enumerate(zip(said, nearly, strict=True)):
+            lines = [*beside[:2], text, beside[2], "The cat sleeps"]
+            handle.add_many([{"content": line, "run_id": f"run {run}"} for line in lines])
+            handle.add_many([{"content": other, "run_id": f"other {run}"} for _ in range(2)])
+            handle.add(f"{other}.")
+        for text in said:
+            best = handle.search(text, limit=1)[0]
+            assert best.text == text
+            assert best.score > 1 - SAME
 
     def test_best_first_and_ties_by_age(self, corpus: Corpus) -> None:
         """Hits come best first; copies of one text score the same to the bit and come oldest first."""
