@@ -284,6 +284,24 @@ def test_a_path_below_a_file(tmp_path: Path, provider: str) -> None:
     assert "another path" in str(caught.value)
 
 
+def test_a_folder_that_is_removed_under_it(tmp_path: Path) -> None:
+    """Where somebody removes the folder of an open memory, each write is an error of ours that names it."""
+    section = {"path": str(tmp_path / "gone")}
+    memory = open_memory({"vector_store": section, "history": {"path": ":memory:"}})
+    (stored,) = memory.add("tea", user_id="alex").stored
+    shutil.rmtree(tmp_path / "gone")
+    verbs: list[Callable[[], object]] = [
+        lambda: memory.add("coffee", user_id="alex"),
+        lambda: memory.delete(stored.id, user_id="alex"),
+        lambda: memory.delete_all(user_id="alex"),
+        lambda: memory.erase(user_id="alex"),
+        memory.close,
+    ]
+    for verb in verbs:
+        with pytest.raises(StoreError, match="gone"):
+            verb()
+
+
 def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     """A dangling link is an error of ours that names it, or a folder is made where it points; nothing else."""
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
