@@ -302,6 +302,34 @@ def test_a_folder_that_is_removed_under_it(tmp_path: Path) -> None:
             verb()
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_copy_that_was_not_put_in_place(tmp_path: Path, moved: bool) -> None:
+    """A process that dies while a copy takes the place of the engine's files leaves all of them, and no rest of it."""
+    section = {"vector_store": {"path": str(tmp_path)}, "history": {"path": ":memory:"}}
+    with open_memory(section) as memory:
+        memory.add("tea", user_id="alex")
+        folder = tmp_path / "memories"
+    shutil.copytree(folder / "shard", folder / "shard.new")
+    if moved:
+        (folder / "shard").rename(folder / "shard.old")
+    with open_memory(section) as memory:
+        assert [item.text for item in memory.get_all(user_id="alex")] == ["tea"]
+        assert [path.name for path in folder.glob("shard*")] == ["shard"]
+
+
+@pytest.mark.parametrize("left", ["memstack.json", "rows"])
+def test_an_engine_that_is_gone(tmp_path: Path, left: str) -> None:
+    """Where one file of ours is left of a folder, no empty store takes its place."""
+    section = {"vector_store": {"path": str(tmp_path)}, "history": {"path": ":memory:"}}
+    with open_memory(section) as memory:
+        memory.add("tea", user_id="alex")
+    for path in (tmp_path / "memories").iterdir():
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(StoreCorrupted, match=left):
+        open_memory(section)
+
+
 def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     """A dangling link is an error of ours that names it, or a folder is made where it points; nothing else."""
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def test_what_was_read_before_a_change_is_not_put_in_after() -> None:
     version = kept.version
     kept.forget([1])
     kept.put({1: "old"}, version)
+    assert kept.get([1]) == [None]
+
+
+def test_what_changes_while_it_is_read_is_not_kept() -> None:
+    """Who reads a row while another changes it is told what was read, and the next one reads anew."""
+    kept: Kept[int, str] = Kept(3)
+
+    def read(keys: Sequence[int]) -> dict[int, str]:
+        kept.forget(keys)
+        return dict.fromkeys(keys, "old")
+
+    assert kept.through([1], read) == {1: "old"}
     assert kept.get([1]) == [None]
 
 

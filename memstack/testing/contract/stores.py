@@ -201,6 +201,33 @@ class StoreContract(Contract):
                 store.clear()
         assert store.leads(query, limit=5) == []
 
+    def test_ties_are_cut_by_age(self, store: Store) -> None:
+        """Of rows that are equally near the oldest are told, wherever a limit cuts; in short all of them are."""
+        rows = [Row(row.id, row.payload, a_vector(store, 7)) for row in (a_row(store, i) for i in range(30))]
+        store.upsert(rows[::-1])
+        expected = in_order(rows, "created_at", descending=False)
+        for where in (ALL, F.user_id == "alex", IContains("data", "ROW")):
+            for limit in (1, 4, 29, 30, 40):
+                assert [hit.row.id for hit in store.nearest(a_vector(store, 7), where=where, limit=limit)] == (
+                    expected[:limit]
+                )
+        assert len(store.leads(a_vector(store, 7), limit=4)) == len(rows)
+
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_what_is_evaluated_here_is_listed_whole(self, store: Store, descending: bool) -> None:
+        """A listing that is fetched in rounds has every row once, in the order of whichever instant."""
+        rows = [a_row(store, i) for i in range(200)]
+        store.upsert(rows)
+        for field in FIELDS:
+            listed = store.scan(where=IContains("data", "ROW"), field=field, descending=descending)
+            assert [row.id for row in listed] == in_order(rows, field, descending=descending)
+
+    def test_filters_that_python_calls_equal(self, store: Store) -> None:
+        """True and 1 are two values, also to a store that was just asked for the other."""
+        store.upsert([a_row(store, 1, flag=True), a_row(store, 2, flag=1)])
+        for value in (True, 1, True, 1.0):
+            assert [row.payload["n"] for row in store.scan(where=F.flag == value)] == [1 if value is True else 2]
+
     @pytest.mark.exhaustive
     @pytest.mark.timeout(900)
     def test_two_hundred_queries_over_two_thousand(self, large: Store) -> None:
