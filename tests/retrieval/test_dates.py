@@ -37,6 +37,10 @@ def spans(query: str) -> list[tuple[datetime, datetime]]:
         ("yesterday", (2024, 3, 14), 1),
         ("was war gestern?", (2024, 3, 14), 1),
         ("last week", (2024, 3, 8), 7),
+        ("last month", (2024, 2, 13), 31),
+        ("last year", (2023, 3, 16), 365),
+        ("how was 2020?", (2020, 1, 1), 366),
+        ("on 7 May 2023, that is 2023-05-07", (2023, 5, 7), 1),
     ],
 )
 def test_named_times(query: str, start: tuple[int, int, int], days: int) -> None:
@@ -52,7 +56,9 @@ def test_a_month_without_a_year() -> None:
     assert {start.year for start, _ in found} == set(range(2014, 2025))
 
 
-@pytest.mark.parametrize("query", ["may I have tea?", "mars bars", "room 1234", "31 June 2023 was", "", "12345-05"])
+@pytest.mark.parametrize(
+    "query", ["may I have tea?", "mars bars", "room 1234", "31 June 2023 was", "", "12345-05", "hierarchy", "todays"]
+)
 def test_no_times(query: str) -> None:
     """Words and numbers that only look like times name none, and days that do not exist are months."""
     assert all((end - start).days > 27 for start, end in spans(query)), query

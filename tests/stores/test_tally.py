@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def file(tmp_path: Path) -> Path:
 def test_what_is_noted_is_compared(file: Path) -> None:
     """Rows, texts, and what was written last: where one of them is another, the folder is refused."""
     Tally(file, "here").after(2, "1", "written")
-    assert not Tally(file, "here").check(Engine(2, 2, "written"))
+    note = Tally(file, "here")
+    assert not note.check(Engine(2, 2, "written"))
+    assert note.in_use  # who closes it says so, whether more was written or not
     for other in (Engine(1, 2, "written"), Engine(2, 3, "written"), Engine(2, 2, "older"), Engine(2, 2)):
         with pytest.raises(StoreCorrupted, match=str(file)):
             Tally(file, "here").check(other)
@@ -76,7 +79,13 @@ def test_when_it_is_on_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     note = Tally(file, "here")
     assert not note.check(Engine(0, 0))
     counts = []
-    for step in (lambda: note.before(0, added=1), lambda: note.after(1), lambda: note.after(2), lambda: note.close(2)):
+    steps: list[Callable[[], None]] = [
+        lambda: note.before(0, added=1),
+        lambda: note.after(1),
+        lambda: note.after(2),
+        lambda: note.close(2),
+    ]
+    for step in steps:
         step()
         counts.append((len(synced), note.in_use))
     assert counts == [(1, True), (1, True), (1, True), (2, False)]
