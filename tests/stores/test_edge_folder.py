@@ -973,12 +973,13 @@ def test_a_manifest_that_is_something_else(whole: Path, tmp_path: Path, content:
     assert nursery.opened_elsewhere(path)[0] == "StoreCorrupted"
 
 
-def test_a_manifest_of_a_later_release(whole: Path, tmp_path: Path) -> None:
-    """A format that this release does not know is refused with the advice to upgrade."""
+@pytest.mark.parametrize(("known", "way"), [(1, "Export it"), (2, "Export it"), (99, "Upgrade memstack")])
+def test_a_manifest_of_another_release(whole: Path, tmp_path: Path, known: int, way: str) -> None:
+    """A format that this release does not read is refused with the way out, which depends on who made it."""
     path = copied(whole, tmp_path / "store")
     manifest = path / "memories" / "memstack.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
-    with pytest.raises(StoreError, match="Upgrade memstack"):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": known}))
+    with pytest.raises(StoreError, match=way):
         open_at(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,6 @@ def test_two_gateways_of_one_folder(tmp_path: Path, provider: str) -> None:
         assert [hit.text for hit in one.search("tea", user_id="alex")] == ["green tea in the morning"]
         other.delete_all(user_id="alex")
         assert one.search("tea", user_id="alex") == []
+        store: Any = one._core.parts.store
+        kept = store._shared.engine.clues if provider == "qdrant" else store._kept
+        assert kept._values == {}  # nothing is left in memory of what was deleted
