@@ -19,7 +19,7 @@ from memstack.words import keys_of
 
 __all__ = ["Clue", "name_keys", "place_in_run", "place_of", "read_clue", "word_keys", "write_clue"]
 
-_CLOSING: Final = "\"')* \u201d\u2019\u00bb"
+_CLOSING: Final = "\"')* \t\r\n\u201d\u2019\u00bb"
 _QUESTION_MARKS: Final = ("?", "\uff1f", "\u061f", "\u037e")  # Latin, full width, Arabic, Greek
 
 

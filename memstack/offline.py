@@ -44,6 +44,7 @@ _EVENTS: Final = {
     "socket.getaddrinfo": 0,
     "socket.gethostbyname": 0,
     "socket.gethostbyaddr": 0,
+    "socket.getnameinfo": 0,
 }
 _PATHS: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})  # a text is a Unix socket's path
 _log: Final = logging.getLogger(__name__)

@@ -42,6 +42,7 @@ LEAVING: dict[str, Callable[[], Any]] = {
     "udp": _udp,
     "look-up": lambda: socket.getaddrinfo("example.com", 443),
     "look-up of bytes": lambda: socket.getaddrinfo(b"example.com", 443),
+    "look-up of an address": lambda: socket.getnameinfo((OUTSIDE, 443), 0),
     "gethostbyname": lambda: socket.gethostbyname("example.com"),
     "mapped": lambda: _dial(f"::ffff:{OUTSIDE}", socket.AF_INET6),
 }

@@ -189,14 +189,14 @@ class _Listing:
         if self.after is not None:
             parts.append(_between(self.field, behind, to_micros(self.after[0])))
         if self.end is not None:
-            parts.append(_between(self.field, before, self._sign * self.end))
+            parts.append(_between(self.field, before, self.sign * self.end))
         return _all([part.holds for part in parts]) if parts else None
 
     def places(self, found: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
         """What found rows are sorted by; those before the cursor are left out."""
-        first = None if self.after is None else (self._sign * to_micros(self.after[0]), self.after[1])
+        first = None if self.after is None else (self.sign * to_micros(self.after[0]), self.after[1])
         for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-            place = (self._sign * metadata.get(self.field, 0), row_id)
+            place = (self.sign * metadata.get(self.field, 0), row_id)
             if first is None or place > first:
                 yield place
 
@@ -205,7 +205,8 @@ class _Listing:
         return replace(self, end=place)
 
     @property
-    def _sign(self) -> int:
+    def sign(self) -> int:
+        """What a number is multiplied by, to be smaller the sooner it comes."""
         return -1 if self.descending else 1
 
 
@@ -255,8 +256,10 @@ class ChromaStore(Store):
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
+        for row in rows:  # all of them, before the first is written
+            self._check_vector(row)
         for some in batched(rows, _BATCH):
-            embeddings = np.asarray([self._vector(row) for row in some], dtype=np.float32)
+            embeddings = np.asarray([row.vector for row in some], dtype=np.float32)
             ids = [row.id for row in some]
             with self._forgetting(ids):
                 self._call("write", partial(self._write, ids, some, embeddings))
@@ -311,9 +314,10 @@ class ChromaStore(Store):
             if self._kept is None:
                 return [(found["ids"][place], similarity, found["metadatas"][place]) for place, similarity in best]
             told = self._kept.through([found["ids"][place] for place, _ in best], self._told)
-            # One that is not told was deleted in between.
+            if len(told) < len(best):  # some were deleted in between: others take their places
+                return self._nearest(vector, condition, limit)
             named = ((found["ids"][place], similarity) for place, similarity in best)
-            return [(row_id, similarity, told[row_id]) for row_id, similarity in named if row_id in told]
+            return [(row_id, similarity, told[row_id]) for row_id, similarity in named]
         answer = self._call(
             "search",
             lambda: self._rows.query(
@@ -387,14 +391,17 @@ class ChromaStore(Store):
         Where that is, a sample of them tells: to name rows is cheap, and to read them is not.
         """
         ids = self._named(listing)
+        before: int | None = None
         while len(ids) > max(_LONG, 2 * limit):
+            if before is None:
+                before = self._before(listing)
             step = len(ids) // _SAMPLE
             sample = sorted(listing.places(self._get(ids=ids[::step], include=["metadatas"])))
             expected = limit / step
             for place, _ in sample[int(expected + 2 * expected**0.5) + 1 :: _SAMPLE // 8]:
                 shorter = listing.until(place)
                 named = self._named(shorter)
-                if len(named) >= limit:
+                if len(named) - before >= limit:
                     break
             else:
                 return listing
@@ -402,6 +409,14 @@ class ChromaStore(Store):
                 return shorter
             listing, ids = shorter, named
         return listing
+
+    def _before(self, listing: _Listing) -> int:
+        """How many rows are named that tie with the cursor, and are not behind it."""
+        if listing.after is None:
+            return 0
+        instant, last = listing.after
+        tied = self._named(listing.until(listing.sign * to_micros(instant)))
+        return sum(row_id <= last for row_id in tied)
 
     def _named(self, listing: _Listing) -> list[str]:
         ids: list[str] = self._get(where=listing.where, include=[])["ids"]
@@ -516,11 +531,10 @@ class ChromaStore(Store):
         except (NotFoundError, ValueError):
             return None
 
-    def _vector(self, row: Row) -> Sequence[float]:
+    def _check_vector(self, row: Row) -> None:
         if row.vector is None or len(row.vector) != self.dimensions:
             got = "none" if row.vector is None else str(len(row.vector))
             raise StoreError(self.label, f"the vector has {got} dimensions, and the collection {self.dimensions}")
-        return row.vector
 
     def _check_open(self, what: str) -> None:
         if self._closed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -37,6 +38,7 @@ __all__ = [
     "Shard",
     "check_room",
     "copy_points",
+    "free_bytes",
     "length_of_vectors",
     "load",
     "prepare",
@@ -203,10 +205,21 @@ def check_room(label: str, place: Path, needed: int) -> None:
 
     Raises:
         StoreFull: they are not.
+        StoreError: the place is gone.
     """
-    free = shutil.disk_usage(place).free
+    free = free_bytes(label, place)
     if free < needed:
         raise StoreFull(label, str(place), free, needed)
+
+
+def free_bytes(label: str, place: Path) -> int:
+    """How many bytes are free where a folder is.
+
+    Raises:
+        StoreError: it is gone, or cannot be looked at.
+    """
+    with writing_to(label):
+        return shutil.disk_usage(place).free
 
 
 def load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
@@ -283,10 +296,11 @@ def length_of_vectors(folder: Path, label: str) -> int:
 def size_of(folder: Path) -> int:
     """How many bytes of the disk its files take: most of them have holes."""
     total = 0
-    for file in folder.rglob("*"):
-        with suppress(OSError):  # the engine has removed it
-            found = file.stat()
-            total += getattr(found, "st_blocks", found.st_size // 512) * 512
+    for place, _, names in os.walk(folder):  # which passes over what the engine has removed meanwhile
+        for name in names:
+            with suppress(OSError):
+                found = Path(place, name).stat()
+                total += getattr(found, "st_blocks", found.st_size // 512) * 512
     return total
 
 

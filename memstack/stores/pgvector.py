@@ -44,7 +44,7 @@ from memstack.stores.remote import retrying
 from memstack.stores.shared import Shared
 
 if TYPE_CHECKING:
-    from typing_extensions import LiteralString, Self
+    from typing_extensions import Self
 
 __all__ = ["PgvectorEmbeddedStore", "PgvectorStore"]
 
@@ -404,7 +404,8 @@ class PgvectorStore(Store):
                 connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", (index.as_string(),)
             ):
                 return True
-            if not self._more_than(_INDEX_FROM, "true", ()):
+            query, params = self._counting(_INDEX_FROM, "true", ())
+            if not _is_true(connection, query, params):  # asked here: there may be no other connection
                 return False
             # One that is not valid is left of a process that died while it built it.
             connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(index))
@@ -545,10 +546,12 @@ class PgvectorStore(Store):
             )
         if not exists:
             self._create(connection)
+            # What is noted of a table that somebody dropped says nothing of the new one.
             connection.execute(
-                sql.SQL("INSERT INTO {} (collection, version) VALUES (%s, %s) ON CONFLICT DO NOTHING").format(
-                    self._registry
-                ),
+                sql.SQL(
+                    "INSERT INTO {} (collection, version) VALUES (%s, %s) ON CONFLICT (collection) "
+                    "DO UPDATE SET provider = NULL, model = NULL, dimensions = NULL"
+                ).format(self._registry),
                 (self.collection, _VERSION),
             )
         else:
@@ -626,9 +629,14 @@ class PgvectorStore(Store):
         )
 
     def _more_than(self, limit: int, where: str, params: tuple[Any, ...]) -> bool:
-        query = f"SELECT count(*) FROM (SELECT 1 FROM {self._name} WHERE {where} LIMIT %s) AS found"  # noqa: S608
-        ((count,),) = self._select("count", query, (*params, max(0, limit + 1)))
-        return bool(count > limit)
+        query, given = self._counting(limit, where, params)
+        ((more,),) = self._select("count", query, given)
+        return bool(more)
+
+    def _counting(self, limit: int, where: str, params: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+        """Asks whether more rows than that are there, and counts no more of them than it has to."""
+        query = f"SELECT count(*) > %s FROM (SELECT 1 FROM {self._name} WHERE {where} LIMIT %s) AS found"  # noqa: S608
+        return query, (limit, *params, max(0, limit + 1))
 
     def _select(self, what: str, query: str, params: Sequence[Any]) -> list[Any]:
         def read(connection: psycopg.Connection[Any]) -> list[Any]:
@@ -791,9 +799,9 @@ def _ensure_extension(text: str, label: str, schema: str, patience: float) -> No
             )
 
 
-def _is_true(connection: psycopg.Connection[Any], query: LiteralString, params: tuple[Any, ...]) -> bool:
+def _is_true(connection: psycopg.Connection[Any], query: str, params: tuple[Any, ...]) -> bool:
     """Whether the one value of an answer is true; no answer is not."""
-    found = connection.execute(query, params).fetchone()
+    found = connection.execute(query.encode(), params).fetchone()
     return bool(found and found[0])
 
 

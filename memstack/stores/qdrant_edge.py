@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -34,6 +33,7 @@ from memstack.stores.edge_folder import (
     Shard,
     check_room,
     copy_points,
+    free_bytes,
     length_of_vectors,
     load,
     prepare,
@@ -243,7 +243,7 @@ class QdrantEdgeStore(QdrantStore):
     def tidy(self) -> None:
         self._shared.engine.written = 0
         needed = FREE_BYTES + size_of(self.folder / SHARD)  # in the worst case every segment is written anew
-        free = shutil.disk_usage(self.root).free
+        free = free_bytes(self.label, self.root)
         if free < needed:
             _log.warning(
                 "%s is not reorganised: that needs %d MiB, and %d are free", self.label, needed // 2**20, free // 2**20

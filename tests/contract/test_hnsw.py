@@ -83,6 +83,12 @@ def test_an_index_that_was_not_finished(open_here: OpenHere, tmp_path: Path, mon
     assert len(again.search("memory", user_id="alex", limit=200)) == 20
 
 
+def test_one_connection_is_enough(open_here: OpenHere, tmp_path: Path) -> None:
+    """Whether the index is due, and building it, takes no second connection."""
+    store = open_here(tmp_path, vector_store={"pool_min": 1, "pool_max": 1})._core.parts.store
+    assert _is_indexed(store)
+
+
 @pytest.mark.skipif(not ASKED, reason="building the graph takes minutes: with MEMSTACK_TEST_STORE")
 @pytest.mark.timeout(1800)
 def test_a_small_tenant_where_the_index_is_built_afterwards(

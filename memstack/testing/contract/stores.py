@@ -183,11 +183,13 @@ class StoreContract(Contract):
         """What a store tells in short for ranking is what the rows say, also of those that changed since."""
         rows = [a_row(store, i, category="work" if i % 3 else "home", note=f"word{i % 7}") for i in range(60)]
         store.upsert(rows)
+        stored = by_id(rows)
         query = a_vector(store, 2000)
         for change in range(3):
             for where, limit in ((ALL, 100), (ALL, 7), (F.category == "home", 30), (In(WORD, ("word3", "word5")), 30)):
                 hits = store.nearest(query, where=where, limit=limit)
                 leads = {lead.clue.id: lead for lead in store.leads(query, where=where, limit=limit)}
+                assert by_id([hit.row for hit in hits]) == {hit.row.id: stored[hit.row.id] for hit in hits}
                 assert leads.keys() >= {hit.row.id for hit in hits}
                 assert len(leads) == len(hits) or len(leads) > limit
                 for hit in hits:
@@ -196,10 +198,62 @@ class StoreContract(Contract):
                     assert lead.clue == read_clue(hit.row.id, write_clue(hit.row.payload))
             if change == 0:
                 store.remove([row.id for row in rows[:5]])
-                store.upsert([Row(row.id, a_row(store, 3 + i).payload, row.vector) for i, row in enumerate(rows[5:9])])
+                changed = [Row(row.id, a_row(store, 3 + i).payload, row.vector) for i, row in enumerate(rows[5:9])]
+                store.upsert(changed)
+                stored.update(by_id(changed))
             else:
                 store.clear()
         assert store.leads(query, limit=5) == []
+
+    def test_ties_are_cut_by_age(self, store: Store) -> None:
+        """Of rows that are equally near the oldest are told, wherever a limit cuts; in short all of them are."""
+        rows = [Row(row.id, row.payload, a_vector(store, 7)) for row in (a_row(store, i) for i in range(30))]
+        store.upsert(rows[::-1])
+        expected = in_order(rows, "created_at", descending=False)
+        for where in (ALL, F.user_id == "alex", IContains("data", "ROW")):
+            for limit in (1, 4, 29, 30, 40):
+                assert [hit.row.id for hit in store.nearest(a_vector(store, 7), where=where, limit=limit)] == (
+                    expected[:limit]
+                )
+        assert len(store.leads(a_vector(store, 7), limit=4)) == len(rows)
+
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_what_is_evaluated_here_is_listed_whole(self, store: Store, descending: bool) -> None:
+        """A listing that is fetched in rounds has every row once, in the order of whichever instant."""
+        rows = [a_row(store, i) for i in range(200)]
+        store.upsert(rows)
+        for field in FIELDS:
+            listed = store.scan(where=IContains("data", "ROW"), field=field, descending=descending)
+            assert [row.id for row in listed] == in_order(rows, field, descending=descending)
+
+    def test_pages_through_many_that_tie(self, store: Store) -> None:
+        """More rows of one instant than a page takes are told page by page, and in batches, each of them once."""
+        payload = a_row(store, 1).payload
+        rows = [Row(new_id(), payload, a_vector(store, i)) for i in range(14)] + [a_row(store, i) for i in (0, 9, 30)]
+        store.upsert(rows)
+        orders: list[tuple[SortField, bool]] = [("created_at", True), ("created_at", False), ("occurred_at", True)]
+        for field, descending in orders:
+            found: list[Row] = []
+            for _ in range(6):
+                after = (instant_of(found[-1].payload, field) or START, found[-1].id) if found else None
+                found += store.scan(field=field, descending=descending, after=after, limit=3)
+            assert [row.id for row in found] == in_order(rows, field, descending=descending)
+        batches = list(store.batches(size=4))
+        assert sorted(row.id for some in batches for row in some) == sorted(row.id for row in rows)
+
+    def test_filters_that_python_calls_equal(self, store: Store) -> None:
+        """True and 1 are two values, also to a store that was just asked for the other."""
+        store.upsert([a_row(store, 1, flag=True), a_row(store, 2, flag=1)])
+        for value in (True, 1, True, 1.0):
+            assert [row.payload["n"] for row in store.scan(where=F.flag == value)] == [1 if value is True else 2]
+
+    def test_strings_that_differ_in_white_space(self, store: Store) -> None:
+        """White space before, in and behind a string is part of it, of whichever kind it is."""
+        values = ["x", "x ", " x", "x  ", "x\t", "x\n", "x\u00a0", "x\u2003", "x y", "x  y", "x\u00a0y", " "]
+        store.upsert([a_row(store, i, said=value, all=[value]) for i, value in enumerate(values)])
+        for i, value in enumerate(values):
+            for where in (F.said == value, F.said.in_([value]), F.all.contains(value)):
+                assert [row.payload["n"] for row in store.scan(where=where)] == [i]
 
     @pytest.mark.exhaustive
     @pytest.mark.timeout(900)

@@ -1,0 +1,76 @@
+"""Rows of Chroma under a size of batches, ties and deletions that its answers must not depend on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from memstack.config import ChromaEmbedded
+from memstack.errors import StoreError
+from memstack.payload import build
+from memstack.scope import Scope
+from memstack.stores.base import Row
+
+if TYPE_CHECKING:
+    from memstack.stores.chroma import ChromaEmbeddedStore
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ChromaEmbeddedStore]:
+    pytest.importorskip("chromadb")
+    from memstack.stores.chroma import ChromaEmbeddedStore
+
+    store = ChromaEmbeddedStore.open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    yield store
+    store.close()
+
+
+def a_row(number: int, at: datetime = START, vector: Sequence[float] = (1.0, 0.5)) -> Row:
+    payload = build(
+        text=f"row {number}", scope=Scope("alex"), metadata={}, created_at=at, updated_at=at, occurred_at=at
+    )
+    return Row(str(uuid.UUID(int=number)), payload, vector)
+
+
+def test_nothing_of_a_bad_call_is_written(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vector of another length is refused before the first batch is written, in whichever batch it is."""
+    monkeypatch.setattr("memstack.stores.chroma._BATCH", 2)
+    with pytest.raises(StoreError, match="dimensions"):
+        store.upsert([*map(a_row, range(1, 5)), a_row(5, vector=(1.0,))])
+    assert store.count() == 0
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_page_behind_many_that_tie(store: ChromaEmbeddedStore, descending: bool) -> None:
+    """A page behind a cursor is full, also where hundreds tie with the cursor and a sample tells a wrong end."""
+    behind = iter(range(801, 1401))
+    ties = iter(range(1, 801))
+    step = 1400 // 300  # the rows that a sample looks at are the next ones behind the cursor, and no others are near
+    numbers = [next(behind) if place % step == 0 else next(ties, None) or next(behind) for place in range(1400)]
+    sign = -1 if descending else 1
+    store.upsert([a_row(number, START + sign * timedelta(seconds=max(0, number - 800))) for number in numbers])
+    after = (START, str(uuid.UUID(int=790)))
+    page = store.scan(descending=descending, after=after, limit=300)
+    assert [uuid.UUID(row.id).int for row in page] == list(range(791, 1091))
+
+
+def test_others_take_the_place_of_what_is_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the best hits are deleted during a search, the next ones are told, as many as were asked for."""
+    store.upsert([a_row(number, vector=(1.0, number / 100)) for number in range(20)])
+    told = store._told
+
+    def late(ids: Sequence[str]) -> dict[str, Any]:
+        monkeypatch.setattr(store, "_told", told)
+        store.remove([str(uuid.UUID(int=number)) for number in range(4)])
+        return told(ids)
+
+    monkeypatch.setattr(store, "_told", late)
+    hits = store.nearest((1.0, 0.0), limit=6)
+    assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(4, 10))
