@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,7 @@ def test_an_entry_of_mem0s_has_the_scope_that_is_known() -> None:
     assert [change.scope for change in history.changes("a")] == [Scope("alex")] * 2
     assert history.changes("b")[0].scope == Scope("bo")
     assert history.changes("c")[0].scope == Scope()
+    assert history.changes("a")[0].at == datetime(2026, 1, 31, 8, tzinfo=timezone.utc)
     shown = history.get_history("a")
     assert [found["is_deleted"] for found in shown] == [False, True]
     assert [found["created_at"] for found in shown] == [shown[0]["updated_at"]] * 2
