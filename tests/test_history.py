@@ -105,9 +105,7 @@ def test_what_a_refused_step_announced_is_withdrawn(history: SqliteHistory) -> N
         assert log.unfinished() == ["done"]
 
 
-@pytest.mark.parametrize(
-    ("number", "retryable"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)]
-)
+@pytest.mark.parametrize(("number", "retryable"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
 def test_a_note_that_cannot_be_written(
     history: SqliteHistory, monkeypatch: pytest.MonkeyPatch, number: int, retryable: bool
 ) -> None:

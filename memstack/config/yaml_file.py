@@ -97,7 +97,9 @@ def _parse(data: bytes, shown: str) -> object:
         ) from None
     except (LookupError, AttributeError):  # how YAML's loader fails on `!!bool maybe`, `!!int ''`, `!!timestamp now`
         raise ConfigError(
-            shown, "is no valid YAML: it holds a value that is not of the kind that its tag (`!!`) tells", "Drop the tag."
+            shown,
+            "is no valid YAML: it holds a value that is not of the kind that its tag (`!!`) tells",
+            "Drop the tag.",
         ) from None
     except (ValueError, RecursionError) as error:
         problem = (

@@ -72,7 +72,9 @@ def test_the_default_that_is_told_is_the_one(model: type[BaseModel]) -> None:
         assert told[1] == (meant.lower() if isinstance(field.default, bool) else meant), name
 
 
-@pytest.mark.parametrize("name", [name for name, field in RetrievalConfig.model_fields.items() if field.default is not None])
+@pytest.mark.parametrize(
+    "name", [name for name, field in RetrievalConfig.model_fields.items() if field.default is not None]
+)
 def test_a_part_of_the_ranking_can_be_switched(name: str) -> None:
     """``true`` is the default of a weight, and ``false`` is 0; counts are no switches."""
     default = RetrievalConfig.model_fields[name].default
