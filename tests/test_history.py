@@ -1,4 +1,4 @@
-"""The history by itself: the journal beside it, Mem0's messages, positions, what waits, and files that are none of it."""
+"""The history by itself: its journal, Mem0's messages, positions, what waits, and files of other releases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def entry(memory_id: str, event: Any = "ADD", scope: Scope = ALEX) -> Change:
 
 @pytest.mark.parametrize("kept", ["file", "memory"])
 def test_the_journal_has_what_was_noted_and_not_cut(kept: str, tmp_path: Path) -> None:
-    """Notes are read oldest first; to cut at where one begins forgets it and what follows, and leaves room for others."""
+    """Notes are read oldest first; to cut where one begins forgets it and what follows, and leaves room."""
     journal = Journal(tmp_path / "undo" if kept == "file" else None)
     assert journal.empty
     assert journal.read() == []
@@ -75,7 +75,7 @@ def test_a_note_that_was_cut_short_is_none(tmp_path: Path) -> None:
 
 
 def test_what_was_announced_is_taken_back_newest_first(history: SqliteHistory) -> None:
-    """A write that fails hands out what it announced itself, the last step first; one that is committed leaves nothing."""
+    """A write that fails hands out what it announced, the last step first; one that is committed leaves nothing."""
     seen: list[list[str]] = []
 
     def fail() -> None:
@@ -115,9 +115,14 @@ def test_a_note_that_cannot_be_written(
         raise OSError(number, "refused")
 
     monkeypatch.setattr(Journal, "append", refuse)
-    with pytest.raises(HistoryError, match="cannot note what is being done") as caught, history.transaction() as log:
-        log.append([entry("a")])
-        log.announce("x")
+
+    def write() -> None:
+        with history.transaction() as log:
+            log.append([entry("a")])
+            log.announce("x")
+
+    with pytest.raises(HistoryError, match="cannot note what is being done") as caught:
+        write()
     assert caught.value.retryable is retryable
     assert ("Free some space" in str(caught.value)) is retryable
     assert not history.known()

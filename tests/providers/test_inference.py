@@ -308,7 +308,7 @@ def test_nothing_to_remember_is_skipped(memory: MemoryGateway) -> None:
 
 
 def test_two_calls_with_one_key_that_find_nothing(tmp_path: Path) -> None:
-    """Of two calls with one key under way at once, the one that comes second finds the key used, with or without facts."""
+    """Of two calls with one key under way at once, the second finds the key used, also where there are no facts."""
     others: list[Any] = []
 
     def chat(turns: Sequence[Turn]) -> Any:
