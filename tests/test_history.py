@@ -97,6 +97,46 @@ def test_what_was_announced_is_taken_back_newest_first(history: SqliteHistory) -
         assert log.unfinished() == []
 
 
+def test_what_is_committed_is_not_taken_back(history: SqliteHistory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that died between its commit and the journal, the write is done: the note of it is left out."""
+    monkeypatch.setattr(SqliteHistory, "_forget", lambda *_: None)
+    with history.transaction() as log:
+        log.announce("done")
+    assert history.unfinished
+    with history.transaction() as log:
+        assert log.unfinished() == []
+        log.announce("next")
+        assert log.unfinished() == ["next"]
+
+
+def test_what_another_has_announced_since_stays(history: SqliteHistory) -> None:
+    """Who has committed forgets what it announced itself, and not what somebody else notes by then."""
+    with history.transaction() as log:
+        log.announce("ours")
+        history._journal.append(2, "theirs")
+    with history.transaction() as log:
+        assert log.unfinished() == ["theirs"]
+
+
+def test_nobody_writes_while_a_write_is_taken_back(history: SqliteHistory) -> None:
+    """Some failures of SQLite's end the transaction: it is begun anew before anything is undone."""
+    connection = history._connection
+    assert connection is not None
+    inside: list[bool] = []
+
+    def fail() -> None:
+        with history.transaction(lambda _: inside.append(connection.in_transaction)) as log:
+            log.announce("step")
+            connection.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(HistoryError, match="full") as caught:
+        fail()
+    assert caught.value.retryable
+    assert inside == [True]
+    assert not connection.in_transaction
+
+
 def test_what_a_refused_step_announced_is_withdrawn(history: SqliteHistory) -> None:
     """A note that is taken back is no longer there for whoever undoes the steps before it."""
     with history.transaction() as log:
@@ -163,6 +203,28 @@ def test_an_entry_of_mem0s_has_the_scope_that_is_known() -> None:
     assert history.get_history("b")[0]["actor_id"] == "Bo"
     assert history.living() == 2
     history.close()
+
+
+# -- what is told ----------------------------------------------------------------------------
+
+
+def test_what_is_gone_is_told_in_the_order_that_it_came(history: SqliteHistory) -> None:
+    """Memories that are not among the living are told oldest first, whatever became of them later."""
+    with history.transaction() as log:
+        log.append([entry("b"), entry("a"), entry("c"), entry("of bo", scope=Scope("bo")), entry("b", "DELETE")])
+    assert history.departed(ALEX, {"c"}) == ["b", "a"]
+    assert history.departed(Scope(), {"c"}) == ["b", "a", "of bo"]
+
+
+def test_what_begins_comes_before_what_it_ends(history: SqliteHistory) -> None:
+    """In a chain that was imported memory by memory, a memory is added before it supersedes another at that instant."""
+    noon = utcnow()
+    over = Change(memory_id="a", event="SUPERSEDE", at=noon, scope=ALEX, superseded_by="b")
+    first, second = (Change(memory_id=name, event="ADD", at=noon, scope=ALEX) for name in "ab")
+    with history.transaction() as log:
+        log.append([first, over, second])
+    told = [(change.memory_id, change.event) for change in history.chain("b")]
+    assert told == [("a", "ADD"), ("b", "ADD"), ("a", "SUPERSEDE")]
 
 
 # -- positions and what waits ----------------------------------------------------------------

@@ -314,12 +314,12 @@ def test_two_calls_with_one_key_that_find_nothing(tmp_path: Path) -> None:
     def chat(turns: Sequence[Turn]) -> Any:
         if not others:
             others.append(None)
-            others[0] = memory.add("Hello!", user_id="alex", idempotency_key="k")
+            others[0] = opened.add("Hello!", user_id="alex", idempotency_key="k")
         return {"memory": []}
 
     place = {"vector_store": {"path": str(tmp_path / "memory")}}
-    with running("openai", chat=chat) as provider, open_memory(place, llm=provider.llm) as memory:
-        result = memory.add("Hello!", user_id="alex", idempotency_key="k")
+    with running("openai", chat=chat) as provider, open_memory(place, llm=provider.llm) as opened:
+        result = opened.add("Hello!", user_id="alex", idempotency_key="k")
         assert others[0].skipped[0].reason == "nothing to remember"
         assert result.skipped[0].reason == "duplicate"
 
