@@ -244,6 +244,14 @@ def test_ask_waits_for_an_answer(alex: MemoryGateway) -> None:
         alex.confirm(waiting.token)
 
 
+def test_what_came_into_the_slot_meanwhile_is_replaced_too(alex: MemoryGateway) -> None:
+    """A confirmed change takes the place of all that its slot has by then, not just of what it was asked about."""
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    alex.add("at noon", metadata=time_of_day("noon"), on_conflict="keep")
+    alex.confirm(waiting.token)
+    assert [hit.text for hit in alex.search("")] == ["evenings"]
+
+
 def test_what_waits_is_stored_as_it_was_said(alex: MemoryGateway) -> None:
     """A confirmed change has the name and the times that it was given, and the history the reason that was told."""
     now = utcnow()
