@@ -95,6 +95,12 @@ def _parse(data: bytes, shown: str) -> object:
         raise ConfigError(
             shown, f"line {line} holds bytes or characters that YAML does not allow", "Save the file as UTF-8 text."
         ) from None
+    except (LookupError, AttributeError):  # how YAML's loader fails on `!!bool maybe`, `!!int ''`, `!!timestamp now`
+        raise ConfigError(
+            shown,
+            "is no valid YAML: it holds a value that is not of the kind that its tag (`!!`) tells",
+            "Drop the tag.",
+        ) from None
     except (ValueError, RecursionError) as error:
         problem = (
             "nests too deeply" if isinstance(error, RecursionError) else "holds a date or number that does not exist"

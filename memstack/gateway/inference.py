@@ -76,6 +76,8 @@ def add(
         return AddResult(skipped=tuple(skipped), failed=failed)
     if key is not None and not extraction.reading.facts and not extraction.reading.broken:
         with parts.history.transaction() as transaction:
+            if (before := repeated(parts, drafts, key)) is not None:  # somebody was faster
+                return before
             transaction.use_key(key[0], key[1], UsedKey(key[2], ()))
     return _account(parts, extraction, told, kept, skipped)
 

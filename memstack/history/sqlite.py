@@ -7,6 +7,7 @@ A write transaction stands around the write to the store: where that fails, noth
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -542,7 +543,8 @@ class SqliteHistory:
 
     def files(self) -> list[Path]:
         """The files of the history."""
-        return [path for path in Path(self.path).parent.glob(f"{Path(self.path).name}*") if path.is_file()]
+        name = glob.escape(Path(self.path).name)
+        return [path for path in Path(self.path).parent.glob(f"{name}*") if path.is_file()]
 
     def used_key(self, scope: Scope, key: str) -> UsedKey | None:
         """What an idempotency key stands for; None where it was not used yet."""

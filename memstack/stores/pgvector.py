@@ -240,6 +240,8 @@ class PgvectorStore(Store):
     ) -> Self:
         given = {name: value for name, value in parameters.items() if value is not None}
         given.setdefault("connect_timeout", str(_CONNECT_SECONDS))
+        if given.get("host") and "service" not in given:
+            given.setdefault("hostaddr", "")  # else libpq dials what PGHOSTADDR or PGSERVICE says in its place
         text = conninfo.make_conninfo(**given)
         # Set once it is connected: poolers such as PgBouncer refuse to pass them on as options of the connection.
         # Statements are prepared. A plan that is kept was made for as many rows as there were then: it reads them all.

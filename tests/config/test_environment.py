@@ -60,14 +60,15 @@ def test_a_list_that_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.where == "remember_roles"
 
 
-def test_a_section_and_its_options_lie_on_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A single option is more exact than the JSON of its section; headers may be JSON."""
+@pytest.mark.parametrize("whole", ["MEMSTACK_LLM", "memstack_llm"])  # the latter sorts last
+def test_a_section_and_its_options_lie_on_one_another(whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single option is more exact than the JSON of its section, whichever is read first; headers may be JSON."""
     section = '{"provider": "openai", "model": "a", "timeout": 9}'
-    set_all(monkeypatch, {"MEMSTACK_LLM": section, "MEMSTACK_LLM__MODEL": "b", "MEMSTACK_LLM__HEADERS": '{"X-A": "1"}'})
+    set_all(monkeypatch, {whole: section, "MEMSTACK_LLM__MODEL": "b", "MEMSTACK_LLM__HEADERS": '{"X-A": "1"}'})
     settings = Settings.load()
     shown = settings.masked()["llm"]
     assert (shown["model"], shown["timeout"], shown["headers"]) == ("b", 9.0, {"X-A": "**********"})
-    assert settings.origins["llm.timeout"] == "environment MEMSTACK_LLM"
+    assert settings.origins["llm.timeout"].lower() == "environment memstack_llm"
     assert settings.origins["llm.model"] == "environment MEMSTACK_LLM__MODEL"
 
 
@@ -208,6 +209,14 @@ def test_standard_variables_fill_what_is_left_where_they_fit(
     """They fill sections that name their provider, never choose one, and never override a path or a mode."""
     set_all(monkeypatch, STANDARD)
     assert filled(Settings.load(options)) == expected
+
+
+def test_a_key_alone_makes_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QDRANT_API_KEY without an address leaves the engine of this process as it is."""
+    monkeypatch.setenv("QDRANT_API_KEY", "qk")
+    settings = Settings.load({"vector_store": {"provider": "qdrant"}})
+    assert settings.vector_store.key == "qdrant:embedded"
+    assert filled(settings) == {}
 
 
 @pytest.mark.parametrize("url", ["mysql://u:pw@h/d", "sqlite:///x.db", "redis://h"])

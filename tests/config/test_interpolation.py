@@ -57,6 +57,13 @@ def test_a_variable_that_is_not_set_is_named_with_its_place_and_the_way_out(
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_variable_that_is_not_set_is_named_in_a_list_too(write: Write) -> None:
+    """The place of an item is told as that of an option is."""
+    with pytest.raises(ConfigError, match="WANTED") as caught:
+        Settings.load(write("schemas: [my_app.Habit, 'my_app.${WANTED}']"))
+    assert caught.value.where == "schemas[1]"
+
+
 @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A-b}", "${A:?b}", "${A:-${B}}", "${A B}", "x${-}"])
 def test_malformed_references_are_refused(text: str, write: Write) -> None:
     """What looks like a reference and is none is an error that shows the forms, not the text."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import Field
 
 from memstack.config import LocalPath, SectionConfig, Settings, StoreConfig
+from memstack.config.docs import descriptions
 from memstack.config.schema import config_schema
 from memstack.errors import ConfigError, MissingDependency, UnknownName
 
@@ -200,3 +204,21 @@ def test_it_is_in_the_schema() -> None:
         config_schema()["$defs"]["AcmeStore"]["properties"]["host"]["description"]
         == "Host of the server. Default: localhost."
     )
+
+
+@pytest.mark.parametrize("file", ["/nowhere/frozen.py", None])
+def test_options_without_a_source_are_described_by_their_fields(
+    file: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a frozen application, where there is no source to be read, what a field says itself is left."""
+    module = ModuleType("frozen")
+    if file is not None:
+        module.__file__ = file
+    monkeypatch.setitem(sys.modules, "frozen", module)
+    told: Any = Field(default=1, description="Told\n  here.")
+    body = {"__module__": "frozen", "__annotations__": {"told": int, "untold": int}, "told": told, "untold": 2}
+    model: Any = type("Frozen", (SectionConfig,), body)
+    found = descriptions(model)
+    assert found["told"] == "Told here."
+    assert "untold" not in found
+    assert found["provider"] == "Who provides it."

@@ -55,10 +55,10 @@ def test_sections_merge_key_by_key(write: Write, monkeypatch: pytest.MonkeyPatch
 
 
 def test_nested_mappings_merge_too() -> None:
-    """Headers of two layers are sent together."""
+    """Headers of two layers are sent together; one that is None is left out there, and stays as it is below."""
     settings = Settings.load(
         {"llm": {"provider": "openai", "model": "m", "headers": {"X-A": "1", "X-B": "1"}}},
-        llm={"headers": {"X-B": "2", "X-C": "2"}},
+        llm={"headers": {"X-A": None, "X-B": "2", "X-C": "2"}},
     )
     assert isinstance(settings.llm, OpenAILLM)
     headers = {name: value.get_secret_value() for name, value in settings.llm.headers.items()}
@@ -334,6 +334,15 @@ def test_every_option_has_an_origin(write: Write, monkeypatch: pytest.MonkeyPatc
         "vector_store.prefer_grpc": "override",
         "offline": "override",
     }
+
+
+def test_what_a_switch_drops_came_from_nowhere(tmp_path: Path) -> None:
+    """An option that was dropped with its engine has its default, and the origin of one."""
+    place = {"vector_store": {"provider": "qdrant", "path": str(tmp_path), "embedding_dims": 8}}
+    settings = Settings.load(place, vector_store={"provider": "chroma"})
+    assert settings.vector_store.folder != tmp_path
+    assert settings.origins["vector_store.path"] == "default"
+    assert settings.origins["vector_store.embedding_dims"] == "default"
 
 
 def test_origins_cannot_be_changed() -> None:

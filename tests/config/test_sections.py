@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,6 +57,33 @@ def test_every_option_is_described(model: type[BaseModel]) -> None:
         text = described[field.alias or name]
         assert text.endswith(".")
         assert name in {"provider", "mode", "history", "limits"} or "efault" in text
+
+
+@pytest.mark.parametrize("model", [Settings, HistoryConfig, LimitsConfig, RetrievalConfig, *MODELS])
+def test_the_default_that_is_told_is_the_one(model: type[BaseModel]) -> None:
+    """Where a default is a number, a switch or a word, its description names it."""
+    described = descriptions(model)
+    for name, field in model.model_fields.items():
+        if name in {"provider", "mode"} or type(field.default) not in (bool, int, float, str):
+            continue
+        told = re.search(r"Default: (?:\w+, else )?(\S+?)[.,]?(?:\s|$)", described[field.alias or name])
+        assert told is not None, name
+        meant = str(field.default).removesuffix(".0")
+        assert told[1] == (meant.lower() if isinstance(field.default, bool) else meant), name
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, field in RetrievalConfig.model_fields.items() if field.default is not None]
+)
+def test_a_part_of_the_ranking_can_be_switched(name: str) -> None:
+    """``true`` is the default of a weight, and ``false`` is 0; counts are no switches."""
+    default = RetrievalConfig.model_fields[name].default
+    if isinstance(default, float):
+        assert getattr(make(RetrievalConfig, **{name: True}), name) == default
+        assert getattr(make(RetrievalConfig, **{name: False}), name) == 0
+    else:
+        with pytest.raises(ValidationError):
+            make(RetrievalConfig, **{name: True})
 
 
 def named(model: type[StoreConfig], name: str) -> StoreConfig:
@@ -259,6 +287,7 @@ def test_pool_sizes_are_in_order() -> None:
     """The smallest pool is not larger than the largest."""
     with pytest.raises(ValidationError, match="pool_min"):
         PgvectorServer(host="h", pool_min=3, pool_max=2)
+    assert PgvectorServer(host="h", pool_min=2, pool_max=2).pool_min == 2
 
 
 @pytest.mark.parametrize("schema", ["public", "_a1", "A" * 63])

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from memstack.config.urls import host_of, is_loopback, mask, postgres_hosts, postgres_place, without_credentials
+from memstack.config.urls import (
+    host_of,
+    is_loopback,
+    mask,
+    postgres_hosts,
+    postgres_place,
+    postgres_problem,
+    without_credentials,
+)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,7 @@ def test_mask_hides_passwords_that_should_have_been_escaped(address: str) -> Non
         ("postgresql://me@h", ("5432", "me")),
         ("postgresql://", ("5432", "")),
         ("host=h port=9 dbname='a b'", ("9", "a b")),
+        ("host=a,b port=8,9 dbname=d", ("8,9", "d")),
         ("host=h user=me", ("5432", "me")),
     ],
 )
@@ -150,6 +159,7 @@ def test_the_database_that_postgres_means(
     for name in ("PGPORT", "PGDATABASE", "PGUSER"):
         monkeypatch.delenv(name, raising=False)
     assert postgres_place(address) == meant
+    assert postgres_problem(address) is None
 
 
 def test_the_environment_names_postgres_s_database(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,29 @@ def test_ask_waits_for_an_answer(alex: MemoryGateway) -> None:
         alex.confirm(waiting.token)
 
 
+def test_what_came_into_the_slot_meanwhile_is_replaced_too(alex: MemoryGateway) -> None:
+    """A confirmed change takes the place of all that its slot has by then, not just of what it was asked about."""
+    (waiting,) = alex.add("evenings", metadata=time_of_day("evening"), on_conflict="ask").pending
+    alex.add("at noon", metadata=time_of_day("noon"), on_conflict="keep")
+    alex.confirm(waiting.token)
+    assert [hit.text for hit in alex.search("")] == ["evenings"]
+
+
+def test_what_waits_is_stored_as_it_was_said(alex: MemoryGateway) -> None:
+    """A confirmed change has the name and the times that it was given, and the history the reason that was told."""
+    now = utcnow()
+    said = {"role": "user", "content": "evenings", "name": "Alex", "occurred_at": now - timedelta(days=1)}
+    times: dict[str, Any] = {"valid_from": now, "expires_at": now + timedelta(days=1)}
+    (waiting,) = alex.add(said, metadata=time_of_day("evening"), on_conflict="ask", **times).pending
+    (stored,) = alex.confirm(waiting.token).stored
+    assert (stored.occurred_at, stored.source[0].name) == (said["occurred_at"], "Alex")
+    assert (stored.valid_from, stored.expires_at) == (times["valid_from"], times["expires_at"])
+    (conflict,) = waiting.conflicts
+    assert [change.reason for change in alex.history(conflict.memory.id) if change.event == "SUPERSEDE"] == [
+        conflict.reason
+    ]
+
+
 @pytest.mark.parametrize("policy", ["keep", "supersede", "raise", "ask"])
 def test_what_is_not_remembered_contradicts_nothing(alex: MemoryGateway, policy: Any) -> None:
     """A message of a role that is skipped is skipped, whatever its metadata say."""

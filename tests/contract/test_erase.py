@@ -18,6 +18,7 @@ from memstack import ErasureReceipt, MemoryGateway, Preference
 from memstack.errors import MemoryNotFound, PendingNotFound, ScopeError
 from memstack.gateway import residue
 from memstack.gateway.residue import needles, search
+from memstack.history import SqliteHistory
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -159,6 +160,19 @@ def test_a_soft_deletion_first_is_no_way_around(open_here: OpenHere, tmp_path: P
     assert holding(files_of(memory, tmp_path), words.said)
     memory.erase(user_id="alex")
     assert holding(files_of(memory, tmp_path), words.all) == set()
+
+
+def test_a_history_of_any_name_is_searched(tmp_path: Path) -> None:
+    """What is a pattern to others is a name: the files of `history[1].db` are found, and nobody else's."""
+    path = tmp_path / "history[1].db"
+    history = SqliteHistory(path, "memories")
+    with history.transaction() as transaction:
+        transaction.announce("{}")
+    (tmp_path / "history1.db").touch()
+    found = {file.name for file in history.files()}
+    history.close()
+    assert {path.name, f"{path.name}-wal"} < found
+    assert all(name.startswith(path.name) for name in found)
 
 
 def test_without_compacting_the_receipt_says_so(memory: MemoryGateway, words: Words) -> None:

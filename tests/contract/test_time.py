@@ -70,7 +70,10 @@ def test_what_is_learnt_late_takes_its_place(memory: MemoryGateway) -> None:
     ]
     assert [hit.text for hit in alex.search("")] == ["evening"]
     assert (late.valid_from, late.valid_to) == (day(-7), day(-5))
-    assert len({change.memory_id for change in alex.history(late.id)}) == 3
+    history = alex.history(late.id)
+    assert len({change.memory_id for change in history}) == 3
+    ends = [change for change in history if change.event == "SUPERSEDE" and change.memory_id == late.id]
+    assert [change.superseded_by for change in ends] == [late.superseded_by]
 
 
 def test_a_first_statement_can_come_last(memory: MemoryGateway) -> None:
@@ -269,11 +272,16 @@ def test_what_is_replaced_from_before_it_began_never_held(memory: MemoryGateway)
     assert [change.event for change in alex.history(bonn.id)].count("SUPERSEDE") == 3
 
 
-def test_what_is_replaced_before_it_was_said_is_gone_at_once(memory: MemoryGateway) -> None:
+@pytest.mark.parametrize("how", ["id", "slot"])
+def test_what_is_replaced_before_it_was_said_is_gone_at_once(memory: MemoryGateway, how: str) -> None:
     """A message that is dated in the future is hidden as soon as another takes its place."""
     alex = memory.for_user("alex")
-    (later,) = alex.add({"role": "user", "content": "Rome", "occurred_at": utcnow() + timedelta(days=900)}).stored
-    new = alex.supersede(later.id, "Bonn")
+    said = {"role": "user", "content": "Rome", "occurred_at": utcnow() + timedelta(days=900)}
+    (later,) = alex.add(said, metadata=prefer("Rome")).stored
+    if how == "id":
+        new = alex.supersede(later.id, "Bonn", metadata=prefer("Bonn"))
+    else:
+        (new,) = alex.add("Bonn", metadata=prefer("Bonn"), on_conflict="supersede").stored
     assert [item.id for item in alex.get_all()] == [new.id]
     assert [item.id for item in alex.get_all(as_of=utcnow() + timedelta(days=1800))] == [new.id]
 

@@ -329,6 +329,23 @@ def test_nothing_to_remember_is_skipped(memory: MemoryGateway) -> None:
     assert memory.add(["Hello!", "Thanks"], user_id="alex", idempotency_key="k").skipped[0].reason == "duplicate"
 
 
+def test_two_calls_with_one_key_that_find_nothing(tmp_path: Path) -> None:
+    """Of two calls with one key under way at once, the second finds the key used, also where there are no facts."""
+    others: list[Any] = []
+
+    def chat(turns: Sequence[Turn]) -> Any:
+        if not others:
+            others.append(None)
+            others[0] = opened.add("Hello!", user_id="alex", idempotency_key="k")
+        return {"memory": []}
+
+    place = {"vector_store": {"path": str(tmp_path / "memory")}}
+    with running("openai", chat=chat) as provider, open_memory(place, llm=provider.llm) as opened:
+        result = opened.add("Hello!", user_id="alex", idempotency_key="k")
+        assert others[0].skipped[0].reason == "nothing to remember"
+        assert result.skipped[0].reason == "duplicate"
+
+
 def test_mem0_itself_loses_nothing(provider: Provider, memory: MemoryGateway) -> None:
     """On `gateway.mem0` an answer is read as tolerantly, and one that cannot be used is an error, with the answer."""
     provider.server.fail(READABLE["facts"], times=1)

@@ -138,6 +138,19 @@ def test_a_forked_process(tmp_path: Path) -> None:
     assert not running(tmp_path)
 
 
+@pytest.mark.parametrize("variable", ["PGHOSTADDR", "PGSERVICE"])
+def test_the_environment_leads_to_no_other_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A host that the configuration has is the one that is dialled, whatever libpq's variables say."""
+    services = tmp_path / "services.conf"
+    services.write_text("[elsewhere]\nhostaddr=127.0.0.1\nport=1\n", encoding="utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv(variable, "127.0.0.1" if variable == "PGHOSTADDR" else "elsewhere")
+    with opened(tmp_path / "memory") as memory:
+        assert memory.add("tea", user_id="alex").stored
+
+
 def _section(path: Path) -> dict[str, str]:
     return {"provider": "pgvector", "mode": "embedded", "path": str(path)}
 
