@@ -80,7 +80,9 @@ def test_no_query_that_names_a_time_is_passed_over(text: str) -> None:
     assert _may_hold_date(text) or not any(pattern.search(text) for pattern in _patterns())
 
 
-@pytest.mark.parametrize("part", ["may" + " " * 1000, "1 of" + " " * 1000, "in" + " " * 1000, "may of ", "1 ", "5\u2028"])
+@pytest.mark.parametrize(
+    "part", ["may" + " " * 1000, "1 of" + " " * 1000, "in" + " " * 1000, "may of ", "1 ", "5\u2028"]
+)
 def test_a_long_query_takes_no_long_time(part: str) -> None:
     """What fills the limit of a query with spaces or months is read in a time that grows with its length."""
     query = (part * 100_000)[:100_000]
