@@ -150,7 +150,7 @@ def _written(path: Path | None, source: str) -> Iterator[Callable[[Failure], obj
     if path.exists() and source != "-" and os.path.samefile(path, source):  # noqa: PTH121  # `source` is text
         raise InvalidInput("--failures", "names the file that is imported", "Name another file.")
     try:
-        file = open(path, "w", encoding="utf-8", opener=open_for_me)  # noqa: PTH123
+        file = open(path, "w", encoding="utf-8", opener=open_for_me)  # noqa: SIM115  # closed below
     except OSError as error:
         raise InvalidInput("--failures", f"{path} cannot be written ({error.strerror})", "Name another file.") from None
     with file:

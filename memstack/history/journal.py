@@ -40,7 +40,7 @@ class Journal:
         if self._file is None:
             self._kept += line
             return len(self._kept) - len(line)
-        with open(self._file, "ab", opener=open_for_me) as file:  # noqa: PTH123  # a Path's open takes no opener
+        with open(self._file, "ab", opener=open_for_me) as file:
             begin = file.tell() or file.write(_HEAD)
             file.write(line)
         return begin

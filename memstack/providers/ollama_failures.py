@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import ollama
 
-from memstack.providers.calls import CallFailed, retry_after, violation_in
+from memstack.providers.calls import CallFailed, retry_after, too_long, violation_in
 
 __all__ = ["RAISE", "failure_of", "is_missing"]
 
@@ -26,6 +26,8 @@ def failure_of(error: Exception, section: str, model: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the text."""
     if (violation := violation_in(error)) is not None:
         raise violation
+    if (endless := too_long(error)) is not None:
+        return endless
     if isinstance(error, httpx.HTTPStatusError):  # of a request that the client has no method for
         error = ollama.ResponseError(error.response.text, error.response.status_code)
     if isinstance(error, ollama.ResponseError):
