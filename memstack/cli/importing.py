@@ -21,7 +21,6 @@ from memstack.cli.output import literal
 from memstack.cli.session import Session
 from memstack.cli.sources import Source, open_source
 from memstack.errors import InvalidInput
-from memstack.folders import open_for_me
 from memstack.records import ROLES
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def _written(path: Path | None, source: str) -> Iterator[Callable[[Failure], obj
     if path.exists() and source != "-" and os.path.samefile(path, source):  # noqa: PTH121  # `source` is text
         raise InvalidInput("--failures", "names the file that is imported", "Name another file.")
     try:
-        file = open(path, "w", encoding="utf-8", opener=open_for_me)  # noqa: SIM115  # closed below
+        file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise InvalidInput("--failures", f"{path} cannot be written ({error.strerror})", "Name another file.") from None
     with file:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from memstack.errors import InvalidInput, describe
-from memstack.folders import open_for_me
 
 __all__ = ["Target", "reading", "writing"]
 
@@ -98,7 +97,7 @@ def _file(path: Path, mode: str, shown: Path) -> Iterator[IO[str]]:
     with _told("target", str(shown)):
         standard = _STANDARD.get(str(path))
         place = path if standard is None else os.dup(standard)  # opened by its name, a file would be emptied
-        stream = open(place, mode, encoding="utf-8", opener=open_for_me)  # noqa: SIM115  # closed below
+        stream = open(place, mode, encoding="utf-8")  # noqa: PTH123, SIM115  # not always a path, and closed below
     try:
         yield stream
     except BaseException:

@@ -57,16 +57,6 @@ def test_a_folder_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
     assert [place.name for place in tmp_path.glob("history.db*") if open_to_others(place)] == []
 
 
-def test_an_export_is_closed_to_others(tmp_path: Path) -> None:
-    """A new file is; one that is there keeps its permissions."""
-    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
-    old.touch(mode=0o644)
-    with open_memory({"vector_store": {"path": str(tmp_path / "memory")}}) as memory:
-        for target in (old, new):
-            memory.export(target)
-    assert (open_to_others(old), open_to_others(new)) == (0o044, 0)
-
-
 def _far(tmp_path: Path) -> Path:
     """A path that is too long for a socket."""
     return tmp_path / ("x" * 120)
