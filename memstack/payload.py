@@ -8,7 +8,6 @@ the same rows through it.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -19,6 +18,7 @@ from memstack.instants import EPOCH, FIRST, LAST, as_instant, iso
 from memstack.metadata import RESERVED
 from memstack.records import Memory, Source
 from memstack.scope import SCOPE_FIELDS, Scope
+from memstack.spelling import normal
 
 __all__ = [
     "INSTANTS",
@@ -203,4 +203,4 @@ def fingerprint_of(payload: Mapping[str, Any]) -> str:
 
 def normalised(text: str) -> str:
     """A text as duplicates are told by: in NFC, with runs of white space folded."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(normal("NFC", text).split())

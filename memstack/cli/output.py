@@ -100,7 +100,9 @@ def _console(*, stderr: bool = False) -> Console:
 def to_json(data: Any, *, stream: str = "stdout") -> str:
     """Data as one line of JSON that the stream can carry."""
     encoding = (getattr(getattr(sys, stream), "encoding", None) or "ascii").lower().replace("-", "")
-    return json.dumps(data, ensure_ascii=encoding != "utf8", default=_plain)
+    text = json.dumps(data, ensure_ascii=encoding != "utf8", default=_plain)
+    # JSON itself leaves those above ASCII as they are; they stand in strings alone.
+    return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def literal(text: str, style: str = "") -> Text:

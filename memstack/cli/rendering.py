@@ -106,7 +106,7 @@ def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
     """Print names and values."""
     grid = _grid(2)
     for name, value in fields.items():
-        grid.add_row(Text(name, style="bold"), literal(value if isinstance(value, str) else _scalar(value)))
+        grid.add_row(literal(name, style="bold"), literal(value if isinstance(value, str) else _scalar(value)))
     console.print(grid)
 
 

@@ -20,7 +20,7 @@ _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
-_FEW: Final = 8  # values: so many are compared one by one
+_FEW: Final = 8  # values, or parts of a path: so many are tried one by one
 
 
 def evaluate(node: Node, fields: Mapping[str, Any]) -> bool:
@@ -42,15 +42,25 @@ def resolve(fields: Mapping[str, Any], path: str) -> Any:
     value = fields.get(path)
     if value is not None:
         return value
-    dot = path.find(".")
-    while dot != -1:
-        inner = fields.get(path[:dot])
+    if "." not in path:
+        return None
+    for name in _beginnings(fields, path):
+        inner = fields.get(name)
         if isinstance(inner, Mapping):
-            value = resolve(inner, path[dot + 1 :])
+            value = resolve(inner, path[len(name) + 1 :])
             if value is not None:
                 return value
-        dot = path.find(".", dot + 1)
     return None
+
+
+def _beginnings(fields: Mapping[str, Any], path: str) -> list[str]:
+    """The names that a path may begin with, the shortest first."""
+    dots = path.count(".")
+    if dots <= _FEW:
+        parts = path.split(".")
+        return [".".join(parts[:end]) for end in range(1, dots + 1)]
+    # A caller may write a hundred thousand dots; the names that are there are fewer.
+    return sorted((name for name in fields if path.startswith(f"{name}.")), key=len)
 
 
 def is_number(value: object) -> bool:
@@ -95,6 +105,11 @@ def _keys(same: _Same) -> frozenset[tuple[str, Hashable]]:
     return frozenset(key for key in map(comparable, same.values) if key is not None)
 
 
+@lru_cache(maxsize=8)  # likewise
+def _folded(value: str) -> str:
+    return value.casefold()
+
+
 class _Evaluator(FilterVisitor[bool]):
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields
@@ -136,7 +151,7 @@ class _Evaluator(FilterVisitor[bool]):
 
     def visit_icontains(self, node: IContains) -> bool:
         value = resolve(self._fields, node.field)
-        return isinstance(value, str) and node.value.casefold() in value.casefold()
+        return isinstance(value, str) and _folded(node.value) in value.casefold()
 
     def visit_exists(self, node: Exists) -> bool:
         return resolve(self._fields, node.field) is not None

@@ -29,9 +29,9 @@ def split_scope(node: Node) -> tuple[Scope, Node]:
     rest: list[Node] = []
     pending = [node]
     while pending:
-        part = pending.pop(0)
+        part = pending.pop()
         if isinstance(part, And):
-            pending[:0] = part.children
+            pending += reversed(part.children)
         elif isinstance(part, Eq) and part.field in SCOPE_FIELDS:
             if not isinstance(part.value, str):
                 raise ScopeError(part.where, "is not a string", "Ids are strings.")

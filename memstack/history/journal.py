@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from memstack.folders import open_for_me
+
 __all__ = ["Journal"]
 
 # What is left when all is forgotten: some file systems bring a file that loses its last byte to the disk at once.
@@ -38,7 +40,7 @@ class Journal:
         if self._file is None:
             self._kept += line
             return len(self._kept) - len(line)
-        with self._file.open("ab") as file:
+        with open(self._file, "ab", opener=open_for_me) as file:
             begin = file.tell() or file.write(_HEAD)
             file.write(line)
         return begin

@@ -25,6 +25,7 @@ from typing import Any, Final
 from memstack import metadata as codec
 from memstack.batching import batched
 from memstack.errors import GatewayClosed, HistoryError, MemstackError
+from memstack.folders import make_file, make_folder
 from memstack.history import erasure, waiting
 from memstack.history.erasure import ErasedHistory
 from memstack.history.journal import Journal
@@ -323,8 +324,9 @@ class SqliteHistory:
         self._connection: sqlite3.Connection | None = None
         try:
             if self.path != MEMORY:
-                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                make_folder(Path(self.path).parent)
                 self._check_owner()
+                make_file(Path(self.path))
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )

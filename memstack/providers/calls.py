@@ -14,10 +14,21 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn, TypeVar
 
 from memstack.errors import GatewayClosed, OfflineViolation, ProviderError, TextTooLong
+from memstack.providers.answers import LONGEST, AnswerTooLong
 from memstack.providers.base import Embedder
 from memstack.providers.deadlines import until
 
-__all__ = ["CallFailed", "Caller", "Limits", "RemoteEmbedder", "refuse", "retry_after", "violation_in"]
+__all__ = [
+    "CallFailed",
+    "Caller",
+    "Limits",
+    "RemoteEmbedder",
+    "answer_too_long",
+    "refuse",
+    "retry_after",
+    "text_too_long",
+    "violation_in",
+]
 
 T = TypeVar("T")
 _FIRST_PAUSE: Final = 0.25  # seconds; doubled each time
@@ -235,6 +246,16 @@ def violation_in(error: BaseException | None) -> OfflineViolation | None:
     while error is not None and not isinstance(error, OfflineViolation):
         error = error.__cause__ or error.__context__
     return error
+
+
+def answer_too_long(error: BaseException | None) -> CallFailed | None:
+    """The failure of an answer without end, where a client's exception wraps that."""
+    while error is not None and not isinstance(error, AnswerTooLong):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    hint = "Lower `batch_size`, if that is what was asked for."
+    return CallFailed(f"the answer is longer than {LONGEST // 2**20} MiB", retryable=False, hint=hint)
 
 
 def refuse(problem: str, *, retryable: bool = False, hint: str = "") -> NoReturn:

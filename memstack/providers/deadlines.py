@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
+from memstack.providers.answers import CODING, bounded
+
 __all__ = ["transport", "until"]
 
 _deadline: Final[ContextVar[float | None]] = ContextVar("memstack_deadline", default=None)
@@ -29,7 +31,7 @@ def until(deadline: float) -> Iterator[None]:
 
 
 def transport(library: Any, address: str = "", private: Iterable[str] = (), **way: Any) -> Any:
-    """A transport that keeps deadlines.
+    """A transport that keeps deadlines, and the lengths of answers.
 
     Args:
         library: ``httpx``, or what has the same classes.
@@ -39,26 +41,9 @@ def transport(library: Any, address: str = "", private: Iterable[str] = (), **wa
         way: what the library's transport is told beside: see `network.way`.
 
     Raises (when it is used):
-        ReadTimeout: of that library.
+        ReadTimeout, DecodingError: of that library.
+        AnswerTooLong: the answer goes on and on.
     """
-
-    class Body(library.SyncByteStream):  # type: ignore[misc]  # the library is a parameter
-        """The body of a response, up to a deadline."""
-
-        def __init__(self, inner: Any, deadline: float, request: Any) -> None:
-            self._inner = inner
-            self._deadline = deadline
-            self._request = request
-
-        def __iter__(self) -> Iterator[bytes]:
-            for part in self._inner:
-                if time.monotonic() > self._deadline:
-                    raise library.ReadTimeout("the answer took longer than the whole call may", request=self._request)
-                yield part
-
-        def close(self) -> None:
-            self._inner.close()
-
     home, private = library.URL(address), tuple(private)
     places = {(home.scheme, home.host, home.port)} | ({("https", home.host, None)} if home.port is None else set())
 
@@ -72,15 +57,15 @@ def transport(library: Any, address: str = "", private: Iterable[str] = (), **wa
             if not at_home(request.url):
                 for name in private:
                     request.headers.pop(name, None)
+            request.headers["Accept-Encoding"] = CODING
             deadline = _deadline.get()
-            if deadline is None:
-                return super().handle_request(request)
-            left = max(_LEAST, deadline - time.monotonic())
-            given = request.extensions.get("timeout", {})
-            limited = {kind: left if value is None else min(value, left) for kind, value in given.items()}
-            request.extensions = {**request.extensions, "timeout": limited}
+            if deadline is not None:
+                left = max(_LEAST, deadline - time.monotonic())
+                given = request.extensions.get("timeout", {})
+                limited = {kind: left if value is None else min(value, left) for kind, value in given.items()}
+                request.extensions = {**request.extensions, "timeout": limited}
             response = super().handle_request(request)
-            response.stream = Body(response.stream, deadline, request)
+            bounded(library, response, request, deadline)
             return response
 
     return Transport(**way)

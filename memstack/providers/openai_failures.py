@@ -9,7 +9,7 @@ from typing import Final
 
 import openai
 
-from memstack.providers.calls import CallFailed, retry_after, text_too_long, violation_in
+from memstack.providers.calls import CallFailed, answer_too_long, retry_after, text_too_long, violation_in
 from memstack.providers.network import refused_by_proxy, unreachable
 
 __all__ = ["failure_of"]
@@ -28,6 +28,8 @@ def failure_of(error: Exception, section: str) -> CallFailed:
     """The client's exceptions; the server's own words are left out: they can quote the key or the text."""
     if (violation := violation_in(error)) is not None:
         raise violation
+    if (endless := answer_too_long(error)) is not None:
+        return endless
     if isinstance(error, openai.APITimeoutError):
         return CallFailed("the server did not answer in time", retryable=True, hint=f"See `{section}.read_timeout`.")
     if isinstance(error, openai.APIConnectionError):

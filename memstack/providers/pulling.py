@@ -10,10 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from memstack.errors import ProviderError
+from memstack.providers.answers import AnswerTooLong
 
 __all__ = ["pull"]
 
 _DONE: Final = "success"
+_FAILURES: Final = (
+    *(ollama.ResponseError, httpx.HTTPError, ConnectionError, AnswerTooLong),
+    *(ValueError, AttributeError, TypeError),  # a line that is no JSON, or no object; the client takes it for one
+)
 
 
 def pull(client: ollama.Client, model: str, console: Console | None = None) -> None:
@@ -28,7 +33,7 @@ def pull(client: ollama.Client, model: str, console: Console | None = None) -> N
         ProviderError: the server cannot be reached, has no such model in its library, or did not come to an end.
     """
     shown = console or Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     last = ""
     try:
         with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as progress:
@@ -37,10 +42,9 @@ def pull(client: ollama.Client, model: str, console: Console | None = None) -> N
                 last = step.status or ""
                 if step.digest and step.total:
                     if step.digest not in layers:
-                        layers[step.digest] = progress.add_task(f"{model}: {last}", total=step.total)
+                        layers[step.digest] = progress.add_task(_shown(f"{model}: {last}"), total=step.total)
                     progress.update(layers[step.digest], completed=step.completed or 0)
-    except (ollama.ResponseError, httpx.HTTPError, ConnectionError, ValueError, AttributeError, TypeError) as error:
-        # The last three: a line that is no JSON, or no object; the client takes it for one.
+    except _FAILURES as error:
         missing = isinstance(error, ollama.ResponseError) and "does not exist" in error.error
         problem = "its library has no such model" if missing else f"cannot be pulled ({type(error).__name__})"
         raise ProviderError(
@@ -54,6 +58,11 @@ def pull(client: ollama.Client, model: str, console: Console | None = None) -> N
         raise ProviderError(
             "ollama", model, "the download did not come to its end", retryable=True, hint=f"Run: ollama pull {model}"
         )
+
+
+def _shown(said: str) -> str:
+    """What a server says, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in said)
 
 
 def _is_lasting(error: Exception) -> bool:

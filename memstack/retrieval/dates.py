@@ -132,15 +132,19 @@ def windows(query: str, now: datetime) -> tuple[Window, ...]:
         query: as it was asked.
         now: what "yesterday" and "last week" are told from.
     """
-    text = fold(query)
+    text = " ".join(fold(query).split())  # of a long row of spaces, the patterns would try every part
     found: list[Window] = []
     for pattern in _patterns() if _may_hold_date(text) else ():
         rest = ""
         end = 0
+        known: dict[tuple[str | None, ...], list[Window]] = {}
         for match in pattern.finditer(text):
-            some = list(_read(match.groupdict(), now))
-            if some:
+            parts = match.groupdict()
+            some = known.get(said := tuple(parts.values()))
+            if some is None:
+                some = known[said] = list(_read(parts, now))
                 found += some
+            if some:
                 rest += text[end : match.start()] + " "
                 end = match.end()
         text = rest + text[end:]

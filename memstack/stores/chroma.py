@@ -36,6 +36,7 @@ from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreLock
 from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
+from memstack.folders import make_folder
 from memstack.instants import as_instant, to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import chroma_rewrite, chroma_tuning
@@ -754,7 +755,7 @@ class _Folder:
 
 def _open_folder(folder: Path, label: str) -> _Folder:
     with writing_to(label):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = FileLock(folder / ".memstack.lock", thread_local=False)  # another thread may close it
         try:
             lock.acquire(timeout=0)

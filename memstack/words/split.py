@@ -7,12 +7,12 @@ Runs of scripts that are written without spaces become pairs of characters, as i
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 from memstack.memo import kept_for_short
+from memstack.spelling import normal
 
 __all__ = ["fold", "ideographs", "split"]
 
@@ -45,7 +45,7 @@ def split(text: str) -> list[str]:
         return [part for found in _ASCII.findall(text) for part in _parts(found)]
     runs, _ = _patterns()
     words: list[str] = []
-    for run in runs.finditer(unicodedata.normalize("NFKC", text)):
+    for run in runs.finditer(normal("NFKC", text)):
         found = run.group()
         if run.lastgroup == "word":
             words += _parts(found)
@@ -76,6 +76,6 @@ def fold(word: str) -> str:
     """A word without case and accents: what is compared."""
     if word.isascii():
         return word.lower()
-    plain = unicodedata.normalize("NFKD", word.casefold())
+    plain = normal("NFKD", word.casefold())
     bare = "".join(mark for mark in plain if ord(mark) not in _ACCENTS)
-    return unicodedata.normalize("NFC", bare.translate(_LIKE))
+    return normal("NFC", bare.translate(_LIKE))

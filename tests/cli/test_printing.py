@@ -47,6 +47,21 @@ def test_json_holds_texts_unchanged(run: Runner, alex: str, stored: list[str]) -
     assert {memory["id"] for memory in found} == set(stored)
 
 
+def test_nothing_takes_over_a_terminal(run: Runner, alex: str) -> None:
+    """Neither names nor values, nor JSON, hold a character that a terminal obeys; a program reads them unchanged."""
+    metadata = {"ke\x1b[31m\x9by\u202e": "\x9b31m\x7f\u2066", "inner": {"\x1b]0;x\x07": ["\x85"]}}
+    text = "tea \x9b31m\x1b[2J\x7f \u202e"
+    done = run("--json", "add", text, "--user", alex, "--metadata", json.dumps(metadata))
+    memory = done.data["stored"][0]
+    assert (memory["text"], memory["metadata"]) == (text, metadata)
+    whose = ("--user", alex)
+    for arguments in (("show", memory["id"]), ("list", *whose), ("search", "tea", *whose), ("history", memory["id"])):
+        for form in ((), ("--json",)):
+            shown = run(*form, *arguments)
+            assert shown.code == 0
+            assert not set(shown.out) & set("\x1b\x07\x9b\x7f\x85\u202e\u2066"), (form, arguments)
+
+
 def test_no_colours_without_a_terminal(run: Runner, alex: str, stored: list[str]) -> None:
     """Where standard output is no terminal, there are no escape sequences."""
     for arguments in (["list", "--user", alex], ["history", stored[0]], ["config", "show"], ["stats"], ["--help"]):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 from memstack import open_memory
 from memstack.config import OllamaEmbedder, OllamaLLM, OpenAIEmbedder, OpenAILLM
 from memstack.errors import GatewayClosed, MemstackError, ProviderError
+from memstack.providers import answers
 from memstack.providers.base import Embedder
 from memstack.providers.calls import Caller, CallFailed, Limits, retry_after
 from memstack.providers.ollama import OllamaChat, OllamaEmbeddings
@@ -102,6 +106,93 @@ def test_a_call_ends_at_its_deadline(name: str) -> None:
         with pytest.raises(ProviderError, match="in time"):
             embedder.vectors(["tea"])
         assert time.monotonic() - begun < 3
+        embedder.close()
+
+
+# -- answers without end ---------------------------------------------------------------------
+
+
+@contextmanager
+def _sending(head: bytes, parts: Iterable[bytes]) -> Iterator[str]:
+    """A server that answers every request with the same parts."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + head + b"\r\n")
+            with suppress(OSError):  # whoever asked has heard enough
+                for part in parts:
+                    self.connection.sendall(part)
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join(5)
+
+
+def _embeddings(name: str, url: str) -> Embedder:
+    limits: dict[str, Any] = {"timeout": 30, "max_retries": 0, "dimensions": 2}
+    if name == "openai":
+        return OpenAIEmbeddings(OpenAIEmbedder(model="m", base_url=url, **limits))
+    return OllamaEmbeddings(OllamaEmbedder(model="m", host=url, **limits))
+
+
+_VECTORS = {
+    "openai": b'{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[1.0,2.0]}]}',
+    "ollama": b'{"model":"m","embeddings":[[1.0,2.0]]}',
+}
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_without_end_fills_no_memory(name: str, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read up to a length, also where a few bytes of it are unpacked to many; asking again would not help."""
+    monkeypatch.setattr(answers, "LONGEST", 2**22)
+    sent = 0
+
+    def parts() -> Iterator[bytes]:
+        nonlocal sent
+        packer = zlib.compressobj(9, wbits=31)
+        for _ in range(64):
+            sent += 1
+            yield packer.compress(b" " * 2**20) + packer.flush(zlib.Z_SYNC_FLUSH) if packed else b" " * 2**20
+
+    with _sending(b"Content-Encoding: gzip\r\n" if packed else b"", parts()) as url:
+        embedder = _embeddings(name, url)
+        with pytest.raises(ProviderError, match="longer than") as caught:
+            embedder.vectors(["tea"])
+        embedder.close()
+    assert not caught.value.retryable
+    assert packed or sent < 64
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama"])
+@pytest.mark.parametrize("pieces", [1, 7, 10_000])
+def test_a_packed_answer_is_read(name: str, pieces: int) -> None:
+    """In whatever pieces it comes."""
+    packed = gzip.compress(_VECTORS[name])
+    parts = [packed[begin : begin + pieces] for begin in range(0, len(packed), pieces)]
+    with _sending(b"Content-Encoding: gzip\r\n", parts) as url:
+        embedder = _embeddings(name, url)
+        assert embedder.vectors(["tea"]) == [[1.0, 2.0]]
+        embedder.close()
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama"])
+@pytest.mark.parametrize(("coding", "cut"), [(b"br", 0), (b"gzip, gzip", 0), (b"gzip", 9), (b"zstd", 0)])
+def test_a_packed_answer_that_cannot_be_read(name: str, coding: bytes, cut: int) -> None:
+    """What is packed in another way than was asked for, or cut short, is an error, and no half of an answer."""
+    packed = gzip.compress(_VECTORS[name])
+    with _sending(b"Content-Encoding: " + coding + b"\r\n", [packed[: len(packed) - cut]]) as url:
+        embedder = _embeddings(name, url)
+        with pytest.raises(ProviderError):
+            embedder.vectors(["tea"])
         embedder.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -134,3 +135,14 @@ def test_no_query_that_tells_from_now_is_passed_over(text: str) -> None:
 def test_no_query_that_names_a_time_is_passed_over(text: str) -> None:
     """Wherever a pattern finds something, the look at the text beforehand says so."""
     assert _may_hold_date(text) or not any(pattern.search(text) for pattern in _patterns())
+
+
+@pytest.mark.parametrize(
+    "part", ["may" + " " * 1000, "1 of" + " " * 1000, "in" + " " * 1000, "may of ", "1 ", "5\u2028"]
+)
+def test_a_long_query_takes_no_long_time(part: str) -> None:
+    """What fills the limit of a query with spaces or months is read in a time that grows with its length."""
+    query = (part * 50_000)[:50_000] + " may" + " " * 50_000
+    begun = time.perf_counter()
+    windows(f"{query}x", NOW)
+    assert time.perf_counter() - begun < 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memstack.payload import normalised
+from memstack.spelling import normal
 from memstack.words import fold, keys_of, query_words, split
 from memstack.words.languages import guess
 
@@ -92,3 +95,21 @@ def test_any_text(text: str) -> None:
     assert set(keys_of(unicodedata.normalize("NFC", text))) == set(keys_of(unicodedata.normalize("NFD", text)))
     for key in keys:
         assert fold(key) == key
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0323", "\u0315\u0300\u0327\u0338", "\u0344"])
+def test_marks_by_the_thousand_cost_what_letters_do(marks: str) -> None:
+    """A letter under 100,000 marks, which the limit of a text allows, takes no minute, and is found by its letter."""
+    text = f"tea e{marks * (100_000 // len(marks))} tea"
+    begun = time.perf_counter()
+    assert keys_of(text)[:1] == ("tea",)
+    assert query_words(text)
+    assert normalised(text) == normalised(text)
+    assert time.perf_counter() - begun < 10
+
+
+@given(st.text(max_size=20))
+def test_normal_forms_of_what_people_write(text: str) -> None:
+    """Without a long run of marks a text has Unicode's normal form, however long it is."""
+    long = f"{text}語" * 1000
+    assert normal("NFC", long) == unicodedata.normalize("NFC", long)
