@@ -19,7 +19,7 @@ from typing import Any, Final
 import qdrant_edge as edge
 
 from memstack.clues import Clue
-from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreLocked
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.edge_points import INDEX, flat, points_having, vector_of
@@ -27,15 +27,14 @@ from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_t
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
+from memstack.stores.room import FREE_BYTES, check_room
 from memstack.stores.rows import DAMAGED, RowFile
 from memstack.stores.tally import Tally, digest_of, sync_folder
 
 __all__ = [
-    "FREE_BYTES",
     "MANIFEST",
     "SHARD",
     "Shard",
-    "check_room",
     "copy_points",
     "length_of_vectors",
     "load",
@@ -55,7 +54,6 @@ _DRAFT: Final = "shard.new-"  # an empty shard that is being made
 _NEW: Final = "shard.new"  # a copy that takes the place of the shard ...
 _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as that lasts
 _CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
-FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _KEPT_CLUES: Final = 50_000  # about 30 MB
 _KEPT_CONDITIONS: Final = 4  # each may hold the ids of all rows
 # How SQLite and the engine say that a file is not what they wrote.
@@ -196,17 +194,6 @@ def prepare(root: Path, folder: Path, label: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
             pass
-
-
-def check_room(label: str, place: Path, needed: int) -> None:
-    """See that so many bytes are free.
-
-    Raises:
-        StoreFull: they are not.
-    """
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise StoreFull(label, str(place), free, needed)
 
 
 def load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:

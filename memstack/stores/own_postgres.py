@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from memstack.errors import ConfigError, StoreError
 from memstack.stores.foreign import check_no_file, writing_to
+from memstack.stores.room import check_room
 
-__all__ = ["address_of", "check_folder", "start", "stop"]
+__all__ = ["address_of", "check_folder", "revive", "start", "stop"]
 
 _OWNER: Final = "postgres"  # the user, and the database, that a new server has
 _STARTED: Final = "postmaster.opts"  # which a server writes that starts
+_TO_START: Final = 48 * 2**20  # a new server writes some 40 MB, and one that crashed a segment of its log
 _NOBODY: Final = -1  # no process has this number
 # `pg_ctl` puts the folder between double quotes of a shell's, and libpq takes a comma for the end of an address.
 _UNFIT: Final = '"$`\\,\n'
@@ -72,10 +74,49 @@ def start(folder: Path, label: str) -> Any:
             _strike_off_the_dead(server)
             return server
     except Exception as error:
+        check_room(label, folder, _TO_START)  # that fails on a full disk, and says so in its log at most
         hint = f"Its log is {folder / 'log'}, if it came that far. See there, or name another path."
         if not (folder / _STARTED).exists():
             hint = f"If {folder} was never finished, delete that folder; it holds no memory then. {hint}"
         raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})", hint) from error
+
+
+def revive(server: Any, label: str) -> bool:
+    """Start a server again that has ended by itself; where it listens is what it was.
+
+    Called before each use of it: to look takes a microsecond. Windows does not tell as fast, and is not asked.
+
+    Args:
+        server: what `start` made; None is one that is being opened.
+        label: the store.
+
+    Returns:
+        Whether it had ended.
+
+    Raises:
+        StoreFull, StoreError: it has ended, and cannot be started.
+    """
+    if server is None or os.name == "nt" or _is_there(server.get_pid()):
+        return False
+    with server._lock:  # noqa: SLF001  # as it does itself
+        check_room(label, server.pgdata, _TO_START)
+        try:
+            server.ensure_postgres_running()  # or another process has done it
+        except Exception as error:
+            problem = f"the server has ended, and cannot be started ({type(error).__name__})"
+            raise StoreError(label, problem, f"Its log is {server.log}.") from error
+    return True
+
+
+def _is_there(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs as another user
+        pass
+    return True
 
 
 def stop(server: Any) -> None:

@@ -28,11 +28,9 @@ from memstack.config import QdrantEmbedded
 from memstack.errors import StoreCorrupted, StoreError
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.edge_folder import (
-    FREE_BYTES,
     MANIFEST,
     SHARD,
     Shard,
-    check_room,
     copy_points,
     length_of_vectors,
     load,
@@ -55,6 +53,7 @@ from memstack.stores.edge_points import (
 )
 from memstack.stores.index import index_of
 from memstack.stores.qdrant_common import EXACT_UP_TO, NOTES, PUSHDOWN, QdrantStore
+from memstack.stores.room import FREE_BYTES, check_room
 from memstack.stores.shared import Shared
 from memstack.stores.tally import digest_of, write_durably
 

@@ -168,3 +168,18 @@ def test_a_folder_whose_making_was_cut_short(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="delete that folder") as caught:
         opened(tmp_path)
     assert str(tmp_path / "postgres") in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
+def test_a_server_that_was_killed(tmp_path: Path) -> None:
+    """A server that ends under an open memory is started again, and has all that was stored."""
+    psutil: Any = importlib.import_module("psutil")
+    with opened(tmp_path) as memory:
+        memory.add("tea", user_id="alex")
+        for number in range(2):
+            (server,) = [psutil.Process(pid) for pid in running(tmp_path)]
+            server.kill()
+            server.wait()
+            assert memory.add(f"cup {number}", user_id="alex").stored
+        assert [found.text for found in memory.get_all(user_id="alex")] == ["cup 1", "cup 0", "tea"]
+    assert not running(tmp_path)
