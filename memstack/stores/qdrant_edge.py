@@ -35,7 +35,6 @@ from memstack.stores.edge_folder import (
     length_of_vectors,
     load,
     prepare,
-    replace_shard,
     size_of,
     translated,
 )
@@ -55,7 +54,7 @@ from memstack.stores.index import index_of
 from memstack.stores.qdrant_common import EXACT_UP_TO, NOTES, PUSHDOWN, QdrantStore
 from memstack.stores.room import FREE_BYTES, check_room
 from memstack.stores.shared import Shared
-from memstack.stores.tally import digest_of, write_durably
+from memstack.stores.tally import check_readable, digest_of, write_durably
 
 __all__ = ["QdrantEdgeStore"]
 
@@ -264,9 +263,7 @@ class QdrantEdgeStore(QdrantStore):
             with self._call("rewrite") as engine:
                 self._check_room(size_of(self.folder))
                 copy_points(engine, self.folder, self.dimensions)
-            shard.engine.close()
-            replace_shard(self.folder, self.label)
-            shard.engine = load(self.folder, self.dimensions, self.label)
+            shard.replace(self.dimensions)
             with self._call("rewrite"):
                 shard.told.compact()
         return ""
@@ -285,6 +282,7 @@ class QdrantEdgeStore(QdrantStore):
             version, stored = content["format"], content["embedder"]
             fingerprint = Fingerprint(stored["provider"], stored["model"], stored["dimensions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
+            check_readable(self.label, manifest, error)
             raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in {MANIFEST}") from error
         if version != _FORMAT:
             hint = (
@@ -403,8 +401,11 @@ class QdrantEdgeStore(QdrantStore):
                 f"cannot {what}: it was opened before this process was forked",
                 "Open the memory in the process that uses it.",
             )
-        with self._shared.engine.gate.together(), translated(self.label, self.folder, what):
-            yield self._shared.engine.engine
+        shard = self._shared.engine
+        if shard.is_away:
+            shard.bring_back(self.dimensions)
+        with shard.gate.together(), translated(self.label, self.folder, what):
+            yield shard.engine
 
 
 def _bytes_of(clue: str, payload: str, dimensions: int) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +15,8 @@ import psycopg
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import MemstackError, StoreError, StoreFull
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull
+from memstack.stores import edge_folder
 from tests.stores.test_edge_folder import PROVIDERS, environment
 
 FACTS: Final = [f"fact number {number}" for number in range(20)]
@@ -160,3 +163,80 @@ def test_a_server_whose_disk_fails(error: psycopg.Error, told: str, again: bool)
         raise error
     assert caught.value.retryable is again
     assert "reached" not in str(caught.value)
+
+
+@contextmanager
+def descriptors(left: int) -> Iterator[None]:
+    """So many more files can be opened."""
+    resource: Any = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 512), limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(taken[0]))
+        for descriptor in taken[len(taken) - left :]:
+            os.close(descriptor)
+        del taken[len(taken) - left :]
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("provider", ["qdrant", "chroma"])
+def test_no_file_can_be_opened(tmp_path: Path, provider: str) -> None:
+    """A process with too many open files is told so, and of no damage; it opens the memory once there are fewer."""
+    pytest.importorskip(PROVIDERS[provider])
+    with opened(tmp_path, provider) as memory:
+        memory.add_many(FACTS, user_id="alex")
+    refused: list[MemstackError] = []
+    for left in range(0, 24, 2):
+        with descriptors(left):
+            try:
+                opened(tmp_path, provider).close()
+            except MemstackError as error:
+                refused.append(error)
+    assert len(refused) > 1
+    assert not [error for error in refused if isinstance(error, StoreCorrupted)]
+    with opened(tmp_path, provider) as memory:
+        assert texts(memory) == sorted(FACTS)
+
+
+def _fail(*_: object) -> None:
+    raise StoreError("qdrant", "Too many open files")
+
+
+@pytest.mark.parametrize("what", ["replace_shard", "load"])
+def test_erasing_that_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Where Qdrant's files cannot be replaced, or opened again, the memory goes on, and erasing once more ends it."""
+    with opened(tmp_path, "qdrant") as memory:
+        memory.add_many(FACTS, user_id="alex")
+        memory.add("somebody else's", user_id="bob")
+        with monkeypatch.context() as failing:
+            failing.setattr(edge_folder, what, _fail)
+            with pytest.raises(StoreError, match="Too many"):
+                memory.erase(user_id="bob")
+        assert texts(memory) == sorted(FACTS)
+        assert memory.add("one more", user_id="alex").stored
+        receipt = memory.erase(user_id="bob")
+        assert receipt.compacted
+        assert not receipt.residue
+    with opened(tmp_path, "qdrant") as memory:
+        assert len(texts(memory)) == len(FACTS) + 1
+
+
+def test_closed_while_the_engine_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory whose engine could not be opened again is closed as any other, and opened with all that is there."""
+    with opened(tmp_path, "qdrant") as memory:
+        memory.add_many(FACTS, user_id="alex")
+        monkeypatch.setattr(edge_folder, "load", _fail)
+        with pytest.raises(StoreError, match="Too many"):
+            memory.erase(user_id="bob")
+        with pytest.raises(StoreError, match="Too many"):
+            memory.get_all(user_id="alex")
+    monkeypatch.undo()
+    with opened(tmp_path, "qdrant") as memory:
+        assert texts(memory) == sorted(FACTS)
