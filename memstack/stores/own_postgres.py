@@ -7,6 +7,7 @@ import importlib
 import os
 import shlex
 import tempfile
+import time
 import warnings
 from pathlib import Path, PosixPath
 from typing import Any, Final
@@ -19,7 +20,11 @@ __all__ = ["address_of", "check_folder", "revive", "start", "stop"]
 
 _OWNER: Final = "postgres"  # the user, and the database, that a new server has
 _STARTED: Final = "postmaster.opts"  # which a server writes that starts
+_RUNNING: Final = "postmaster.pid"  # the number of the server's process, and then its folder
+_USERS: Final = ".handle_pids.json"  # of the wheel
 _TO_START: Final = 48 * 2**20  # a new server writes some 40 MB, and one that crashed a segment of its log
+_SETTLES_SECONDS: Final = 15.0
+_PAUSE_SECONDS: Final = 0.1
 _NOBODY: Final = -1  # no process has this number
 # `pg_ctl` puts the folder between double quotes of a shell's, and libpq takes a comma for the end of an address.
 _UNFIT: Final = '"$`\\,\n'
@@ -63,6 +68,7 @@ def start(folder: Path, label: str) -> Any:
     """
     with writing_to(label):
         _make_folder(folder)
+        _forget_original(folder)
     try:
         with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
             warnings.simplefilter("ignore")
@@ -70,7 +76,7 @@ def start(folder: Path, label: str) -> Any:
             # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
             # they do not know that this process, or a forked one, uses it again.
             servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
-            server: Any = servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+            server = _settled(servers, folder)
             _strike_off_the_dead(server)
             return server
     except Exception as error:
@@ -79,6 +85,25 @@ def start(folder: Path, label: str) -> Any:
         if not (folder / _STARTED).exists():
             hint = f"If {folder} was never finished, delete that folder; it holds no memory then. {hint}"
         raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})", hint) from error
+
+
+def _settled(servers: Any, folder: Path) -> Any:
+    """A server that is ready. One whose user was killed while it was started or ended is not so at once.
+
+    Raises:
+        AssertionError: (the wheel's) it stays so.
+    """
+    deadline = time.monotonic() + _SETTLES_SECONDS
+    while True:
+        try:
+            return servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+        except AssertionError:
+            failed = servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001
+            if failed is not None:
+                atexit.unregister(failed._cleanup)  # noqa: SLF001
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def revive(server: Any, label: str) -> bool:
@@ -142,6 +167,27 @@ def _strike_off_the_dead(server: Any) -> None:
         living = [pid for pid in listed if psutil.pid_exists(pid)]
         if living != listed:
             users.put(living)
+
+
+def _forget_original(folder: Path) -> None:
+    """In a copy of a folder that is in use, remove what tells of the server: it is the original's, and would be joined.
+
+    Raises:
+        OSError: it cannot be looked at, or removed.
+    """
+    told = _running_in(folder)
+    if len(told) < 2 or not (original := Path(told[1])).is_dir() or original.samefile(folder):  # noqa: PLR2004
+        return
+    if _running_in(original)[:1] == told[:1]:  # otherwise this folder may have been moved under its server
+        for name in (_RUNNING, _USERS):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _running_in(folder: Path) -> list[str]:
+    try:
+        return (folder / _RUNNING).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def _make_folder(folder: Path) -> None:
