@@ -365,8 +365,9 @@ def update(
             )
         if encode(payload) == encode(row.payload):  # types count: True == 1, and is another value
             return memory_from(row.id, row.payload)
-        payload["updated_at"] = iso(tick())
-        old, new = memory_from(row.id, row.payload), memory_from(row.id, payload)
+        old = memory_from(row.id, row.payload)
+        payload["updated_at"] = iso(max(tick(), old.updated_at))  # another machine's clock, or this one's, was ahead
+        new = memory_from(row.id, payload)
         write.log.append([_change("UPDATE", new, old=old, new=new)], roles=_roles({new.id: new.source}))
         write.upsert([Row(row.id, payload, row.vector if vector is None else vector)], [row])
     return new

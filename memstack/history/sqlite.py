@@ -48,6 +48,11 @@ _AT_ONCE: Final = 500  # ids of a query: older releases of SQLite take up to 999
 _BUSY_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.01
 _MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
+_WAYS_OUT: Final = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.ENOENT: "If the folder was moved while it was open, put it back, or open the memory where it is now.",
+}
 _DAMAGED: Final = ("malformed", "file is not a database")  # in SQLite's words
 _RESTORE: Final = "Restore it from a backup, or name another file with `history.path`."
 _TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
@@ -262,7 +267,7 @@ class Transaction:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             problem = f"cannot note what is being done ({error.strerror})"
-            raise HistoryError(self._path, problem, _MAKE_ROOM if full else "", retryable=full) from error
+            raise HistoryError(self._path, problem, _WAYS_OUT.get(error.errno or 0, ""), retryable=full) from error
         return lambda: self._journal.cut(begin)
 
     def resume(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import numpy as np
 from chromadb.api.client import Client as ChromaClient
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings as ChromaSettings
-from chromadb.errors import ChromaError, NotFoundError
+from chromadb.errors import ChromaError, InternalError, NotFoundError
 from filelock import FileLock, Timeout
 
 from memstack import metadata as codec
@@ -46,6 +47,7 @@ from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.kept import Kept
 from memstack.stores.remote import retrying
+from memstack.stores.room import FREE_BYTES, FULL, MAKE_ROOM, check_room, length_of
 from memstack.stores.rows import DAMAGED
 from memstack.stores.shared import Shared
 
@@ -70,9 +72,12 @@ _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
 _VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _REWRITE_SECONDS: Final = 600
+_OF_SQLITE: Final = re.compile(r"\(code: \d+\) ([a-zA-Z/ ]+)")  # in Chroma's messages, what SQLite says
 _Condition = Mapping[str, Any]
 _Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
 _KEPT_ROWS: Final = 20_000  # about 20 MB, for messages of common length
+_ROW_BYTES: Final = 8_192  # what a row takes on the disk, besides ...
+_GROWTH: Final = 32  # ... for each byte of its texts: in the queue, in its terms, and in their indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +288,9 @@ class ChromaStore(Store):
         return rows
 
     def remove(self, ids: Sequence[str]) -> None:
+        self._remove(ids)
+
+    def _remove(self, ids: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(ids))
         for some in batched(wanted, _BATCH):
             with self._forgetting(some):
@@ -455,12 +463,12 @@ class ChromaStore(Store):
 
     def native_count(self, condition: _Both | None) -> int:
         if condition is None:
-            return int(self._call("count", self._rows.count))
+            return int(self._call("count", lambda: self._rows.count()))  # noqa: PLW0108  # of those that are open then
         return len(self._call("count", lambda: self._rows.get(where=condition.holds, include=[]))["ids"])
 
     def clear(self) -> None:
         while ids := self._call("clear", lambda: self._rows.get(limit=_BATCH, include=[]))["ids"]:
-            self.remove(ids)
+            self._remove(ids)
 
     # -- the collection --------------------------------------------------------------------------
 
@@ -648,8 +656,6 @@ def _hang_up(client: Any) -> None:
 class ChromaEmbeddedStore(ChromaStore):
     """A collection in a folder, opened by one process at a time: several that write corrupt it."""
 
-    folder: Path
-    _kept_of: Callable[[str], Kept[str, _Told]]
     config_model: ClassVar[type[ChromaEmbedded]] = ChromaEmbedded
     capabilities = Capabilities(
         pushdown=ChromaStore.capabilities.pushdown,
@@ -676,41 +682,69 @@ class ChromaEmbeddedStore(ChromaStore):
         with writing_to(label):
             check_no_file(Path(config.path), folder)
             check_nobody_elses(label, Path(config.path), chroma_rewrite.DATABASE, folder)
-        shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _close_folder)
+        shared = Shared.acquire(ChromaEmbeddedStore, folder, lambda: _open_folder(folder, label), _Folder.close)
         try:
-            opened = shared.engine
-            kept = opened.kept_of(config.collection)
-            store = cls(
-                opened.client,
-                label,
-                config.collection,
-                dimensions,
-                shared.release,
-                gate=opened.gate,
-                kept=kept,
-                place=folder,
-            )
+            return cls(shared.engine, label, config.collection, dimensions, shared.release)
         except BaseException:
             shared.release()
             raise
-        store.folder = folder
-        store._kept_of = opened.kept_of
-        return store
+
+    def __init__(
+        self,
+        opened: _Folder,
+        label: str,
+        collection: str,
+        dimensions: int,
+        on_close: Callable[[], object] | None = None,
+    ) -> None:
+        self.folder = opened.folder
+        self._opened = opened
+        super().__init__(
+            opened.client,
+            label,
+            collection,
+            dimensions,
+            on_close,
+            gate=opened.gate,
+            kept=opened.kept_of(collection),
+            place=opened.folder,
+        )
 
     def sibling(self, suffix: str) -> ChromaEmbeddedStore:
-        name = f"{self.collection}_{suffix}"
-        sibling = ChromaEmbeddedStore(
-            self.client,
-            self.label,
-            name,
-            self.dimensions,
-            gate=self._gate,
-            kept=self._kept_of(name),
-            place=self.folder,
-        )
-        sibling.folder = self.folder
-        sibling._kept_of = self._kept_of
-        return sibling
+        return ChromaEmbeddedStore(self._opened, self.label, f"{self.collection}_{suffix}", self.dimensions)
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        self._check_room(_ROW_BYTES * len(rows) + _GROWTH * length_of(row.payload for row in rows))
+        super().upsert(rows)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        self._check_room()
+        super().remove(ids)
+
+    def clear(self) -> None:
+        self._check_room()
+        super().clear()
+
+    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        self._check_room()
+        super().write_fingerprint(fingerprint)
+
+    def _check_room(self, more: int = 0) -> None:
+        self._check_open("write")
+        check_room(self.label, self.folder, FREE_BYTES + more)
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        """The same, with the client that is open now; a failure of the engine's is noted, and is not worth a try."""
+        self._check_open(what)
+        with _translated(self.label, what, self._place), self._opened.using(self.label):
+            if self.client is not self._opened.client:  # the folder was opened anew
+                self.client = self._opened.client
+                self._rows = self._opened.client.get_collection(self.collection, embedding_function=None)
+            try:
+                return call()
+            except BaseException as error:  # its engine panics, too
+                self._opened.failed |= isinstance(error, InternalError) or not isinstance(error, Exception)
+                raise
 
     def scrub(self) -> str:
         """Take deleted rows out of Chroma's queue, which keeps what was written, and rewrite its database.
@@ -719,6 +753,7 @@ class ChromaEmbeddedStore(ChromaStore):
         calls wait meanwhile.
         """
         try:
+            self._check_room(2 * (self.folder / chroma_rewrite.DATABASE).stat().st_size)
             with self._gate.alone():
                 subprocess.run(  # noqa: S603  # this Python, and a script of ours
                     [sys.executable, "-I", chroma_rewrite.__file__, str(self.folder)],
@@ -727,9 +762,10 @@ class ChromaEmbeddedStore(ChromaStore):
                     timeout=_REWRITE_SECONDS,
                 )
         except (subprocess.SubprocessError, OSError) as error:
+            told = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip() or _reason(error)
             raise StoreError(
                 self.label,
-                f"cannot rewrite {chroma_rewrite.DATABASE} ({type(error).__name__})",
+                f"cannot rewrite {chroma_rewrite.DATABASE} ({told.splitlines()[-1]})",
                 "Call it again.",
                 retryable=True,
             ) from error
@@ -739,18 +775,60 @@ class ChromaEmbeddedStore(ChromaStore):
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Folder:
-    """An open folder: Chroma's client, the lock that keeps other processes out, and the gate before the client."""
+    """An open folder: Chroma's client, the lock that keeps other processes out, and the gate before the client.
 
-    client: Any
+    Attributes:
+        failed: whether the engine has failed. Its connections may stay in a transaction that failed, and the next call
+            would wait for its end for ever.
+    """
+
+    folder: Path
+    client: Any  # None where it could not be opened anew
     lock: FileLock
     gate: Gate
+    failed: bool = False
     kept: dict[str, Kept[str, _Told]] = field(default_factory=dict)
 
     def kept_of(self, collection: str) -> Kept[str, _Told]:
         """What is kept of the rows of a collection; the folder is this process's alone."""
         return self.kept.setdefault(collection, Kept(_KEPT_ROWS))
+
+    @contextmanager
+    def using(self, label: str) -> Iterator[None]:
+        """A call to the client, among others."""
+        if self.failed:
+            self._open_anew(label)
+        with self.gate.together():
+            yield
+
+    def close(self) -> None:
+        """Close the client, and let other processes in."""
+        try:
+            self._hang_up()
+        finally:
+            self.lock.release()
+
+    def _open_anew(self, label: str) -> None:
+        """Take another client, when nobody uses the one that failed.
+
+        Raises:
+            StoreCorrupted: the database is gone; Chroma would make a new one.
+        """
+        with self.gate.alone():
+            if not self.failed:
+                return  # another thread was faster
+            if not (self.folder / chroma_rewrite.DATABASE).exists():
+                raise StoreCorrupted(label, str(self.folder), f"{chroma_rewrite.DATABASE} is gone")
+            self._hang_up()
+            self.client = _client_in(self.folder)
+            self.failed = False
+
+    def _hang_up(self) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            client.close()
 
 
 def _open_folder(folder: Path, label: str) -> _Folder:
@@ -767,7 +845,7 @@ def _open_folder(folder: Path, label: str) -> _Folder:
                 _check_new(folder, label)
                 _client_in(folder).close()
                 _tuned(folder, label)
-            return _Folder(_client_in(folder), lock, Gate())
+            return _Folder(folder, _client_in(folder), lock, Gate())
     except BaseException:
         lock.release()
         raise
@@ -807,13 +885,6 @@ def _tuned(folder: Path, label: str) -> bool:
             raise
         _log.warning("%s: searches take longer, since its indexes cannot be written anew (%s)", label, error)
         return True
-
-
-def _close_folder(opened: _Folder) -> None:
-    try:
-        opened.client.close()
-    finally:
-        opened.lock.release()
 
 
 # -- conditions ----------------------------------------------------------------------------------
@@ -906,17 +977,22 @@ def _translated(label: str, what: str, folder: Path | None = None) -> Iterator[N
     """Chroma's exceptions as ours; `folder` is where an embedded one keeps its files, and None a server."""
     try:
         yield
-    except MemstackError:
+    except (MemstackError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except httpx.TimeoutException as error:
         raise _late(label, what) from error
     except (httpx.HTTPError, ConnectionError) as error:
         raise _unreachable(label, what) from error
-    except Exception as error:
+    except BaseException as error:  # the embedded engine panics
+        if not isinstance(error, Exception) and folder is None:
+            raise
         if folder is not None:
             if _is_damage(error):
                 raise StoreCorrupted(label, str(folder), " ".join(str(error).split())) from error
-            raise StoreError(label, f"cannot {what}: {type(error).__name__}") from error
+            told = _OF_SQLITE.search(str(error))
+            reason = _reason(error) if told is None else told[1]
+            full = reason == FULL
+            raise StoreError(label, f"cannot {what}: {reason}", MAKE_ROOM if full else "", retryable=full) from error
         status = _status_of(error)
         if status in _UNAUTHORISED:
             raise StoreError(
@@ -937,7 +1013,11 @@ def _translated(label: str, what: str, folder: Path | None = None) -> Iterator[N
         raise StoreError(label, f"cannot {what}: {named}", retryable=again) from error
 
 
-def _is_damage(error: Exception) -> bool:
+def _reason(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _is_damage(error: BaseException) -> bool:
     """Whether SQLite, Python's or Chroma's own, says that the file is not what it wrote."""
     return any(words in str(error) for words in DAMAGED)
 

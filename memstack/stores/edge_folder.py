@@ -20,7 +20,7 @@ from typing import Any, Final
 import qdrant_edge as edge
 
 from memstack.clues import Clue
-from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull, StoreLocked
+from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreLocked
 from memstack.folders import make_folder
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
@@ -29,21 +29,18 @@ from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_t
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
+from memstack.stores.room import FREE_BYTES, check_room
 from memstack.stores.rows import DAMAGED, RowFile
-from memstack.stores.tally import Tally, digest_of, sync_folder
+from memstack.stores.tally import NOTHING_DAMAGED, Tally, check_readable, digest_of, sync_folder
 
 __all__ = [
-    "FREE_BYTES",
     "MANIFEST",
     "SHARD",
     "Shard",
-    "check_room",
     "copy_points",
-    "free_bytes",
     "length_of_vectors",
     "load",
     "prepare",
-    "replace_shard",
     "size_of",
     "translated",
 ]
@@ -58,13 +55,17 @@ _DRAFT: Final = "shard.new-"  # an empty shard that is being made
 _NEW: Final = "shard.new"  # a copy that takes the place of the shard ...
 _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as that lasts
 _CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
-FREE_BYTES: Final = 64 * 2**20  # Qdrant maps pages of 32 MiB ahead; a full disk under a mapping kills the process
 _KEPT_CLUES: Final = 50_000  # about 30 MB
 _KEPT_CONDITIONS: Final = 4  # each may hold the ids of all rows
 # How SQLite and the engine say that a file is not what they wrote.
 _DAMAGED: Final = (
     *DAMAGED, " is not readable from ", "Payload storage is corrupted", "buffer was corrupted",
     "Data corruption detected",
+)  # fmt: skip
+# How they say that the process, the user or the disk keeps them from a file.
+_NO_DAMAGE: Final = (
+    "Too many open files", "Cannot allocate memory", "Permission denied", "No space left on device",
+    "unable to open database file", "disk I/O error", "database or disk is full",
 )  # fmt: skip
 _SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time
@@ -74,11 +75,15 @@ class Shard:
     """An open shard with its rows, the note of what it must hold, and how many were written since it was reorganised.
 
     Writes take turns: the note is right between two of them, and so when it is closed under threads that write.
+
+    Attributes:
+        is_away: whether its files were to be replaced, and the engine could not be opened again.
     """
 
     def __init__(self, engine: edge.EdgeShard, folder: Path, label: str) -> None:
         self.engine = engine
         self.gate = Gate()
+        self.is_away = False
         self.written = 0
         self._counted: int | None = None
         self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
@@ -173,9 +178,33 @@ class Shard:
             self.told.drop(rows - points)
         self.note()
 
+    def replace(self, dimensions: int) -> None:
+        """Put the copy of `copy_points` in the place of the engine's files. Where that fails, the old ones stay.
+
+        Raises:
+            StoreError: that failed; or the engine cannot be opened again, and `bring_back` has to be called.
+        """
+        with self.gate.alone(), self.lock:
+            self.is_away = True
+            self.engine.close()
+            try:
+                replace_shard(self._folder, self._label)
+            finally:
+                self.bring_back(dimensions)
+
+    def bring_back(self, dimensions: int) -> None:
+        """Open the engine again that could not be opened when its files were replaced."""
+        with self.gate.alone(), self.lock:
+            if self.is_away:
+                self.engine = load(self._folder, dimensions, self._label)
+                self.is_away = False
+
     def close(self) -> None:
         # The engine refuses to be closed while a call is in it: those that are under way come out first.
         with self.gate.alone(), self.lock, translated(self._label, self._folder, "close"):
+            if self.is_away:
+                self.told.close()
+                return
             with ExitStack() as closing:  # the engine keeps others out until it is closed, whatever fails before
                 closing.callback(self.engine.close)
                 closing.callback(self.told.close)
@@ -199,28 +228,6 @@ def prepare(root: Path, folder: Path, label: str) -> None:
         make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):  # whether it can be written, found out under no fixed name
             pass
-
-
-def check_room(label: str, place: Path, needed: int) -> None:
-    """See that so many bytes are free.
-
-    Raises:
-        StoreFull: they are not.
-        StoreError: the place is gone.
-    """
-    free = free_bytes(label, place)
-    if free < needed:
-        raise StoreFull(label, str(place), free, needed)
-
-
-def free_bytes(label: str, place: Path) -> int:
-    """How many bytes are free where a folder is.
-
-    Raises:
-        StoreError: it is gone, or cannot be looked at.
-    """
-    with writing_to(label):
-        return shutil.disk_usage(place).free
 
 
 def load(folder: Path, dimensions: int, label: str) -> edge.EdgeShard:
@@ -291,6 +298,7 @@ def length_of_vectors(folder: Path, label: str) -> int:
     try:
         return int(json.loads(config.read_text(encoding="utf-8"))["vectors"][""]["size"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        check_readable(label, config, error)
         raise StoreCorrupted(label, str(config), f"{type(error).__name__} in {_CONFIG}") from error
 
 
@@ -376,6 +384,8 @@ def translated(label: str, folder: Path, what: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if "WAL" in reason and "WouldBlock" in reason:
             raise StoreLocked(label, str(folder)) from error
+        if what == "open" and any(words in reason for words in _NO_DAMAGE):
+            raise StoreError(label, f"cannot open: {reason}", NOTHING_DAMAGED) from error
         if what == "open" or any(words in reason for words in _DAMAGED):
             raise StoreCorrupted(label, str(folder), reason) from error
         raise StoreError(label, f"cannot {what}: {reason}") from error

@@ -8,6 +8,7 @@ import os
 import shlex
 import stat
 import tempfile
+import time
 import warnings
 from pathlib import Path, PosixPath
 from typing import Any, Final
@@ -15,11 +16,17 @@ from typing import Any, Final
 from memstack.errors import ConfigError, StoreError
 from memstack.folders import make_folder
 from memstack.stores.foreign import check_no_file, writing_to
+from memstack.stores.room import check_room
 
-__all__ = ["address_of", "check_folder", "start", "stop"]
+__all__ = ["address_of", "check_folder", "revive", "start", "stop"]
 
 _OWNER: Final = "postgres"  # the user, and the database, that a new server has
 _STARTED: Final = "postmaster.opts"  # which a server writes that starts
+_RUNNING: Final = "postmaster.pid"  # the number of the server's process, and then its folder
+_USERS: Final = ".handle_pids.json"  # of the wheel
+_TO_START: Final = 48 * 2**20  # a new server writes some 40 MB, and one that crashed a segment of its log
+_SETTLES_SECONDS: Final = 15.0
+_PAUSE_SECONDS: Final = 0.1
 _NOBODY: Final = -1  # no process has this number
 # `pg_ctl` puts the folder between double quotes of a shell's, and libpq takes a comma for the end of an address.
 _UNFIT: Final = '"$`\\,\n'
@@ -63,6 +70,7 @@ def start(folder: Path, label: str) -> Any:
     """
     with writing_to(label):
         _make_folder(folder)
+        _forget_original(folder)
     try:
         with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
             warnings.simplefilter("ignore")
@@ -71,13 +79,14 @@ def start(folder: Path, label: str) -> Any:
             # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
             # they do not know that this process, or a forked one, uses it again.
             servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
-            server: Any = servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+            server = _settled(servers, folder)
             _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened their folder
             _strike_off_the_dead(server)
             return server
     except StoreError:
         raise
     except Exception as error:
+        check_room(label, folder, _TO_START)  # that fails on a full disk, and says so in its log at most
         hint = f"Its log is {folder / 'log'}, if it came that far. See there, or name another path."
         if not (folder / _STARTED).exists():
             hint = f"If {folder} was never finished, delete that folder; it holds no memory then. {hint}"
@@ -85,6 +94,63 @@ def start(folder: Path, label: str) -> Any:
             place = os.fsdecode(error.filename)
             hint = f"This user cannot write {place}; if it is another's, set TMPDIR to a folder of this user's."
         raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})", hint) from error
+
+
+def _settled(servers: Any, folder: Path) -> Any:
+    """A server that is ready. One whose user was killed while it was started or ended is not so at once.
+
+    Raises:
+        AssertionError: (the wheel's) it stays so.
+    """
+    deadline = time.monotonic() + _SETTLES_SECONDS
+    while True:
+        try:
+            return servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+        except AssertionError:
+            failed = servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001
+            if failed is not None:
+                atexit.unregister(failed._cleanup)  # noqa: SLF001
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def revive(server: Any, label: str) -> bool:
+    """Start a server again that has ended by itself; where it listens is what it was.
+
+    Called before each use of it: to look takes a microsecond. Windows does not tell as fast, and is not asked.
+
+    Args:
+        server: what `start` made; None is one that is being opened.
+        label: the store.
+
+    Returns:
+        Whether it had ended.
+
+    Raises:
+        StoreFull, StoreError: it has ended, and cannot be started.
+    """
+    if server is None or os.name == "nt" or _is_there(server.get_pid()):
+        return False
+    with server._lock:  # noqa: SLF001  # as it does itself
+        check_room(label, server.pgdata, _TO_START)
+        try:
+            server.ensure_postgres_running()  # or another process has done it
+        except Exception as error:
+            problem = f"the server has ended, and cannot be started ({type(error).__name__})"
+            raise StoreError(label, problem, f"Its log is {server.log}.") from error
+    return True
+
+
+def _is_there(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs as another user
+        pass
+    return True
 
 
 def stop(server: Any) -> None:
@@ -134,6 +200,27 @@ def _strike_off_the_dead(server: Any) -> None:
         living = [pid for pid in listed if psutil.pid_exists(pid)]
         if living != listed:
             users.put(living)
+
+
+def _forget_original(folder: Path) -> None:
+    """In a copy of a folder that is in use, remove what tells of the server: it is the original's, and would be joined.
+
+    Raises:
+        OSError: it cannot be looked at, or removed.
+    """
+    told = _running_in(folder)
+    if len(told) < 2 or not (original := Path(told[1])).is_dir() or original.samefile(folder):  # noqa: PLR2004
+        return
+    if _running_in(original)[:1] == told[:1]:  # otherwise this folder may have been moved under its server
+        for name in (_RUNNING, _USERS):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _running_in(folder: Path) -> list[str]:
+    try:
+        return (folder / _RUNNING).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def _make_folder(folder: Path) -> None:

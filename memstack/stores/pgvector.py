@@ -41,6 +41,7 @@ from memstack.stores.foreign import not_ours
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.patience import PatientConnection, ServerSilent
 from memstack.stores.remote import retrying
+from memstack.stores.room import FREE_BYTES, check_room, length_of
 from memstack.stores.shared import Shared
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ _REFUSALS: Final = (
 )  # fmt: skip
 _FULL: Final = ("too many connections", "too many clients", "connection slots are reserved")
 _PASSING: Final = ("starting up", "shutting down", "in recovery", "not yet accepting", "terminating connection")
+_ROW_BYTES: Final = 16_384  # what a row takes on the disk, besides ...
+_GROWTH: Final = 16  # ... for each byte of its texts: in the log, in the table, and in its indexes
 _PARAMETERS: Final = 10_000  # of a filter: the server takes 65,535 in a statement, and seconds to plan that many
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -456,7 +459,7 @@ class PgvectorStore(Store):
             yield
             return
         with ExitStack() as stack:
-            self._held.connection = retrying(lambda: self._lock(stack))
+            self._held.connection = self._tried(lambda: self._lock(stack))
             try:
                 yield
             finally:
@@ -680,7 +683,11 @@ class PgvectorStore(Store):
             with _translated(self.label, what), self.pool.connection() as connection, begun(connection):
                 return action(connection)
 
-        return retrying(once)
+        return self._tried(once)
+
+    def _tried(self, call: Callable[[], T]) -> T:
+        """Make a call, again where that may help."""
+        return retrying(call)
 
     def _check_open(self, what: str) -> None:
         if self._closed:
@@ -693,6 +700,7 @@ class PgvectorEmbeddedStore(PgvectorStore):
     config_model = PgvectorEmbedded
     index_memory = "512MB"
     folder: Path
+    server: Any = None  # until it is opened, when the server has just been started
 
     @classmethod
     def open(cls, config: Any, *, dimensions: int) -> Self:
@@ -715,12 +723,45 @@ class PgvectorEmbeddedStore(PgvectorStore):
             shared.release()
             raise
         store.folder = folder
+        store.server = shared.engine
         return store
 
     def sibling(self, suffix: str) -> PgvectorEmbeddedStore:
         sibling = self._sibling(suffix)
         sibling.folder = self.folder
+        sibling.server = self.server
         return sibling
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        self._check_room(_ROW_BYTES * len(rows) + _GROWTH * length_of(row.payload for row in rows))
+        super().upsert(rows)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        self._check_room()
+        super().remove(ids)
+
+    def clear(self) -> None:
+        self._check_room()
+        super().clear()
+
+    def _check_room(self, more: int = 0) -> None:
+        """A server that cannot prolong its write-ahead log ends."""
+        self._check_open("write")
+        check_room(self.label, self.folder, FREE_BYTES + more)
+
+    def _tried(self, call: Callable[[], T]) -> T:
+        """The same; a server that has ended, as on a full disk, is started again."""
+
+        def once() -> T:
+            own_postgres.revive(self.server, self.label)
+            try:
+                return call()
+            except StoreError as error:  # it may have ended just now
+                if not error.retryable or not own_postgres.revive(self.server, self.label):
+                    raise
+            return call()
+
+        return super()._tried(once)
 
     def files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
@@ -902,6 +943,14 @@ def _translated(label: str, what: str) -> Iterator[None]:
             label,
             f"cannot {what}: the database takes no writes",
             "A standby takes none: see `vector_store.url` and `vector_store.host`.",
+        ) from error
+    except (psycopg.errors.DiskFull, psycopg.errors.IoError) as error:
+        full = isinstance(error, psycopg.errors.DiskFull)
+        raise StoreError(
+            label,
+            f"cannot {what}: the server's disk {'is full' if full else 'fails'} (PostgreSQL error {error.sqlstate})",
+            "Free some space there." if full else "Its log says more.",
+            retryable=full,
         ) from error
     except psycopg.errors.QueryCanceled as error:
         raise StoreError(

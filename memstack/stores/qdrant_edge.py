@@ -27,17 +27,13 @@ from memstack.config import QdrantEmbedded
 from memstack.errors import StoreCorrupted, StoreError
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
 from memstack.stores.edge_folder import (
-    FREE_BYTES,
     MANIFEST,
     SHARD,
     Shard,
-    check_room,
     copy_points,
-    free_bytes,
     length_of_vectors,
     load,
     prepare,
-    replace_shard,
     size_of,
     translated,
 )
@@ -55,8 +51,9 @@ from memstack.stores.edge_points import (
 )
 from memstack.stores.index import index_of
 from memstack.stores.qdrant_common import EXACT_UP_TO, NOTES, PUSHDOWN, QdrantStore
+from memstack.stores.room import FREE_BYTES, check_room, free_bytes
 from memstack.stores.shared import Shared
-from memstack.stores.tally import digest_of, write_durably
+from memstack.stores.tally import check_readable, digest_of, write_durably
 
 __all__ = ["QdrantEdgeStore"]
 
@@ -265,9 +262,7 @@ class QdrantEdgeStore(QdrantStore):
             with self._call("rewrite") as engine:
                 self._check_room(size_of(self.folder))
                 copy_points(engine, self.folder, self.dimensions)
-            shard.engine.close()
-            replace_shard(self.folder, self.label)
-            shard.engine = load(self.folder, self.dimensions, self.label)
+            shard.replace(self.dimensions)
             with self._call("rewrite"):
                 shard.told.compact()
         return ""
@@ -286,6 +281,7 @@ class QdrantEdgeStore(QdrantStore):
             version, stored = content["format"], content["embedder"]
             fingerprint = Fingerprint(stored["provider"], stored["model"], stored["dimensions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
+            check_readable(self.label, manifest, error)
             raise StoreCorrupted(self.label, str(manifest), f"{type(error).__name__} in {MANIFEST}") from error
         if version != _FORMAT:
             hint = (
@@ -404,8 +400,11 @@ class QdrantEdgeStore(QdrantStore):
                 f"cannot {what}: it was opened before this process was forked",
                 "Open the memory in the process that uses it.",
             )
-        with self._shared.engine.gate.together(), translated(self.label, self.folder, what):
-            yield self._shared.engine.engine
+        shard = self._shared.engine
+        if shard.is_away:
+            shard.bring_back(self.dimensions)
+        with shard.gate.together(), translated(self.label, self.folder, what):
+            yield shard.engine
 
 
 def _bytes_of(clue: str, payload: str, dimensions: int) -> int:

@@ -11,6 +11,7 @@ nothing to compare, and a warning says so.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -22,11 +23,13 @@ from typing import Final, Protocol
 
 from memstack.errors import StoreCorrupted, StoreError
 
-__all__ = ["Counted", "Tally", "digest_of", "sync_folder", "write_durably"]
+__all__ = ["NOTHING_DAMAGED", "Counted", "Tally", "check_readable", "digest_of", "sync_folder", "write_durably"]
 
 _log: Final = logging.getLogger(__name__)
 _BLOCK: Final = 512
 _IN_PLACE: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
+_NO_DAMAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
+NOTHING_DAMAGED: Final = "Mend that, and open it again: nothing says that the files are damaged."
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -140,8 +143,8 @@ class Tally:
                 return note
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError):
-            pass
+        except (OSError, ValueError, TypeError) as error:
+            check_readable(self._label, self.file, error)
         raise self._damaged(f"{self.file.name} is no note of ours")
 
     def _write(self, note: _Note) -> None:
@@ -169,6 +172,16 @@ class Tally:
             problem,
             hint=f"To go on with what is left, delete {self.file}.",
         )
+
+
+def check_readable(label: str, file: Path, error: Exception) -> None:
+    """Tell what keeps this process from reading a file from what is wrong with the file.
+
+    Raises:
+        StoreError: it is the process, the user or the disk: nothing is damaged.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+        raise StoreError(label, f"cannot read {file} ({error.strerror})", NOTHING_DAMAGED) from error
 
 
 def digest_of(*texts: str) -> str:

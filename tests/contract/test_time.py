@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from memstack import F, MemoryGateway, Preference
 from memstack.errors import CursorError, InvalidInput
-from memstack.instants import utcnow
+from memstack.gateway import parts
+from memstack.instants import EPOCH, utcnow
 from memstack.testing.contract.strategies import examples
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
@@ -290,3 +291,14 @@ def test_the_last_day_of_all_is_one_that_ends(memory: MemoryGateway) -> None:
     """Mem0's last possible expiration date hides nothing, and breaks nothing."""
     memory.mem0.add("tea", user_id="alex", infer=False, expiration_date="9999-12-31")
     assert [hit.text for hit in memory.search("tea", user_id="alex")] == ["tea"]
+
+
+def test_a_clock_that_is_set_back(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is changed by a clock that is behind the one that stored it was not changed before it was stored."""
+    (stored,) = memory.add("tea", user_id="alex").stored
+    monkeypatch.setattr(parts, "_last", EPOCH)
+    monkeypatch.setattr(parts, "utcnow", lambda: stored.created_at - timedelta(days=1))
+    changed = memory.update(stored.id, text="green tea")
+    assert changed.updated_at >= changed.created_at == stored.created_at
+    assert [change.event for change in memory.history(stored.id)] == ["ADD", "UPDATE"]
+    assert [found.text for found in memory.get_all(user_id="alex")] == ["green tea"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,3 +194,55 @@ def test_a_folder_whose_making_was_cut_short(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="delete that folder") as caught:
         opened(tmp_path)
     assert str(tmp_path / "postgres") in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
+def test_a_server_that_was_killed(tmp_path: Path) -> None:
+    """A server that ends under an open memory is started again, and has all that was stored."""
+    psutil: Any = importlib.import_module("psutil")
+    with opened(tmp_path) as memory:
+        memory.add("tea", user_id="alex")
+        for number in range(2):
+            (server,) = [psutil.Process(pid) for pid in running(tmp_path)]
+            server.kill()
+            server.wait()
+            assert memory.add(f"cup {number}", user_id="alex").stored
+        assert [found.text for found in memory.get_all(user_id="alex")] == ["cup 1", "cup 0", "tea"]
+    assert not running(tmp_path)
+
+
+def test_a_copy_of_a_folder_that_is_in_use(tmp_path: Path) -> None:
+    """A copy that was taken of an open memory is a memory of its own: what is written there is not in the original."""
+    with opened(tmp_path / "original") as original:
+        original.add("tea", user_id="alex")
+        left_out = shutil.ignore_patterns(".s.PGSQL*")
+        shutil.copytree(tmp_path / "original", tmp_path / "copy", ignore=left_out)
+        place = tmp_path / "original" / "postgres"
+        if place.stat().st_uid != os.getuid():  # the server of root runs as another user
+            for file in (tmp_path / "copy").rglob("*"):
+                os.chown(file, place.stat().st_uid, place.stat().st_gid)
+        with opened(tmp_path / "copy") as copy:
+            copy.add("coffee", user_id="alex")
+            assert [found.text for found in original.get_all(user_id="alex")] == ["tea"]
+        assert not running(tmp_path / "copy")
+        assert original.add("cocoa", user_id="alex").stored
+    with opened(tmp_path / "copy") as copy:
+        assert [found.text for found in copy.get_all(user_id="alex")] == ["coffee", "tea"]
+
+
+def test_a_server_that_is_just_ending(tmp_path: Path) -> None:
+    """Where the last user was killed while it stopped the server, who comes next waits until that has ended."""
+    opened(tmp_path).close()
+    note = tmp_path / "postgres" / "postmaster.pid"
+    psutil: Any = importlib.import_module("psutil")
+    with Other.of(tmp_path) as other:
+        other.do("open")
+        (server,) = [psutil.Process(pid) for pid in running(tmp_path)]
+        lines = note.read_text().splitlines()
+        note.write_text("\n".join([*lines[:7], "stopping", ""]))  # as it does itself
+        ended = threading.Timer(1.0, server.kill)
+        ended.start()
+        with opened(tmp_path) as memory:
+            assert memory.add("tea", user_id="alex").stored
+        ended.join()
+        other.process.kill()
