@@ -125,7 +125,7 @@ def _sending(head: bytes, parts: Iterable[bytes]) -> Iterator[str]:
                     self.connection.sendall(part)
             self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
