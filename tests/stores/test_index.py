@@ -39,8 +39,8 @@ PAYLOAD = build(
     source=(Source("user", "Ann Lee", 7),),
 )
 WORDS = (
-    "did ann plan the hauser of \u6771\u4eac \u4eac\u90fd getusername getusernam get user name projects project a bo "
-    f"2026 01 02t03 02 t 03 04z 04 z {'y' * 64} {'y' * 63}i"
+    "did ann plan the hauser of \u6771\u4eac \u4eac\u90fd getusername getusernam get user name \u6771 \u4eac \u90fd "
+    f"projects project a bo 2026 01 02t03 02 t 03 04z 04 z {'y' * 64} {'y' * 63}i"
 )
 FACTS = {
     *("?3:big:", "=3:big:n9007199254740993", "?8:category:", "=8:category:sprojects", "?4:done:", "=4:done:b1"),
