@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, Literal
+from typing import Any, Final, Generic, Literal, SupportsIndex, overload
 
 from typing_extensions import TypeVar
 
@@ -278,7 +278,7 @@ class AddResult:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[M_co]):
-    """Some memories of a listing, in its order; iterates and counts them.
+    """Some memories of a listing, in its order: iterated, counted and told by their place, as in a tuple.
 
     Attributes:
         memories: the memories of this page.
@@ -296,6 +296,15 @@ class Page(Generic[M_co]):
 
     def __len__(self) -> int:
         return len(self.memories)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Memory[M_co]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Memory[M_co], ...]: ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> Memory[M_co] | tuple[Memory[M_co], ...]:
+        return self.memories[place]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON types."""

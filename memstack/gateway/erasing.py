@@ -38,6 +38,7 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
         What was done, without content.
 
     Raises:
+        StoreFull: there is no room to rewrite the files, and nothing was done.
         StoreError, HistoryError: it was interrupted. Erasing again goes on where this ended.
     """
     where = scope_filter(scope)
@@ -45,6 +46,9 @@ def erase(parts: Parts, scope: Scope, *, compact: bool) -> ErasureReceipt:
         stores = [parts.store]
         if parts.store.has_sibling(ENTITIES):
             stores.append(opened.enter_context(closing(parts.store.sibling(ENTITIES))))
+        if compact:  # what is deleted and not rewritten is in no search for what is left
+            for store in stores:
+                store.check_scrub()
         texts = parts.history.texts(scope)
         with together(parts) as write:  # nobody else writes meanwhile; there is no way back
             erased, *linked = [list(_removed(store, scope)) for store in stores]

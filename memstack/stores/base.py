@@ -280,6 +280,14 @@ class Store(Mem0VectorStore, ABC):
     def tidy(self) -> None:  # optional: nothing to do is a fine answer
         """Let the engine reorganise what was written in bulk."""
 
+    def check_scrub(self) -> None:
+        """See that `scrub` can be done: asked before anything is erased.
+
+        Raises:
+            StoreFull: there is no room to write it anew.
+        """
+        return
+
     def scrub(self) -> str:
         """Rewrite what the engine keeps of deleted rows, so that none of their bytes is left.
 

@@ -746,6 +746,9 @@ class ChromaEmbeddedStore(ChromaStore):
                 self._opened.failed |= isinstance(error, InternalError) or not isinstance(error, Exception)
                 raise
 
+    def check_scrub(self) -> None:
+        self._check_room(2 * (self.folder / chroma_rewrite.DATABASE).stat().st_size)
+
     def scrub(self) -> str:
         """Take deleted rows out of Chroma's queue, which keeps what was written, and rewrite its database.
 
@@ -753,7 +756,7 @@ class ChromaEmbeddedStore(ChromaStore):
         calls wait meanwhile.
         """
         try:
-            self._check_room(2 * (self.folder / chroma_rewrite.DATABASE).stat().st_size)
+            self.check_scrub()
             with self._gate.alone():
                 subprocess.run(  # noqa: S603  # this Python, and a script of ours
                     [sys.executable, "-I", chroma_rewrite.__file__, str(self.folder)],

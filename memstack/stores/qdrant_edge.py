@@ -250,6 +250,9 @@ class QdrantEdgeStore(QdrantStore):
             shard.engine.optimize()
             shard.engine.flush()
 
+    def check_scrub(self) -> None:
+        self._check_room(size_of(self.folder))
+
     def scrub(self) -> str:
         """Copy the points into a new shard, which takes the place of the old one, whose files hold the deleted ones.
 
@@ -260,7 +263,7 @@ class QdrantEdgeStore(QdrantStore):
             if not shard.tally.file.exists() and shard.rows() == 0:
                 return ""  # nothing was ever written
             with self._call("rewrite") as engine:
-                self._check_room(size_of(self.folder))
+                self.check_scrub()
                 copy_points(engine, self.folder, self.dimensions)
             shard.replace(self.dimensions)
             with self._call("rewrite"):

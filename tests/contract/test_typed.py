@@ -61,6 +61,9 @@ def test_listing_by_schema_gives_instances(memory: MemoryGateway) -> None:
     page = alex.get_all(schema=Preference)
     assert_type(page, Page[Preference])
     assert_type(page.memories[0].metadata, Preference)
+    assert_type(page[0], Memory[Preference])
+    assert_type(page[:1], tuple[Memory[Preference], ...])
+    assert (page[0], page[-1:]) == (page.memories[0], page.memories[-1:])
     assert [item.metadata for item in page] == [MORNING]
     listed = alex.iter_all(schema=Preference)
     assert_type(listed, Iterator[Memory[Preference] | Memory])
