@@ -569,6 +569,29 @@ class ScopeContract(Contract):
             again = handle.add("the same words", metadata={"a": 1})
             assert [skip.memory_id for skip in again.skipped] == [result.stored[0].id]
 
+    def test_what_others_store_shows_in_no_answer(self, memory: MemoryGateway) -> None:
+        """Hits, their order, their scores and how these were made are what they are without anybody else."""
+        drinks = ("tea", "coffee", "milk", "water", "juice")
+        said = [f"in the morning number {i} Alice drinks {drinks[i % 5]}" for i in range(40)]
+        for run in ("r1", "r2"):
+            memory.add(said[::2] if run == "r1" else said[1::2], user_id="alice", run_id=run, infer=False)
+
+        def answers() -> list[list[tuple[str, float, dict[str, float]]]]:
+            asked = ("tea in the morning", "what does Alice drink?", "number 7", said[3], "yesterday")
+            found = [memory.search(query, user_id="alice", limit=20, explain=True) for query in asked]
+            return [[(hit.id, hit.score, (hit.explain or {})["parts"]) for hit in hits] for hits in found]
+
+        before = answers()
+        memory.add_many(
+            [{"content": text.replace("Alice", name), "user_id": "bob"} for text in said for name in ("Bob", "Alice")]
+            + [{"content": f"tea, tea and tea {i}", "user_id": "bob", "run_id": "r1"} for i in range(200)]
+        )
+        for old, new in zip(before, answers(), strict=True):
+            assert [hit[0] for hit in new] == [hit[0] for hit in old]
+            for (_, score, parts), (_, now, of_now) in zip(old, new, strict=True):
+                assert now == pytest.approx(score, abs=1e-6)  # vectors are of 32 bits
+                assert of_now == pytest.approx(parts, abs=1e-6)
+
     @pytest.mark.parametrize("verb", sorted(_VERBS))
     def test_an_engine_that_forgets_the_filter_is_found_out(
         self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch, verb: str
