@@ -10,16 +10,19 @@ import stat
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path, PosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from memstack.errors import ConfigError, StoreError
 from memstack.folders import make_folder
 from memstack.stores.foreign import check_no_file, writing_to
 from memstack.stores.room import check_room
+from memstack.stores.shared import Shared
 
 __all__ = ["address_of", "check_folder", "revive", "start", "stop"]
 
+T = TypeVar("T")
 _OWNER: Final = "postgres"  # the user, and the database, that a new server has
 _STARTED: Final = "postmaster.opts"  # which a server writes that starts
 _RUNNING: Final = "postmaster.pid"  # the number of the server's process, and then its folder
@@ -79,7 +82,7 @@ def start(folder: Path, label: str) -> Any:
             # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
             # they do not know that this process, or a forked one, uses it again.
             servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
-            server = _settled(servers, folder)
+            server = _settled(lambda: _joined(servers, folder))
             _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened their folder
             _strike_off_the_dead(server)
             return server
@@ -96,8 +99,19 @@ def start(folder: Path, label: str) -> Any:
         raise StoreError(label, f"cannot start PostgreSQL ({type(error).__name__})", hint) from error
 
 
-def _settled(servers: Any, folder: Path) -> Any:
-    """A server that is ready. One whose user was killed while it was started or ended is not so at once.
+def _joined(servers: Any, folder: Path) -> Any:
+    """The wheel's server in a folder, started where none runs. One that is not ready is not kept."""
+    try:
+        return servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+    except AssertionError:
+        failed = servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001
+        if failed is not None:
+            atexit.unregister(failed._cleanup)  # noqa: SLF001
+        raise
+
+
+def _settled(ready: Callable[[], T]) -> T:
+    """What comes of a server that is ready. One whose user was killed while it was started or ended is not so at once.
 
     Raises:
         AssertionError: (the wheel's) it stays so.
@@ -105,11 +119,8 @@ def _settled(servers: Any, folder: Path) -> Any:
     deadline = time.monotonic() + _SETTLES_SECONDS
     while True:
         try:
-            return servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+            return ready()
         except AssertionError:
-            failed = servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001
-            if failed is not None:
-                atexit.unregister(failed._cleanup)  # noqa: SLF001
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_SECONDS)
@@ -130,12 +141,15 @@ def revive(server: Any, label: str) -> bool:
     Raises:
         StoreFull, StoreError: it has ended, and cannot be started.
     """
-    if server is None or os.name == "nt" or _is_there(server.get_pid()):
+    if server is None or os.name == "nt" or _is_there(ended := server.get_pid()):
         return False
-    with server._lock:  # noqa: SLF001  # as it does itself
+    with Shared.turn():  # the wheel's lock keeps out other processes, and no other thread
+        if server.get_pid() != ended:
+            return True  # one was faster
         check_room(label, server.pgdata, _TO_START)
         try:
-            server.ensure_postgres_running()  # or another process has done it
+            with server._lock:  # noqa: SLF001  # as it does itself
+                _settled(server.ensure_postgres_running)  # or another process has done it
         except Exception as error:
             problem = f"the server has ended, and cannot be started ({type(error).__name__})"
             raise StoreError(label, problem, f"Its log is {server.log}.") from error
@@ -143,7 +157,12 @@ def revive(server: Any, label: str) -> bool:
 
 
 def _is_there(pid: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether a process of this number runs."""
+    try:
+        # The first process of a container inherits the server: one that has ended is there until it asks for it.
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        pass  # somebody else's, as it is elsewhere
     try:
         os.kill(pid, 0)  # sends nothing
     except ProcessLookupError:

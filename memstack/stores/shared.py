@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -49,6 +50,13 @@ class Shared(Generic[T]):
                 cls._open[key] = shared
             shared._users += 1
             return shared
+
+    @classmethod
+    @contextmanager
+    def turn(cls) -> Iterator[None]:
+        """While the block runs, no other thread opens or closes an engine."""
+        with cls._lock:
+            yield
 
     @property
     def forked(self) -> bool:

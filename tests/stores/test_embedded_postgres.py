@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import shutil
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -209,6 +212,38 @@ def test_a_server_that_was_killed(tmp_path: Path) -> None:
             assert memory.add(f"cup {number}", user_id="alex").stored
         assert [found.text for found in memory.get_all(user_id="alex")] == ["cup 1", "cup 0", "tea"]
     assert not running(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
+def test_many_threads_meet_a_server_that_was_killed(tmp_path: Path) -> None:
+    """One of them starts it again, and the others wait for that: every call succeeds."""
+    psutil: Any = importlib.import_module("psutil")
+    with opened(tmp_path) as memory, ThreadPoolExecutor(8) as threads:
+        memory.add("tea", user_id="alex")
+        (server,) = [psutil.Process(pid) for pid in running(tmp_path)]
+        server.kill()
+        server.wait()
+        found = list(threads.map(lambda _: memory.get_all(user_id="alex"), range(8)))
+        assert [page[0].text for page in found] == ["tea"] * 8
+        assert len(running(tmp_path)) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this system has no such call")
+def test_a_server_that_ended_under_the_first_process_of_a_container(tmp_path: Path) -> None:
+    """It stays in the list of processes until its parent asks for it, which is the one that uses it."""
+    inherit, libc = 36, ctypes.CDLL(None)  # PR_SET_CHILD_SUBREAPER
+    libc.prctl(inherit, 1, 0, 0, 0)
+    try:
+        with opened(tmp_path) as memory:
+            memory.add("tea", user_id="alex")
+            (server,) = running(tmp_path)
+            os.kill(server, signal.SIGKILL)
+            while running(tmp_path) and Path(f"/proc/{server}/cmdline").read_text():
+                time.sleep(0.01)
+            assert [found.text for found in memory.get_all(user_id="alex")] == ["tea"]
+            assert server not in running(tmp_path)
+    finally:
+        libc.prctl(inherit, 0, 0, 0, 0)
 
 
 def test_a_copy_of_a_folder_that_is_in_use(tmp_path: Path) -> None:
