@@ -253,7 +253,8 @@ class ChromaStore(Store):
         self._kept = kept
         self._place = place
         self._closed = False
-        self._rows: Any = self._call("open", self._prepare)
+        self._rows: Any = None
+        self._rows = self._call("open", self._prepare)
 
     @property
     def compiler(self) -> FilterCompiler[_Both]:
@@ -736,10 +737,11 @@ class ChromaEmbeddedStore(ChromaStore):
     def _call(self, what: str, call: Callable[[], T]) -> T:
         """The same, with the client that is open now; a failure of the engine's is noted, and is not worth a try."""
         self._check_open(what)
-        with _translated(self.label, what, self._place), self._opened.using(self.label):
-            if self.client is not self._opened.client:  # the folder was opened anew
-                self.client = self._opened.client
-                self._rows = self._opened.client.get_collection(self.collection, embedding_function=None)
+        with _translated(self.label, what, self._place), self._opened.using(self.label) as client:
+            if self.client is not client:  # the folder was opened anew
+                if self._rows is not None:
+                    self._rows = client.get_collection(self.collection, embedding_function=None)
+                self.client = client  # last: what other threads find is of one client
             try:
                 return call()
             except BaseException as error:  # its engine panics, too
@@ -747,7 +749,10 @@ class ChromaEmbeddedStore(ChromaStore):
                 raise
 
     def check_scrub(self) -> None:
-        self._check_room(2 * (self.folder / chroma_rewrite.DATABASE).stat().st_size)
+        self._check_room()
+        with writing_to(self.label):
+            size = (self.folder / chroma_rewrite.DATABASE).stat().st_size
+        self._check_room(2 * size)
 
     def scrub(self) -> str:
         """Take deleted rows out of Chroma's queue, which keeps what was written, and rewrite its database.
@@ -799,12 +804,15 @@ class _Folder:
         return self.kept.setdefault(collection, Kept(_KEPT_ROWS))
 
     @contextmanager
-    def using(self, label: str) -> Iterator[None]:
+    def using(self, label: str) -> Iterator[Any]:
         """A call to the client, among others."""
-        if self.failed:
-            self._open_anew(label)
-        with self.gate.together():
-            yield
+        while True:
+            if self.failed:
+                self._open_anew(label)
+            with self.gate.together():
+                if not self.failed:  # it may have failed while this thread waited at the gate
+                    yield self.client
+                    return
 
     def close(self) -> None:
         """Close the client, and let other processes in."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,3 +77,34 @@ def test_others_take_the_place_of_what_is_deleted(store: ChromaEmbeddedStore, mo
     monkeypatch.setattr(store, "_told", late)
     hits = store.nearest((1.0, 0.0), limit=6)
     assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(4, 10))
+
+
+def test_threads_meet_a_folder_that_is_opened_anew(
+    store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure of the engine, no thread calls the client that was closed; and a collection can be made."""
+    from memstack.stores import chroma
+
+    store.upsert([a_row(1)])
+    open_client = chroma._client_in
+    slow = threading.Event()
+
+    def opened(folder: Path) -> Any:
+        client = open_client(folder)
+        found = client.get_collection
+        monkeypatch.setattr(client, "get_collection", lambda *args, **named: slow.wait(0.2) or found(*args, **named))
+        return client
+
+    monkeypatch.setattr(chroma, "_client_in", opened)
+    for _ in range(3):
+        store._opened.failed = True
+        with ThreadPoolExecutor(4) as threads:
+            calls = []
+            for _ in range(4):
+                calls.append(threads.submit(store.count))
+                time.sleep(0.05)
+            assert [call.result() for call in calls] == [1] * 4
+    store._opened.failed = True
+    other = type(store).open(ChromaEmbedded(path=tmp_path, collection="other"), dimensions=2)
+    assert other.count() == 0
+    other.close()
