@@ -67,6 +67,8 @@ def _unpacked(library: Any, parts: Iterable[bytes], request: Any) -> Iterator[by
             while left:
                 yield unpacker.decompress(left, _PIECE)
                 left = unpacker.unconsumed_tail
+            if unpacker.eof:
+                return  # zlib would keep all that comes behind
         yield unpacker.flush()
     except zlib.error as error:
         raise library.DecodingError(str(error), request=request) from error

@@ -744,6 +744,11 @@ class PgvectorEmbeddedStore(PgvectorStore):
         self._check_room()
         super().clear()
 
+    def check_scrub(self) -> None:
+        """The table is written once more beside the old one, and into the log."""
+        ((size,),) = self._select("measure", "SELECT pg_total_relation_size(%s::regclass)", (self._name,))
+        self._check_room(2 * size)
+
     def _check_room(self, more: int = 0) -> None:
         """A server that cannot prolong its write-ahead log ends."""
         self._check_open("write")

@@ -75,8 +75,11 @@ def test_a_conversation_with_tools_is_taken(memory: MemoryGateway) -> None:
         {"role": "tool", "tool_call_id": "c1", "content": ""},
         {"role": "user", "content": "Look again", "tool_calls": []},
         {"role": "user", "content": None, "function_call": {"name": "weather", "arguments": "{}"}},
+        {"role": "user", "content": "\n\n", "tool_calls": [call]},
+        {"role": "user", "content": [{"type": "text", "text": ""}], "tool_calls": [call]},
     ]
-    outcomes = [(1, "role"), (2, "role"), (4, "nothing to remember")]
+    silent = "nothing to remember"
+    outcomes = [(1, "role"), (2, "role"), (4, silent), (5, silent), (6, silent)]
     for result in (memory.add(said, user_id="alex", infer=False), memory.add_many(said, user_id="bo")):
         assert [stored.text for stored in result.stored] == ["How is the weather in Lisbon?", "Look again"]
         assert [(skipped.index, skipped.reason) for skipped in result.skipped] == outcomes

@@ -185,6 +185,25 @@ def test_a_packed_answer_is_read(name: str, pieces: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["openai", "ollama"])
+def test_what_comes_behind_a_packed_answer_is_not_read(name: str) -> None:
+    """The answer ends where it is told to end, whatever the server goes on to send."""
+    sent: list[int] = []
+
+    class Parts:
+        def __iter__(self) -> Iterator[bytes]:
+            yield gzip.compress(_VECTORS[name])
+            for number in range(64):
+                sent.append(number)
+                yield b" " * 2**20
+
+    with _sending(b"Content-Encoding: gzip\r\n", Parts()) as url:
+        embedder = _embeddings(name, url)
+        assert embedder.vectors(["tea"]) == [[1.0, 2.0]]
+        embedder.close()
+    assert max(sent, default=0) < 63
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama"])
 @pytest.mark.parametrize(("coding", "cut"), [(b"br", 0), (b"gzip, gzip", 0), (b"gzip", 9), (b"zstd", 0)])
 def test_a_packed_answer_that_cannot_be_read(name: str, coding: bytes, cut: int) -> None:
     """What is packed in another way than was asked for, or cut short, is an error, and no half of an answer."""
