@@ -390,7 +390,7 @@ class StoreFull(StoreError):
         self.path = path
         super().__init__(
             store,
-            f"{path} has {free // 2**20} MiB free and a write needs {needed // 2**20} MiB",
+            f"{path} has {free // 2**20} MiB free and a write needs {-(-needed // 2**20)} MiB",
             "Free some space, or move the store to a larger disk.",
             retryable=True,
         )

@@ -87,6 +87,11 @@ def test_no_room_to_erase(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch
     assert memory.erase(user_id="alex").complete
 
 
+def test_what_is_missing_is_told() -> None:
+    """Also where it is less than a MiB: what is needed is told as more than what is free."""
+    assert "has 64 MiB free and a write needs 65 MiB" in str(StoreFull("here", "/place", 2**26, 2**26 + 1))
+
+
 def test_a_folder_that_is_gone(tmp_path: Path, provider: str, memory: MemoryGateway) -> None:
     """Where the folder of an open memory is moved, nothing is said to be stored that nobody will find again."""
     if provider == "pgvector":
