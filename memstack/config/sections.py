@@ -68,9 +68,8 @@ __all__ = [
 ]
 
 IN_MEMORY: Final = ":memory:"
-_ADDRESSES: Final = re.compile(
-    r"(^|_)(url|host|hosts|endpoint|address|proxy)$"
-)  # names of options that hold an address
+# Names of options that hold an address.
+_ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address|proxy)$")
 _CHROMA: Final = "chroma"  # folders of data; Qdrant's are named after the collections
 _POSTGRES: Final = "postgres"
 _OLLAMA_PORT: Final = 11434

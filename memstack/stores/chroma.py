@@ -72,6 +72,7 @@ _UNAUTHORISED: Final = (401, 403)
 _BUSY: Final = (408, 429)
 _VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _REWRITE_SECONDS: Final = 600
+_PANIC: Final = "PanicException"  # PyO3's, which can be imported from nowhere
 _OF_SQLITE: Final = re.compile(r"\(code: \d+\) ([a-zA-Z/ ]+)")  # in Chroma's messages, what SQLite says
 _Condition = Mapping[str, Any]
 _Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
@@ -988,15 +989,15 @@ def _translated(label: str, what: str, folder: Path | None = None) -> Iterator[N
     """Chroma's exceptions as ours; `folder` is where an embedded one keeps its files, and None a server."""
     try:
         yield
-    except (MemstackError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except MemstackError:
         raise
     except httpx.TimeoutException as error:
         raise _late(label, what) from error
     except (httpx.HTTPError, ConnectionError) as error:
         raise _unreachable(label, what) from error
     except BaseException as error:  # the embedded engine panics
-        if not isinstance(error, Exception) and folder is None:
-            raise
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise  # somebody wants the call to end
         if folder is not None:
             if _is_damage(error):
                 raise StoreCorrupted(label, str(folder), " ".join(str(error).split())) from error

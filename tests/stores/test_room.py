@@ -155,15 +155,24 @@ def test_an_engine_that_panics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Chroma's engine may raise what is no `Exception`, as where no file can be opened any more."""
     chromadb: Any = pytest.importorskip("chromadb")
 
-    class Panic(BaseException):
+    class PanicException(BaseException):  # its name
         """As PyO3's."""
 
-    def panic(*_: object, **__: object) -> None:
-        raise Panic("too many open files")
+    class TimeIsUp(BaseException):  # as others name theirs
+        """As those raise who end a call that takes too long."""
+
+    def raising(error: BaseException) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        return fail
 
     with monkeypatch.context() as failing:
-        failing.setattr(chromadb, "PersistentClient", panic)
+        failing.setattr(chromadb, "PersistentClient", raising(PanicException("too many open files")))
         with pytest.raises(StoreError, match="cannot open"):
+            opened(tmp_path, "chroma")
+        failing.setattr(chromadb, "PersistentClient", raising(TimeIsUp()))
+        with pytest.raises(TimeIsUp):
             opened(tmp_path, "chroma")
     with opened(tmp_path, "chroma") as memory:
         assert memory.add("fine", user_id="alex").stored
