@@ -129,7 +129,7 @@ def _settled(ready: Callable[[], T]) -> T:
 def revive(server: Any, label: str) -> bool:
     """Start a server again that has ended by itself; where it listens is what it was.
 
-    Called before each use of it: to look takes a microsecond. Windows does not tell as fast, and is not asked.
+    Called before each use of it: to look takes some microseconds. Windows does not tell as fast, and is not asked.
 
     Args:
         server: what `start` made; None is one that is being opened.
