@@ -130,7 +130,7 @@ def _payload(written: object) -> Payload:
     check_metadata(metadata_of(payload), max_values=_MOST, max_depth=_DEEPEST)
     for source in source_of(payload):
         _source(source)
-    codec.encode(payload)  # whatever else is in it can be written
+    codec.encode(payload).encode()  # whatever else is in it can be written
     return payload
 
 

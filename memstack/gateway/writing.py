@@ -250,7 +250,10 @@ def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequ
         rows: none of which is there yet.
         entries: of the history, with the id of their memory.
     """
+    histories: dict[str, list[Mapping[str, Any]]] = {}
     for memory_id, history in entries:
+        histories.setdefault(memory_id, []).extend(history)
+    for memory_id, history in histories.items():
         write.log.restore(memory_id, history)
     for row in rows:
         for source in payloads.source_of(row.payload):
