@@ -754,6 +754,8 @@ class LimitsConfig(FrozenOptions, frozen=True):
     """Largest number of values in the metadata of a memory, nested ones included. Default: 1000."""
     max_metadata_depth: Count = 16
     """Deepest nesting of the metadata of a memory. Default: 16."""
+    max_metadata_text: Count = 1_000_000
+    """Most characters in the keys and texts of the metadata of a memory, nested ones included. Default: 1000000."""
     pending_minutes: Count = 1440
     """How long a change that contradicts something waits for an answer, in minutes. Default: 1440, a day."""
 

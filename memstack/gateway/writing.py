@@ -365,6 +365,7 @@ def update(
                 payloads.metadata_of(payload),
                 max_values=options.max_metadata_values,
                 max_depth=options.max_metadata_depth,
+                max_text=options.max_metadata_text,
             )
         if encode(payload) == encode(row.payload):  # types count: True == 1, and is another value
             return memory_from(row.id, row.payload)
