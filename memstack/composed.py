@@ -278,7 +278,7 @@ class _ExtractingLLM(LLM):
         run = self._run or Extraction()
         run.reading = self._reading(self._prompted(messages, run), run)
         if self._run is None and run.reading.broken:  # Mem0 has no place to tell it in
-            problem = "; ".join(run.reading.broken)
+            problem = run.reading.problem
             if not run.reading.facts:
                 raise UnreadableAnswer(self.provider, self.model, problem, run.answer, attempts=run.attempts)
             _log.warning("%s (%s): a part of its answer cannot be used: %s", self.provider, self.model, problem)
@@ -325,7 +325,7 @@ class _ExtractingLLM(LLM):
         reading: Reading | None = None
         try:
             reading = read(run.answer, len(run.messages), self._longest)
-            problem = "; ".join(reading.broken)
+            problem = reading.problem
         except Unreadable as error:
             problem = str(error)
         if problem:

@@ -69,10 +69,12 @@ _TEXTS: Final = ("text", "memory", "fact", "content", "data")
 _SOURCES: Final = ("source", "sources", "message", "messages")
 _NO_FACTS: Final = frozenset({"NONE", "NOOP", "DELETE"})  # events of Mem0's older prompt that add nothing
 _THOUGHTS: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_FENCE: Final = re.compile(r"\A```\w*\s*\n(.*?)\n?\s*```\Z", re.DOTALL)
+_FENCE: Final = re.compile(r"```\w*[^\S\n]*\n")  # what a code fence begins with
 _OBJECT: Final = re.compile(r'\{\s*(?=")')  # where one begins that has something in it
 _OUTPUT: Final = "# Output:"
 _SHOWN: Final = 60
+_FALSE_STARTS: Final = 100  # of objects in an answer with words around: each costs as much as all that follows it
+_TOLD: Final = 5  # of what is wrong with an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,12 @@ class Reading:
 
     facts: tuple[Fact, ...]
     broken: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the first of these entries, and how many more there are; empty where nothing is."""
+        left = len(self.broken) - _TOLD
+        return "; ".join([*self.broken[:_TOLD], *([f"and {left:,} more"] if left > 0 else [])])
 
 
 @dataclass(slots=True)
@@ -197,8 +205,9 @@ def read(answer: object, messages: int, longest: float = math.inf) -> Reading:
 def _lists(answer: str) -> Iterator[list[Any]]:
     """Every list of facts in a text: the whole of it, or, where words stand around, each JSON object in it."""
     text = _THOUGHTS.sub("", answer).strip().removeprefix("\ufeff").strip()
-    fenced = _FENCE.match(text)
-    text = fenced.group(1).strip() if fenced is not None else text
+    fence = _FENCE.match(text)
+    if fence is not None and text.endswith("```") and len(text) >= fence.end() + len("```"):
+        text = text[fence.end() : -len("```")].strip()
     try:
         whole: Any = json.loads(text, strict=False)
     except (ValueError, RecursionError):
@@ -212,13 +221,22 @@ def _lists(answer: str) -> Iterator[list[Any]]:
 
 
 def _objects(text: str) -> Iterator[Any]:
+    """Each JSON object in a text.
+
+    Raises:
+        Unreadable: too much in it begins like one and is none.
+    """
     decoder = json.JSONDecoder(strict=False)
     start = _OBJECT.search(text)
+    left = _FALSE_STARTS
     while start is not None:
         try:
             value, end = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
             end = start.end()
+            left -= 1
+            if not left:
+                raise Unreadable(f"{_FALSE_STARTS} times a JSON object begins in it that is none") from None
         else:
             yield value
         start = _OBJECT.search(text, end)

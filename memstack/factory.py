@@ -89,6 +89,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         max_text=settings.limits.max_text,
         max_metadata_values=settings.limits.max_metadata_values,
         max_metadata_depth=settings.limits.max_metadata_depth,
+        max_metadata_text=settings.limits.max_metadata_text,
         pending_minutes=settings.limits.pending_minutes,
         telemetry=settings.telemetry,
         custom_instructions=settings.custom_instructions,

@@ -85,7 +85,12 @@ def sound_text(text: str) -> str:
 
 
 def check_metadata(
-    metadata: object, *, field: str = "metadata", max_values: int = 1000, max_depth: int = 16
+    metadata: object,
+    *,
+    field: str = "metadata",
+    max_values: int = 1000,
+    max_depth: int = 16,
+    max_text: float = 1_000_000,
 ) -> dict[str, Any]:
     """Check the caller's metadata and bring it into the form that is stored.
 
@@ -97,6 +102,7 @@ def check_metadata(
         field: its name in messages.
         max_values: how many values it may hold, all levels counted.
         max_depth: how deep it may be nested.
+        max_text: how many characters its keys and texts may have, all levels counted.
 
     Raises:
         MetadataError: naming the place of what cannot be stored.
@@ -116,7 +122,22 @@ def check_metadata(
             )
     left = [max_values]
     checked = _check(metadata, field, max_depth, left, max_values)
+    if (length := _characters(checked)) > max_text:
+        raise MetadataError(
+            field,
+            f"has {length:,} characters, and that of one memory at most {max_text:,}",
+            "Store it elsewhere, or raise `limits.max_metadata_text`.",
+        )
     return {key: value for key, value in checked.items() if value is not None}
+
+
+def _characters(value: Any) -> int:
+    """How many characters there are in the keys and texts of a checked value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(key) + _characters(item) for key, item in value.items())
+    return sum(map(_characters, value)) if isinstance(value, list) else 0
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,7 +176,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A message that could not be stored.
+    """A message that could not be stored, or not all that was asked for was done with it; `reason` says which.
 
     Attributes:
         index: its place among the messages (items) of the call, counted from 0.

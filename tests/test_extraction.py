@@ -206,3 +206,32 @@ def test_the_repair_asks_for_json() -> None:
     """The request to mend an answer says what is wrong and holds the word that OpenAI's JSON mode wants."""
     assert "it is empty" in repair_request("it is empty")
     assert "JSON" in repair_request("x")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```\n" + "\n" * 50_000 + "x",
+        "```" + " " * 50_000 + "x```",
+        "```\n" + "\n```" * 50_000 + "x",
+        '{"' * 100_000,
+        '{"a":' * 100_000,
+        '{"a":[' * 900 + "1," * 100_000,
+    ],
+)
+def test_no_answer_takes_long_to_read(answer: str) -> None:
+    """Whoever writes a message can have the model say what they like: broken fences and objects cost no more."""
+    began = time.perf_counter()
+    with pytest.raises(Unreadable):
+        read(answer, 1)
+    assert time.perf_counter() - began < 2
+
+
+def test_what_is_wrong_with_many_entries_is_told_in_short() -> None:
+    """Of thousands of entries that are no facts the first ones are told, and how many more there are."""
+    found = read(json.dumps({"memory": [{"x": 1}] * 1000 + ["I drink tea"]}), 1)
+    assert [fact.text for fact in found.facts] == ["I drink tea"]
+    assert len(found.broken) == 1000
+    assert found.problem.endswith("its entry 4 has no `text`; and 995 more")
+    assert read(json.dumps({"memory": [{"x": 1}, "a"]}), 1).problem == "its entry 0 has no `text`"
+    assert not read(json.dumps({"memory": ["a"]}), 1).problem

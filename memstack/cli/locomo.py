@@ -18,6 +18,7 @@ __all__ = ["is_conversation", "read_time", "turns"]
 Turn = tuple[str, Mapping[str, Any] | None, str]
 _SESSION: Final = re.compile(r"session_(\d{1,9})", re.ASCII)
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{2})\s*([ap])\.?m\.?\s+on\s+(\d{1,2})\s+([a-z]+),?\s+(\d{4})", re.ASCII)
+_LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -77,7 +78,7 @@ def _turns_of(sample_id: str, session: int, said: object, when: object) -> Itera
         place = f"{run}[{number}]"
         if not isinstance(turn, Mapping):
             yield place, None, f"is {describe(turn)}, not a turn"
-        elif began is None:
+        elif began is None or number > (_LAST - began).total_seconds():
             yield place, None, f"session_{session}_date_time is no time such as '1:56 pm on 8 May, 2023'"
         else:
             yield place, _item(sample_id, run, session, turn, began + timedelta(seconds=number)), ""

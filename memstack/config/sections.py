@@ -127,6 +127,13 @@ def _header_text(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _plain_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds a NUL character or a lone surrogate")
+    return secret
+
+
 def _clean_address(value: str) -> str:
     value = value.strip()
     if not value or re.search(r"[\s\\\x00-\x1f\x7f]", value):
@@ -138,6 +145,13 @@ def _web_address(value: str) -> str:
     value = _clean_address(value)
     if not value.lower().startswith(("http://", "https://")) or not host_of(value) or not has_sound_port(value):
         raise ValueError("is not an address such as http://localhost:8000 or https://example.com/v1")
+    return value
+
+
+def _no_query(value: str) -> str:
+    """Clients put the path of a call behind the address, and log both."""
+    if "?" in value or "#" in value:
+        raise ValueError("holds a ? or a #, and paths are put behind it: what a gateway asks for goes into `headers`")
     return value
 
 
@@ -158,7 +172,7 @@ def _ollama_address(value: str) -> str:
     authority, slash, path = place.partition("/")
     if not divider and not re.search(r":\d+$", authority):
         authority += f":{_OLLAMA_PORT}"
-    return _web_address(f"{scheme or 'http'}://{authority}{slash}{path}".rstrip("/"))
+    return _no_query(_web_address(f"{scheme or 'http'}://{authority}{slash}{path}".rstrip("/")))
 
 
 def _postgres_address(secret: SecretStr) -> SecretStr:
@@ -544,7 +558,7 @@ class PgvectorServer(_Pgvector, frozen=True):
     """Port at `host`. Default: 5432."""
     user: Name | None = None
     """User at `host`. Default: the user of this process."""
-    password: SecretStr | None = None
+    password: Annotated[SecretStr, AfterValidator(_plain_secret)] | None = None
     """Password of the user. Any characters; nothing is to be escaped. Default: none."""
     dbname: Name = "postgres"
     """Database at `host`. Default: postgres."""
@@ -637,7 +651,7 @@ class _OpenAI(RemoteConfig, frozen=True):
     """OpenAI, or a server that speaks its API."""
     api_key: HeaderSecret | None = None
     """Key of the API. Default: OPENAI_API_KEY, else none."""
-    base_url: WebAddress = "https://api.openai.com/v1"
+    base_url: Annotated[WebAddress, AfterValidator(_no_query)] = "https://api.openai.com/v1"
     """Address of the API. Default: OPENAI_BASE_URL, else https://api.openai.com/v1."""
     organization: Name | None = None
     """Organisation that is billed. Default: the key's."""
@@ -739,6 +753,8 @@ class LimitsConfig(FrozenOptions, frozen=True):
     """Largest number of values in the metadata of a memory, nested ones included. Default: 1000."""
     max_metadata_depth: Count = 16
     """Deepest nesting of the metadata of a memory. Default: 16."""
+    max_metadata_text: Count = 1_000_000
+    """Most characters in the keys and texts of the metadata of a memory, nested ones included. Default: 1000000."""
     pending_minutes: Count = 1440
     """How long a change that contradicts something waits for an answer, in minutes. Default: 1440, a day."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from memstack import payload as payloads
-from memstack.errors import ConflictFound, InvalidInput, named
+from memstack.errors import ConflictFound, InvalidInput, ProviderError, named
 from memstack.filters.ast import Eq, Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway import pending, writing
@@ -21,7 +21,7 @@ from memstack.gateway.parts import Parts, visible
 from memstack.gateway.replacing import Replacement
 from memstack.instants import utcnow
 from memstack.payload import memory_from
-from memstack.records import AddResult, Conflict, Memory, PendingChange
+from memstack.records import AddResult, Conflict, Failed, Memory, PendingChange
 from memstack.schemas import CATEGORY, MemorySchema
 from memstack.scope import Scope
 
@@ -158,17 +158,25 @@ def _check_free(parts: Parts, said: Sequence[Draft]) -> Callable[[object], None]
 
 
 def after_inference(parts: Parts, result: AddResult, policy: OnConflict) -> AddResult:
-    """Deal with what facts contradict that a model drew out of messages, once they are stored."""
+    """Deal with what facts contradict that a model drew out of messages, once they are stored.
+
+    Where the embedder or the model fails meanwhile, `failed` says of which memory; the others are dealt with.
+    """
     conflicts: list[Conflict] = []
+    failed: list[Failed] = []
     for memory in result.stored:
         draft = draft_of(memory)
-        found = find(parts, draft, by_meaning=policy != "keep")
+        try:
+            found = find(parts, draft, by_meaning=policy != "keep")
+        except ProviderError as error:  # raised, it would say that nothing is stored
+            failed.append(Failed(draft.index, f"{memory.id} is stored, and what it contradicts was not found: {error}"))
+            continue
         found = [conflict for conflict in found if conflict.memory.created_at < memory.created_at]
         conflicts += found
         certain = [conflict for conflict in found if conflict.kind != "meaning"]
         if policy == "supersede" and certain:
             writing.replace(parts, memory, [conflict.memory.id for conflict in certain], certain[0].reason)
-    return _with_conflicts(result, conflicts)
+    return _with_conflicts(dataclasses.replace(result, failed=(*result.failed, *failed)), conflicts)
 
 
 def unchanged(parts: Parts, old: Memory) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["End", "Record", "read_line", "vector_text"]
 
-_MOST: Final = 10**9  # values and levels of metadata: limits are for what callers say, not for what was stored
+_MOST: Final = 10**9  # values and characters of metadata: limits are for what callers say, not for what was stored
 _DEEPEST: Final = 200
 _TIMES: Final = ("created_at", "updated_at", "occurred_at", "expires_at", "valid_from", "valid_to")
 _TEXTS: Final = ("hash", "role", "actor_id", "attributed_to", "expiration_date")
@@ -127,10 +127,10 @@ def _payload(written: object) -> Payload:
             raise InvalidInput(name, "is empty", _AGAIN)
     if payload.get("superseded_by") is not None:
         canonical_id(payload["superseded_by"], "superseded_by")
-    check_metadata(metadata_of(payload), max_values=_MOST, max_depth=_DEEPEST)
+    check_metadata(metadata_of(payload), max_values=_MOST, max_depth=_DEEPEST, max_text=_MOST)
     for source in source_of(payload):
         _source(source)
-    codec.encode(payload)  # whatever else is in it can be written
+    codec.encode(payload).encode()  # whatever else is in it can be written
     return payload
 
 
@@ -165,7 +165,7 @@ def _entry(entry: object) -> dict[str, Any]:
     for name in ("old_metadata", "new_metadata"):
         if entry.get(name) is not None:
             content = codec.decode(_text(entry[name], "history"))
-            check_metadata(content, max_values=_MOST, max_depth=_DEEPEST)
+            check_metadata(content, max_values=_MOST, max_depth=_DEEPEST, max_text=_MOST)
     if entry.get("superseded_by") is not None:
         canonical_id(entry["superseded_by"], "history")
     return {name: entry[name] for name in ENTRY if name in entry}

@@ -122,7 +122,7 @@ def _account(
     silent = [draft.index for draft in told if draft.index not in named]
     failed: list[Failed] = []
     if reading.broken and parts.llm is not None:
-        problem = f"a part of its answer cannot be used: {'; '.join(reading.broken)}"
+        problem = f"a part of its answer cannot be used: {reading.problem}"
         error = ProviderError(
             parts.llm.provider, parts.llm.model, problem, attempts=extraction.attempts, retryable=True
         )

@@ -65,7 +65,7 @@ def _read(answer: object) -> dict[int, Verdict]:
         if not isinstance(item, Mapping):
             continue
         place, verdict, reason = item.get("memory"), item.get("contradicts"), item.get("reason")
-        if isinstance(place, int) and isinstance(verdict, bool):
+        if type(place) is int and isinstance(verdict, bool):
             text = " ".join(sound_text(reason).split()) if isinstance(reason, str) else ""
             found[place] = Verdict(verdict, text[:_LONGEST_REASON] or "the model gave no reason")
     return found

@@ -34,6 +34,7 @@ class Options:
         max_text: characters that one text may have.
         max_metadata_values: values that the metadata of one memory may have.
         max_metadata_depth: how deep it may be nested.
+        max_metadata_text: characters that its keys and texts may have.
         pending_minutes: how long a change waits for an answer.
         telemetry: whether Mem0's telemetry may stay on.
         custom_instructions: instructions for Mem0's extraction.
@@ -47,6 +48,7 @@ class Options:
     max_text: int
     max_metadata_values: int
     max_metadata_depth: int
+    max_metadata_text: int
     pending_minutes: int
     telemetry: bool
     custom_instructions: str | None

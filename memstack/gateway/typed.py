@@ -33,7 +33,12 @@ def read_metadata(metadata: Metadata | None, options: Options, *, keep_none: boo
         MetadataError: something in it cannot be stored.
     """
     given = metadata.to_metadata(keep_none=keep_none) if isinstance(metadata, MemorySchema) else metadata
-    checked = check_metadata(given, max_values=options.max_metadata_values, max_depth=options.max_metadata_depth)
+    checked = check_metadata(
+        given,
+        max_values=options.max_metadata_values,
+        max_depth=options.max_metadata_depth,
+        max_text=options.max_metadata_text,
+    )
     if keep_none and given is not None:
         checked.update({key: None for key, value in given.items() if value is None})
     return checked

@@ -250,7 +250,10 @@ def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequ
         rows: none of which is there yet.
         entries: of the history, with the id of their memory.
     """
+    histories: dict[str, list[Mapping[str, Any]]] = {}
     for memory_id, history in entries:
+        histories.setdefault(memory_id, []).extend(history)
+    for memory_id, history in histories.items():
         write.log.restore(memory_id, history)
     for row in rows:
         for source in payloads.source_of(row.payload):
@@ -362,6 +365,7 @@ def update(
                 payloads.metadata_of(payload),
                 max_values=options.max_metadata_values,
                 max_depth=options.max_metadata_depth,
+                max_text=options.max_metadata_text,
             )
         if encode(payload) == encode(row.payload):  # types count: True == 1, and is another value
             return memory_from(row.id, row.payload)

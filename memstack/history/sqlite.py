@@ -203,17 +203,19 @@ class Transaction:
 
     def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
-        names = ", ".join(ENTRY)
-        marks = ", ".join("?" * len(ENTRY))
+        known = self._connection.execute(
+            "SELECT id FROM changes WHERE collection = ? AND memory_id = ?", (self._collection, memory_id)
+        )
+        here = {entry_id for (entry_id,) in known}
+        new: dict[str, Mapping[str, Any]] = {}
         for entry in entries:
-            self._connection.execute(
-                f"INSERT INTO changes (collection, memory_id, {names}) SELECT ?, ?, {marks} "  # noqa: S608
-                "WHERE NOT EXISTS (SELECT 1 FROM changes WHERE collection = ? AND memory_id = ? AND id = ?)",
-                (
-                    *(self._collection, memory_id, *(entry.get(name) for name in ENTRY)),
-                    *(self._collection, memory_id, entry.get("id")),
-                ),
-            )
+            if entry["id"] not in here:
+                new.setdefault(entry["id"], entry)
+        self._connection.executemany(
+            f"INSERT INTO changes (collection, memory_id, {', '.join(ENTRY)}) "  # noqa: S608
+            f"VALUES (?, ?, {', '.join('?' * len(ENTRY))})",
+            ((self._collection, memory_id, *map(entry.get, ENTRY)) for entry in new.values()),
+        )
 
     def reach(self, scope: Scope, position: int) -> None:
         """Note that a run has got so far."""

@@ -28,6 +28,7 @@ from memstack.filters.visit import FilterCompiler, Plan
 from memstack.instants import EPOCH, to_micros
 from memstack.payload import Payload
 from memstack.scope import Scope
+from memstack.stores.foreign import odd_row
 from memstack.stores.mem0 import Mem0VectorStore
 
 __all__ = [
@@ -364,7 +365,13 @@ class Store(Mem0VectorStore, ABC):
         made = {row.id: write_clue(row.payload) for row in self.fetch(missing)} if missing else {}
         texts = ((row_id, similarity, text or made.get(row_id)) for row_id, similarity, text in found)
         # One that is missing still was deleted in between.
-        return [Lead(read_clue(row_id, text), similarity) for row_id, similarity, text in texts if text is not None]
+        return [Lead(self._clue(row_id, text), similarity) for row_id, similarity, text in texts if text is not None]
+
+    def _clue(self, row_id: str, text: str) -> Clue:
+        try:
+            return read_clue(row_id, text)
+        except ValueError:
+            raise odd_row(self.label, row_id) from None
 
     def scan(
         self,

@@ -42,7 +42,7 @@ from memstack.instants import as_instant, to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import chroma_rewrite, chroma_tuning
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
-from memstack.stores.foreign import check_no_file, check_nobody_elses, not_ours, writing_to
+from memstack.stores.foreign import check_no_file, check_nobody_elses, not_ours, payload_of_row, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, number_key, path_key
 from memstack.stores.kept import Kept
@@ -203,7 +203,8 @@ class _Listing:
         """What found rows are sorted by; those before the cursor are left out."""
         first = None if self.after is None else (self.sign * to_micros(self.after[0]), self.after[1])
         for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-            place = (self.sign * metadata.get(self.field, 0), row_id)
+            instant = (metadata or {}).get(self.field)  # others may have written it
+            place = (self.sign * instant if isinstance(instant, int) else 0, row_id)
             if first is None or place > first:
                 yield place
 
@@ -348,7 +349,7 @@ class ChromaStore(Store):
         for some in batched(ids, _BATCH):
             found = self._call("read", lambda some=some: self._rows.get(ids=some, include=["metadatas"]))  # type: ignore[misc]
             for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-                told[row_id] = {name: metadata[name] for name in ("body", "clue") if name in metadata}
+                told[row_id] = {name: metadata[name] for name in ("body", "clue") if name in (metadata or {})}
         return told
 
     @contextmanager
@@ -450,11 +451,11 @@ class ChromaStore(Store):
         for some in batched(self._named(listing), _BATCH):
             found = self._get(ids=some, include=["metadatas"])
             places.extend(listing.places(found))
-            bodies.update((key, hash(told["body"])) for key, told in zip(found["ids"], found["metadatas"], strict=True))
+            bodies.update((key, _hash(told)) for key, told in zip(found["ids"], found["metadatas"], strict=True))
         for some in batched((row_id for _, row_id in sorted(places)), _BATCH):
             found = self._get(ids=some, include=["metadatas"])
             told = dict(zip(found["ids"], found["metadatas"], strict=True))
-            gone = {key for key in told if hash(told[key]["body"]) != bodies[key]}
+            gone = {key for key in told if _hash(told[key]) != bodies[key]}
             if gone:  # of those that were changed meanwhile, some may still be asked for
                 gone -= set(self._get(ids=list(gone), where=listing.where, include=[])["ids"])
             yield from (_row(row_id, told[row_id], None) for row_id in some if row_id in told and row_id not in gone)
@@ -963,8 +964,12 @@ def _to_chroma(row: Row) -> dict[str, Any]:
     }
 
 
-def _row(row_id: str, metadata: Mapping[str, Any], vector: Sequence[float] | None) -> Row:
-    return Row(row_id, codec.decode(metadata["body"]), vector)
+def _hash(metadata: Mapping[str, Any] | None) -> int:
+    return hash((metadata or {}).get("body"))
+
+
+def _row(row_id: str, metadata: Mapping[str, Any] | None, vector: Sequence[float] | None) -> Row:
+    return Row(row_id, payload_of_row("chroma", row_id, (metadata or {}).get("body")), vector)
 
 
 def _rows(found: Mapping[str, Any]) -> list[Row]:

@@ -1,15 +1,17 @@
-"""What others made, or hold, in the place where a collection of ours would be: refused, and left as it is."""
+"""What others made, or hold, in the place where a collection of ours would be, or is: refused, and left as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from memstack.errors import ConfigError, StoreError
+from memstack import metadata as codec
+from memstack.errors import ConfigError, InvalidInput, StoreError
+from memstack.payload import Payload, scope_of, source_of
 
-__all__ = ["check_no_file", "check_nobody_elses", "not_ours", "writing_to"]
+__all__ = ["check_no_file", "check_nobody_elses", "not_ours", "odd_row", "payload_of_row", "writing_to"]
 
 _WAY_OVER: Final = "Memories that Mem0 wrote there come over by a file: see docs/migrating-from-mem0.md."
 
@@ -27,6 +29,41 @@ def not_ours(label: str, what: str, option: str = "vector_store.collection") -> 
         f"{what} is there, and memstack did not make it",
         f"It was left as it is. Choose another with `{option}`. {_WAY_OVER}",
     )
+
+
+def odd_row(label: str, row_id: object) -> StoreError:
+    """The error for a row that memstack cannot have written."""
+    return StoreError(
+        label,
+        f"the row {row_id} is not as memstack writes them",
+        "Others write there, too: delete it with a client of the engine, or restore it from a backup.",
+    )
+
+
+def payload_of_row(label: str, row_id: object, body: Any, text: Any = None) -> Payload:
+    """The payload of a row, of which a memory can be made.
+
+    Args:
+        label: the store.
+        row_id: the row's id.
+        body: what is stored of it: the payload as `memstack.metadata.encode` writes it.
+        text: the memory's text, where it is kept beside that.
+
+    Raises:
+        StoreError: others wrote it, or changed it. The error quotes nothing of it, nor does one in its chain.
+    """
+    payload: Any = None
+    try:
+        payload = codec.decode(body)
+        if text is not None:
+            payload["data"] = text
+        scope_of(payload)
+        source_of(payload)
+    except (AttributeError, InvalidInput, KeyError, RecursionError, TypeError, ValueError):
+        payload = None
+    if not isinstance(payload, dict):
+        raise odd_row(label, row_id)
+    return payload
 
 
 def check_nobody_elses(label: str, path: Path, pattern: str, ours: Path) -> None:

@@ -7,6 +7,7 @@ signature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -186,7 +187,7 @@ def _checked(payload: Mapping[str, Any], created_at: object = None) -> Payload:
     if "entity_type" in metadata and _LINKS in metadata:
         own[INTERNAL] = {
             **own.get(INTERNAL, {}),
-            **check_metadata({_LINKS: metadata.pop(_LINKS)}, max_values=_MOST_LINKS),
+            **check_metadata({_LINKS: metadata.pop(_LINKS)}, max_values=_MOST_LINKS, max_text=math.inf),
         }
     return {**check_metadata(metadata), **own}
 

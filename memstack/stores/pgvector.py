@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -37,7 +37,7 @@ from memstack.payload import INSTANTS, Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores import own_postgres
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
-from memstack.stores.foreign import not_ours
+from memstack.stores.foreign import not_ours, payload_of_row
 from memstack.stores.index import eq_term, exists_term, index_of, member_term, path_key
 from memstack.stores.patience import PatientConnection, ServerSilent
 from memstack.stores.remote import retrying
@@ -317,7 +317,7 @@ class PgvectorStore(Store):
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         query = f"SELECT {_columns(vectors=vectors)} FROM {self._name} WHERE id = ANY(%s::uuid[])"  # noqa: S608
-        return [_row(found) for found in self._select("read", query, (list(ids),))]
+        return [self._row(found) for found in self._select("read", query, (list(ids),))]
 
     def remove(self, ids: Sequence[str]) -> None:
         query = f"DELETE FROM {self._name} WHERE id = ANY(%s::uuid[])".encode()  # noqa: S608
@@ -325,7 +325,7 @@ class PgvectorStore(Store):
 
     def native_nearest(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Scored]:
         found = self._nearest(_columns(), vector, condition, limit)
-        return [Scored(_row(row[:-1]), float(row[-1])) for row in found]
+        return [Scored(self._row(row[:-1]), float(row[-1])) for row in found]
 
     def native_leads(self, vector: Sequence[float], condition: _Where | None, limit: int) -> list[Lead]:
         found = self._nearest(f"{_KEY}, clue", vector, condition, limit)
@@ -364,7 +364,7 @@ class PgvectorStore(Store):
             params = (*params, to_micros(after[0]), to_micros(after[0]), after[1])
         order = f"{field} {'DESC' if descending else 'ASC'}, id"
         query = f"SELECT {_columns(vectors=vectors)} FROM {self._name} WHERE {where} ORDER BY {order} LIMIT %s"  # noqa: S608
-        return [_row(found) for found in self._select("scan", query, (*params, limit))]
+        return [self._row(found) for found in self._select("scan", query, (*params, limit))]
 
     def native_batches(self, condition: _Where | None, *, size: int, vectors: bool) -> Iterator[list[Row]]:
         """The same, the vectors told with the rows."""
@@ -633,6 +633,14 @@ class PgvectorStore(Store):
             Vector(list(row.vector)),
         )
 
+    def _row(self, found: Sequence[Any]) -> Row:
+        """A row of `_columns`."""
+        row_id, data, body, *rest = found
+        vector: list[float] | None = None
+        if rest:  # older releases of pgvector tell an array of numpy's
+            vector = rest[0].to_list() if isinstance(rest[0], Vector) else rest[0].tolist()
+        return Row(row_id, payload_of_row(self.label, row_id, body, data), vector)
+
     def _more_than(self, limit: int, where: str, params: tuple[Any, ...]) -> bool:
         query, given = self._counting(limit, where, params)
         ((more,),) = self._select("count", query, given)
@@ -786,16 +794,15 @@ def _parameters(url: str) -> dict[str, Any]:
     """What a connection string says, by libpq's names.
 
     Raises:
-        ConfigError: it cannot be read. Psycopg's own error would quote it.
+        ConfigError: it cannot be read. Psycopg's own error quotes it, and is not in the chain of this one.
     """
-    try:
+    with suppress(psycopg.Error, UnicodeError):
         return dict(conninfo.conninfo_to_dict(url))
-    except (psycopg.Error, UnicodeError):
-        raise ConfigError(
-            "vector_store.url",
-            "cannot be read as a connection string of PostgreSQL",
-            "Percent-encode what is special in user and password, or give `host`, `user` and `password` instead.",
-        ) from None
+    raise ConfigError(
+        "vector_store.url",
+        "cannot be read as a connection string of PostgreSQL",
+        "Percent-encode what is special in user and password, or give `host`, `user` and `password` instead.",
+    )
 
 
 def _check(connection: PatientConnection) -> None:
@@ -868,16 +875,8 @@ def _where(condition: _Where | None) -> tuple[str, tuple[Any, ...]]:
 
 
 def _columns(*, vectors: bool = False) -> str:
-    """What `_row` reads."""
+    """What `PgvectorStore._row` reads."""
     return f"{_KEY}, data, body{', embedding' if vectors else ''}"
-
-
-def _row(found: Sequence[Any]) -> Row:
-    row_id, data, body, *rest = found
-    vector: list[float] | None = None
-    if rest:  # older releases of pgvector tell an array of numpy's
-        vector = rest[0].to_list() if isinstance(rest[0], Vector) else rest[0].tolist()
-    return Row(row_id, {**codec.decode(body), "data": data}, vector)
 
 
 def _is_id(value: object) -> bool:

@@ -26,7 +26,7 @@ from memstack.filters.ast import WORD
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored
-from memstack.stores.foreign import not_ours
+from memstack.stores.foreign import not_ours, payload_of_row
 from memstack.stores.index import eq_term, index_of, number_key
 from memstack.stores.qdrant_common import (
     EXACT_UP_TO,
@@ -444,7 +444,7 @@ def _row(point_id: object, stored: Mapping[str, Any] | None, vector: object) -> 
         raise StoreError("qdrant", f"the point {point_id} has lost its payload", "Restore the store from a backup.")
     return Row(
         str(point_id),
-        {**codec.decode(content["body"]), "data": content["data"]},
+        payload_of_row("qdrant", point_id, content["body"], content["data"]),
         vector if isinstance(vector, list) else None,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from memstack.cli.locomo import read_time
+from memstack.cli.locomo import read_time, turns
 from tests.cli.conftest import Runner
 
 
@@ -134,3 +134,11 @@ def test_what_the_format_says_itself_cannot_be_given(run: Runner, option: list[s
 def test_times_are_read(text: object, expected: tuple[int, int, int, int, int] | None) -> None:
     """Times are read as LoCoMo writes them, in UTC; what is no time is None."""
     assert read_time(text) == (None if expected is None else datetime(*expected, tzinfo=timezone.utc))
+
+
+def test_turns_after_the_last_second() -> None:
+    """A second for every turn ends with the year 9999: what would be said later is told, and stops nothing."""
+    said = [_turn("Ada", f"D1:{number}", "Hi!") for number in range(62)]
+    document = [_conversation("a", session_1=said, session_1_date_time="11:59 pm on 31 December, 9999")]
+    problems = [problem for _, _, problem in turns(document)]
+    assert [bool(problem) for problem in problems] == [False] * 60 + [True] * 2

@@ -261,6 +261,7 @@ def test_the_embedded_default(tmp_path: Path) -> None:
         "max_text": 100_000,
         "max_metadata_values": 1000,
         "max_metadata_depth": 16,
+        "max_metadata_text": 1_000_000,
         "pending_minutes": 1440,
     }
     assert set(settings.origins.values()) == {"default"}

@@ -34,7 +34,7 @@ OTHERS: list[dict[str, Any]] = [
     {"vector_store": {"provider": "chroma", "host": "h", "token": SECRET}},
     {"llm": {"provider": "ollama", "model": "m", "host": f"https://u:{SECRET}@h"}},
     {"llm": {"provider": "ollama", "model": "m", "host": f"https://{SECRET}@h"}},
-    {"llm": {"provider": "openai", "model": "m", "base_url": f"https://h/v1?api_key={SECRET}"}},
+    {"vector_store": {"provider": "qdrant", "url": f"https://h/v1?api_key={SECRET}"}},
 ]
 
 
@@ -160,3 +160,26 @@ def test_settings_cannot_be_changed() -> None:
         with pytest.raises(AttributeError, match="frozen") as caught:
             setattr(settings, name, SECRET)
         assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"llm": {"provider": "openai", "model": "m", "base_url": f"https://h/v1?api_key={SECRET}"}},
+        {"llm": {"provider": "openai", "model": "m", "base_url": f"https://h/v1#{SECRET}"}},
+        {"llm": {"provider": "ollama", "model": "m", "host": f"https://h:1/?api_key={SECRET}"}},
+    ],
+)
+def test_an_address_of_a_model_server_has_no_query(options: dict[str, Any]) -> None:
+    """A path is put behind it, so that no call arrives, and HTTP clients log all of it: refused, not quoted."""
+    with pytest.raises(ConfigError, match=r"holds a \? or a #.*`headers`") as caught:
+        Settings.load(options)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+def test_a_password_that_postgresql_cannot_be_sent(odd: str) -> None:
+    """Half a character broke the connection string, with all of it in the error; a NUL ended the password."""
+    with pytest.raises(ConfigError, match=r"vector_store\.password: holds a NUL character or a lone") as caught:
+        Settings.load({"vector_store": {"provider": "pgvector", "host": "h", "password": SECRET + odd}})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -468,3 +469,41 @@ def test_bytes_that_are_no_text_spoil_one_memory(open_here: OpenHere, tmp_path: 
     assert {item.text for item in there.get_all(user_id="alex")} == {"tea", "rain"}
     with path.open(encoding="utf-8", errors="surrogateescape") as stream:
         assert there.import_(stream).present == 2
+
+
+def _one_line(memory: MemoryGateway) -> tuple[str, dict[str, Any]]:
+    """The head of an export of one memory of alex, and its line."""
+    memory.add("tea at eight", user_id="alex")
+    written = io.StringIO()
+    memory.export(written, user_id="alex")
+    head, line, _ = written.getvalue().splitlines()
+    return head, json.loads(line)
+
+
+@pytest.mark.parametrize("name", ["text_lemmatized", "_memstack", "id"])
+def test_half_a_character_in_any_field_spoils_one_memory(open_here: OpenHere, tmp_path: Path, name: str) -> None:
+    """A lone surrogate where nobody looks for a text is told of its line, and the others come in."""
+    head, record = _one_line(open_here(tmp_path))
+    spoilt = {**json.loads(record["payload"]), name: {"x": "\ud800"}}
+    bad = {**record, "id": str(uuid.uuid4()), "payload": json.dumps(spoilt)}
+    other = open_here(tmp_path / "other")
+    report = other.for_user("alex").import_(io.StringIO("\n".join([head, json.dumps(bad), json.dumps(record)])))
+    assert [item.index for item in report.failed] == [0]
+    assert [item.text for item in other.get_all(user_id="alex")] == ["tea at eight"]
+
+
+@pytest.mark.parametrize("lines", [1, 5_000])
+def test_a_long_history_takes_no_longer_than_its_length(open_here: OpenHere, tmp_path: Path, lines: int) -> None:
+    """Thousands of entries for one memory, in one line or in many, are read in seconds, each once, in their order."""
+    head, record = _one_line(open_here(tmp_path))
+    (entry,) = record["history"]
+    entries = [{**entry, "id": str(number), "reason": str(number)} for number in range(10_000)]
+    entries += entries[:100]
+    size = len(entries) // lines
+    parts = [{**record, "history": entries[start : start + size]} for start in range(0, len(entries), size)]
+    other = open_here(tmp_path / "other")
+    began = time.perf_counter()
+    report = other.import_(io.StringIO("\n".join([head, *map(json.dumps, parts)])))
+    assert time.perf_counter() - began < 10
+    assert not report.failed
+    assert [change.reason for change in other.history(record["id"])] == [str(number) for number in range(10_000)]

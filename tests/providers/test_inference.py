@@ -419,3 +419,26 @@ def test_more_messages_than_the_embedder_takes(provider: Provider, tmp_path: Pat
             result = memory.add(said, user_id="alex")
             assert [found.text for found in result.stored] == said
             assert [found.source[0].position for found in result.stored] == list(range(60))
+
+
+def test_a_judge_that_fails_loses_no_fact(tmp_path: Path) -> None:
+    """The facts are stored by then: the result has them, and says of each whose contradictions nobody judged."""
+    said: list[Any] = []
+
+    def chat(turns: Sequence[Turn]) -> Any:
+        if "New Messages" in turns[-1].text:
+            return {"memory": ["I moved to Rome.", "I sold my flat in Paris."]}
+        said.append(turns)
+        verdicts = [{"memory": place, "contradicts": True, "reason": "moved"} for place in range(9)]
+        return "no end " * 50_000 if len(said) == 1 else {"verdicts": verdicts}
+
+    place = {"vector_store": {"path": str(tmp_path / "memory")}}
+    with running("openai", chat=chat) as provider, open_memory(place, llm=provider.llm) as memory:
+        (old,) = memory.add("I live in Paris.", user_id="alex", infer=False).stored
+        result = memory.add("Rome it is", user_id="alex", infer=True, on_conflict="supersede")
+        assert [found.text for found in result.stored] == ["I moved to Rome.", "I sold my flat in Paris."]
+        (failed,) = result.failed
+        assert failed.reason.startswith(
+            f"{result.stored[0].id} is stored, and what it contradicts was not found: openai"
+        )
+        assert memory.get(old.id).superseded_by == result.stored[1].id

@@ -382,3 +382,15 @@ def test_a_server_that_has_no_connection_left(postgres: dict[str, str]) -> None:
     assert "no connection left" in str(error)
     assert "vector_store.pool_max" in str(error)
     assert error.retryable
+
+
+def test_an_address_that_libpq_cannot_read_is_in_no_error() -> None:
+    """Psycopg quotes the whole address; neither its error nor its cause hangs on ours, for whoever walks the chain."""
+    url = f"postgresql://me:{RIGHT}@[::1/app"
+    error: BaseException | None
+    with pytest.raises(ConfigError) as caught:
+        open_memory({"vector_store": {"provider": "pgvector", "url": url}, **HISTORY})
+    error = caught.value
+    while error is not None:
+        assert RIGHT not in repr(error)
+        error = error.__cause__ or error.__context__

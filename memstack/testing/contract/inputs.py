@@ -655,6 +655,21 @@ class InputContract(Contract):
         """A text that is blank, too long, or cannot be stored is refused with its place, also as the last of a list."""
         refused(shared_memory, known_id, case)
 
+    def test_metadata_has_a_greatest_length(self, open_here: OpenHere, tmp_path: Path) -> None:
+        """All keys and texts of a memory's metadata count; `limits.max_metadata_text` says how many may be."""
+        memory = open_here(tmp_path, limits={"max_metadata_text": 1000})
+        fits = {"note": ["x" * 500, {"k" * 90: "y" * 406}]}
+        (stored,) = memory.add("tea", user_id="alex", metadata=fits).stored
+        assert memory.get(stored.id).metadata == fits
+        for verb in (
+            lambda: memory.add("tea", user_id="alex", metadata={"note": "x" * 997}),
+            lambda: memory.add("tea", user_id="alex", metadata={"k" * 1001: 1}),
+            lambda: memory.update(stored.id, metadata={"n": 1}),
+        ):
+            with pytest.raises(MetadataError, match=r"metadata: has 1,001 characters.*`limits.max_metadata_text`"):
+                verb()
+        assert [found.metadata for found in memory.get_all(user_id="alex")] == [fits]
+
     def test_a_long_text_fits_where_the_limit_is_raised(self, open_here: OpenHere, tmp_path: Path) -> None:
         """The way out of too long a text works: with `limits.max_text` raised, a megabyte is stored and found.
 
