@@ -76,11 +76,12 @@ def _read(message: object, where: str, max_text: int) -> Message:
             raise InvalidInput(where, f"has {names}", f"A message has {', '.join(_FIELDS)}: leave the rest out.")
     else:
         raise InvalidInput(where, f"is {describe(message)}", 'A message is {"role": "user", "content": …}.')
+    role = _role(given.get("role"), f"{where}.role")
     calls = any(map(given.get, _CALLS))
     words = given.get("content")
     content = "" if calls and _says_nothing(words) else _content(words, f"{where}.content")
     return Message(
-        role=_role(given.get("role"), f"{where}.role"),
+        role=role,
         content="" if calls and not content.strip() else _text(content, f"{where}.content", max_text),
         name=_name(given.get("name"), f"{where}.name"),
         occurred_at=check_instant(given.get("occurred_at"), f"{where}.occurred_at"),
