@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -133,6 +133,50 @@ def test_an_import_goes_on_where_it_ended(open_here: OpenHere, tmp_path: Path) -
     assert (whole.stored, whole.present, whole.complete) == (3, 2, True)
     assert everything(there, ids) == everything(here, ids)
     assert there.import_(path).present == 5
+
+
+def test_what_was_deleted_comes_back(memory: MemoryGateway) -> None:
+    """The history of a memory that was deleted, and is imported again, ends with its being there."""
+    ids = fill(memory)
+    stream = io.StringIO()
+    memory.export(stream)
+    living = memory._core.parts.history.living()
+    for owner in ("alex", "bo"):
+        memory.delete_all(user_id=owner)
+    stream.seek(0)
+    assert memory.import_(stream).stored == 5
+    assert memory._core.parts.history.living() == living
+    for key in ids:
+        events = [change.event for change in memory.history(key) if change.memory_id == key]
+        assert events[-2:] == ["ADD", "DELETE"] if events[-1] == "DELETE" else ["DELETE", "ADD"]
+
+
+def test_two_imports_at_once(open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another import stores while ours is under way is found there, or taken with other content; never written over."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    ids = fill(here)
+    stream = io.StringIO()
+    here.export(stream)
+    (key,) = (item.id for item in here.iter_all(user_id="bo"))
+    here.update(key, text="changed meanwhile")
+    other = io.StringIO()
+    here.for_user("bo").export(other)
+    embedder = there._core.parts.embedder
+    vectors = embedder.vectors
+
+    def meanwhile(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        monkeypatch.setattr(embedder, "vectors", vectors)
+        other.seek(0)
+        assert there.import_(other).stored == 1
+        return vectors(texts)
+
+    monkeypatch.setattr(embedder, "vectors", meanwhile)
+    stream.seek(0)
+    report = there.import_(stream)
+    assert (report.stored, report.present, len(report.failed)) == (4, 0, 1)
+    assert "taken, with other content" in report.failed[0].reason
+    assert there.get(key, user_id="bo").text == "changed meanwhile"
+    assert everything(there, ids) == everything(here, ids)
 
 
 def test_positions_go_on(open_here: OpenHere, tmp_path: Path) -> None:

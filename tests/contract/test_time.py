@@ -302,3 +302,15 @@ def test_a_clock_that_is_set_back(memory: MemoryGateway, monkeypatch: pytest.Mon
     assert changed.updated_at >= changed.created_at == stored.created_at
     assert [change.event for change in memory.history(stored.id)] == ["ADD", "UPDATE"]
     assert [found.text for found in memory.get_all(user_id="alex")] == ["green tea"]
+
+
+def test_a_history_is_in_order_whatever_the_clock_says(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that was set back, nothing was superseded or deleted before it was stored."""
+    (stored,) = memory.add("tea", user_id="alex").stored
+    monkeypatch.setattr(parts, "_last", EPOCH)
+    monkeypatch.setattr(parts, "utcnow", lambda: stored.created_at - timedelta(days=1))
+    memory.supersede(stored.id, text="coffee")
+    memory.delete(stored.id)
+    told = [change for change in memory.history(stored.id) if change.memory_id == stored.id]
+    assert [change.event for change in told] == ["ADD", "SUPERSEDE", "DELETE"]
+    assert [change.at for change in told] == sorted(change.at for change in told)
