@@ -437,6 +437,26 @@ def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: P
     assert memory.import_(linked).present == 1
 
 
+def test_an_export_into_a_file_of_the_longest_name(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A name may be as long as the system allows, also in letters of several bytes: what is beside it has a shorter one."""
+    memory.add("tea", user_id="alex")
+    for name in ("a" * 255, "é" * 127):
+        memory.export(tmp_path / name)
+        assert memory.import_(tmp_path / name).present == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_an_export_into_an_open_file(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A file that is open and has no name any more is written to as it is, and no other beside it."""
+    memory.add("tea", user_id="alex")
+    path = tmp_path / "all.jsonl"
+    with path.open("w+", encoding="utf-8") as stream:
+        path.unlink()
+        memory.export(f"/proc/self/fd/{stream.fileno()}")
+        assert memory.import_(stream).present == 1
+    assert not list(tmp_path.glob("*all*"))
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_an_export_into_a_pipe(memory: MemoryGateway, tmp_path: Path) -> None:
     """What is no file stays what it is, and gets what a file would."""
