@@ -329,6 +329,14 @@ def test_nothing_to_remember_is_skipped(memory: MemoryGateway) -> None:
     assert memory.add(["Hello!", "Thanks"], user_id="alex", idempotency_key="k").skipped[0].reason == "duplicate"
 
 
+def test_a_call_that_is_repeated_asks_no_model(provider: Provider, memory: MemoryGateway) -> None:
+    """A key that was used tells what is there: the model could draw other facts out of the same words."""
+    (stored,) = memory.add(TEA, user_id="alex", idempotency_key="k").stored
+    again = memory.add(TEA, user_id="alex", idempotency_key="k")
+    assert [(item.reason, item.memory_id) for item in again.skipped] == [("duplicate", stored.id)]
+    assert len(_asked(provider)) == 1
+
+
 def test_two_calls_with_one_key_that_find_nothing(tmp_path: Path) -> None:
     """Of two calls with one key under way at once, the second finds the key used, also where there are no facts."""
     others: list[Any] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memstack.clues import Clue
-from memstack.retrieval.candidates import _missing_places, _rare
+from memstack.retrieval.candidates import _missing_places, _rare, _without_names
 from memstack.retrieval.scoring import Scores
 from memstack.stores.base import Lead
 
@@ -20,6 +20,14 @@ def test_the_rarest_words_are_looked_for(most: int, expected: tuple[str, ...]) -
     counts = [(300, ("tea", "teas")), (2, ("quokka",)), (0, ("okapi",)), (3, ("wombat",))]
     assert _rare(counts, most) == expected
     assert _rare([(0, ("okapi",))], most) == ()
+
+
+def test_names_are_not_looked_for_as_words() -> None:
+    """Who speaks is told by the names of a query, and what is said by its other words; by the names, where it has no other."""
+    words = [("ann",), ("drink", "drinks")]
+    assert _without_names(words, {"ann", "ben"}) == (frozenset({"ann"}), [("drink", "drinks")])
+    assert _without_names(words[:1], {"ann"}) == (frozenset({"ann"}), [("ann",)])
+    assert _without_names(words, set()) == (frozenset(), words)
 
 
 def test_places_beside_the_best_are_looked_for() -> None:
