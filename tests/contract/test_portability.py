@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import json
 import os
@@ -417,6 +418,21 @@ def test_a_failed_export_leaves_no_file(memory: MemoryGateway, tmp_path: Path, m
     with pytest.raises(OSError, match="disk"):
         memory.export(path)
     assert list(tmp_path.glob("*all*")) == []
+
+
+def test_an_export_where_nothing_can_be_written(
+    memory: MemoryGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that is read-only refuses to make a file, and to remove one that is not there: the first is told."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    memory.add("tea", user_id="alex")
+    monkeypatch.setattr("memstack.gateway.files.open", refuse, raising=False)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        memory.export(tmp_path / "all.jsonl")
 
 
 def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: Path) -> None:
