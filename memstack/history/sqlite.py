@@ -114,12 +114,12 @@ _COLUMNS: Final = (
     "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason, "
     "superseded_by"
 )
-_FIRST: Final = -(2**63)  # before all instants
+# The instant of the last entry of a memory; before all instants, where it has none.
 _LAST_AT: Final = (
     "COALESCE((SELECT at FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq DESC LIMIT 1), "
-    f"{_FIRST})"
+    "-9223372036854775808)"
 )
-# In a chain, of what is of one instant: what came takes the place of what was there, and what is deleted is deleted last.
+# In a chain, of one instant: what is new comes before what it took the place of, and what was deleted comes last.
 _RANK: Final[Mapping[Event, int]] = {"ADD": 0, "UPDATE": 0, "SUPERSEDE": 1, "DELETE": 2}
 # What an entry is told with.
 ENTRY: Final = (
@@ -169,7 +169,7 @@ class Transaction:
             roles: the role of the message by memory id, where known (Mem0 shows it).
         """
         self._connection.executemany(
-            "INSERT INTO changes (id, collection, memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, "
+            "INSERT INTO changes (id, collection, memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, "  # noqa: S608
             "old_metadata, new_metadata, actor, role, reason, superseded_by) "
             f"VALUES (?, ?, ?, ?, max(?, {_LAST_AT}), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [

@@ -153,7 +153,7 @@ def test_what_was_deleted_comes_back(memory: MemoryGateway) -> None:
 
 
 def test_two_imports_at_once(open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another import stores while ours is under way is found there, or taken with other content; never written over."""
+    """What another import stores while ours is under way is not written over: it is present, or taken."""
     here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
     ids = fill(here)
     stream = io.StringIO()
@@ -423,7 +423,7 @@ def test_a_failed_export_leaves_no_file(memory: MemoryGateway, tmp_path: Path, m
 def test_an_export_where_nothing_can_be_written(
     memory: MemoryGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system that is read-only refuses to make a file, and to remove one that is not there: the first is told."""
+    """A read-only file system refuses to make a file, and to remove one that is not there: the first is told."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -454,7 +454,7 @@ def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: P
 
 
 def test_an_export_into_a_file_of_the_longest_name(memory: MemoryGateway, tmp_path: Path) -> None:
-    """A name may be as long as the system allows, also in letters of several bytes: what is beside it has a shorter one."""
+    """A name may be as long as the system allows, also in letters of several bytes."""
     memory.add("tea", user_id="alex")
     for name in ("a" * 255, "é" * 127):
         memory.export(tmp_path / name)

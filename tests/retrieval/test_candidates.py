@@ -23,7 +23,7 @@ def test_the_rarest_words_are_looked_for(most: int, expected: tuple[str, ...]) -
 
 
 def test_names_are_not_looked_for_as_words() -> None:
-    """Who speaks is told by the names of a query, and what is said by its other words; by the names, where it has no other."""
+    """Names tell who speaks, and the other words what is said; where a query has no other, its names do."""
     words = [("ann",), ("drink", "drinks")]
     assert _without_names(words, {"ann", "ben"}) == (frozenset({"ann"}), [("drink", "drinks")])
     assert _without_names(words[:1], {"ann"}) == (frozenset({"ann"}), [("ann",)])
