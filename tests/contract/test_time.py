@@ -217,6 +217,17 @@ def test_what_has_expired_can_be_shown(memory: MemoryGateway) -> None:
             verb(show_expired="yes")
 
 
+def test_what_had_expired_by_then_can_be_shown(memory: MemoryGateway) -> None:
+    """A search in the past hides what had expired by then, or shows it where that is asked for."""
+    alex = memory.for_user("alex")
+    said = {"role": "user", "content": "parked on level 3", "occurred_at": day(-10)}
+    (stored,) = alex.add(said, expires_at=day(-8)).stored
+    for query in ("", "where did I park?"):
+        assert [hit.id for hit in alex.search(query, as_of=day(-9))] == [stored.id]
+        assert alex.search(query, as_of=day(-7)) == []
+        assert [hit.id for hit in alex.search(query, as_of=day(-7), show_expired=True)] == [stored.id]
+
+
 def test_filters_and_cursors_go_with_as_of(memory: MemoryGateway) -> None:
     """Filters narrow what held then; a cursor belongs to its instant."""
     alex = memory.for_user("alex")
