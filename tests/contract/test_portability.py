@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack import AsyncMemoryGateway, MemoryGateway, Preference, Project, open_memory
-from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound, ProviderError
 from memstack.gateway.exported import vector_text
 from memstack.testing.contract.strategies import examples
 
@@ -178,6 +178,28 @@ def test_two_imports_at_once(open_here: OpenHere, tmp_path: Path, monkeypatch: p
     assert "taken, with other content" in report.failed[0].reason
     assert there.get(key, user_id="bo").text == "changed meanwhile"
     assert everything(there, ids) == everything(here, ids)
+
+
+def test_an_import_that_fails_tells_whether_it_may_help_to_call_again(
+    open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the embedder is away, each memory is in `failed`, by its place in the file; the next import stores it."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    fill(here)
+    stream = io.StringIO()
+    here.export(stream)
+    lines = stream.getvalue().splitlines(keepends=True)
+    lines.insert(3, "no JSON\n")
+
+    def refuse(_: Sequence[str]) -> Any:
+        raise ProviderError("embed", "model", "is away", retryable=True)
+
+    with monkeypatch.context() as away:
+        away.setattr(there._core.parts.embedder, "vectors", refuse)
+        failed = there.import_(io.StringIO("".join(lines))).failed
+    assert [(item.index, item.retryable) for item in failed] == [(n, n != 2) for n in range(7)]
+    stream.seek(0)
+    assert there.import_(stream).stored == 5
 
 
 def test_positions_go_on(open_here: OpenHere, tmp_path: Path) -> None:
