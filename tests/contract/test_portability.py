@@ -180,6 +180,24 @@ def test_two_imports_at_once(open_here: OpenHere, tmp_path: Path, monkeypatch: p
     assert everything(there, ids) == everything(here, ids)
 
 
+def test_an_id_that_is_there_twice_in_a_file(open_here: OpenHere, tmp_path: Path) -> None:
+    """The first memory of an id counts: an equal one is there then; of other content, or of others, it is taken."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    (tea,) = here.add("tea", user_id="alex").stored
+    (gone,) = here.add("gone", user_id="alex").stored
+    here.delete(gone.id)
+    stream = io.StringIO()
+    here.export(stream)
+    head, first, departed, _ = stream.getvalue().splitlines(keepends=True)
+    twice = [first, first.replace("tea", "coffee"), departed, departed.replace('"alex"', '"bo"')]
+    report = there.import_(io.StringIO("".join([head, first, *twice])))
+    assert (report.stored, report.present) == (1, 1)
+    assert [item.index for item in report.failed] == [2, 4]
+    assert all("is taken" in item.reason for item in report.failed)
+    assert there.get(tea.id, user_id="alex").text == "tea"
+    assert {change.scope.user_id for change in there.history(gone.id)} == {"alex"}
+
+
 def test_an_import_that_fails_tells_whether_it_may_help_to_call_again(
     open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
