@@ -196,6 +196,10 @@ def test_an_id_that_is_there_twice_in_a_file(open_here: OpenHere, tmp_path: Path
     assert all("is taken" in item.reason for item in report.failed)
     assert there.get(tea.id, user_id="alex").text == "tea"
     assert {change.scope.user_id for change in there.history(gone.id)} == {"alex"}
+    record = json.loads(first)
+    fields = json.loads(record["payload"])
+    record["payload"] = json.dumps(dict(reversed(fields.items())))
+    assert there.import_(io.StringIO(f"{head}{json.dumps(record)}")).present == 1, "the order of fields means nothing"
 
 
 def test_an_import_that_fails_tells_whether_it_may_help_to_call_again(
