@@ -47,6 +47,7 @@ _EVENTS: Final = {
     "socket.getnameinfo": 0,
 }
 _PATHS: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})  # a text is a Unix socket's path
+_TEXTS: Final = (str, bytes, bytearray)  # what Python's sockets take for a host, or a path
 _log: Final = logging.getLogger(__name__)
 _lock: Final = threading.Lock()
 _open: dict[int, GuardScope] = {}  # guards that are up
@@ -90,9 +91,9 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     place = arguments[_EVENTS[event]] if len(arguments) > _EVENTS[event] else None
     host = place[0] if isinstance(place, tuple) and place else place
-    if not isinstance(host, (str, bytes)) or (isinstance(place, (str, bytes)) and event in _PATHS):
+    if not isinstance(host, _TEXTS) or (isinstance(place, _TEXTS) and event in _PATHS):
         return  # a connected socket, a Unix socket, another family of addresses
-    name = host.decode("utf-8", "replace") if isinstance(host, bytes) else host
+    name = host if isinstance(host, str) else host.decode("utf-8", "replace")
     if name in _HERE or is_loopback(name.partition("%")[0]):
         return
     if "process" not in _open.values() and not _by_memory():

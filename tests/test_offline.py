@@ -25,7 +25,7 @@ def _udp() -> None:
         plain.sendto(b"x", (OUTSIDE, 9))
 
 
-def _dial(address: str, family: socket.AddressFamily = socket.AF_INET) -> None:
+def _dial(address: str | bytearray, family: socket.AddressFamily = socket.AF_INET) -> None:
     with socket.socket(family) as plain:
         plain.settimeout(0.05)
         plain.connect((address, 9))
@@ -36,6 +36,11 @@ def _dial_ex() -> None:
         plain.connect_ex((OUTSIDE, 9))
 
 
+def _sendmsg() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.sendmsg([b"x"], [], 0, (OUTSIDE, 9))
+
+
 LEAVING: dict[str, Callable[[], Any]] = {
     "connect": lambda: _dial(OUTSIDE),
     "connect_ex": _dial_ex,
@@ -44,6 +49,10 @@ LEAVING: dict[str, Callable[[], Any]] = {
     "look-up of bytes": lambda: socket.getaddrinfo(b"example.com", 443),
     "look-up of an address": lambda: socket.getnameinfo((OUTSIDE, 443), 0),
     "gethostbyname": lambda: socket.gethostbyname("example.com"),
+    "gethostbyname of bytes": lambda: socket.gethostbyname(bytearray(b"example.com")),  # type: ignore[arg-type]
+    "gethostbyaddr": lambda: socket.gethostbyaddr(OUTSIDE),
+    "sendmsg": _sendmsg,
+    "connect of bytes": lambda: _dial(bytearray(OUTSIDE.encode())),
     "mapped": lambda: _dial(f"::ffff:{OUTSIDE}", socket.AF_INET6),
 }
 

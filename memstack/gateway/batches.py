@@ -51,7 +51,6 @@ def add_many(
             progress(done)
 
     for index, item in enumerate(items):
-        done = index + 1
         try:
             draft = read_item(item, index, outer, parts.options)
         except InvalidInput as error:
@@ -62,6 +61,7 @@ def add_many(
                     flush()  # what it contradicts has to be there
                 rivals.add(draft)
             batch.append(draft)
+        done = index + 1
         if len(batch) >= size:
             flush()
     flush()

@@ -56,7 +56,8 @@ def writing(target: Target) -> Iterator[Callable[[str], object]]:
         with _told("target", str(path)):
             draft.replace(place)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # it is in its place, or what failed first is what is told
+            draft.unlink()
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def keep(parts: Parts, draft: Draft, conflicts: Sequence[Conflict]) -> PendingCh
 
 
 def confirm(parts: Parts, token: str, scope: Scope) -> AddResult:
-    """Store what waited, in the place of what it contradicts.
+    """Store what waited, in the place of what it contradicts. What is of a role that is no longer remembered waits on.
 
     Raises:
         PendingNotFound: nothing waits under this token in the scope, or no longer.
@@ -65,6 +65,9 @@ def confirm(parts: Parts, token: str, scope: Scope) -> AddResult:
     content: dict[str, Any] = decode(waiting.content)
     message = Message(**content["message"])
     draft = Draft(0, message, waiting.scope, content["metadata"], content["expires_at"], content["valid_from"])
+    skipped, _ = writing.by_role(parts, [draft])
+    if skipped:
+        return AddResult(skipped=tuple(skipped))
 
     def take(transaction: Transaction) -> None:
         if not transaction.waiting.take(token):

@@ -224,11 +224,12 @@ def import_lines(
 
 
 def _store(parts: Parts, batch: Sequence[tuple[int, Record]]) -> _Done:
-    """Write some memories with their history."""
+    """Write some memories with their history. Where others write the same ones meanwhile, it is looked at once more."""
     done = _Done()
     ids = [record.id for _, record in batch]
     there = {row.id: row for row in parts.store.fetch(ids)}
-    owners = parts.history.owners(ids)
+    known_owners = parts.history.owners(ids)
+    owners = dict(known_owners)
     wanted: dict[str, Record] = {}
     taken: list[Record] = []
     for index, record in batch:
@@ -255,11 +256,11 @@ def _store(parts: Parts, batch: Sequence[tuple[int, Record]]) -> _Done:
     vectors = dict(zip(left, made, strict=True))
     rows = [Row(key, record.payload or {}, record.vector or vectors[key]) for key, record in wanted.items()]
     with together(parts) as write:
-        now = write.log.owners([record.id for record in taken])
-        for record in taken:
-            if now.get(record.id, {record.owner}) != {record.owner}:
-                raise _taken(record)  # somebody was faster
-        writing.restore(write, rows, [(record.id, record.history) for record in taken])
+        faster = write.log.owners(ids) != known_owners or bool(wanted and parts.store.fetch(list(wanted)))
+        if not faster:
+            writing.restore(write, rows, [(record.id, record.history) for record in taken])
+    if faster:
+        return _store(parts, batch)
     done.stored, done.embedded = len(rows), len(left)
     return done
 

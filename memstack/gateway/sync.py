@@ -336,7 +336,7 @@ class MemoryGateway:
             user_id, agent_id, run_id: where given, only a change of this scope.
 
         Returns:
-            The new memory, in `stored`.
+            The new memory, in `stored`. What is of a role that is no longer remembered is in `skipped`, and waits on.
 
         Raises:
             PendingNotFound: nothing waits under this token in the scope: it was answered, or has expired.
@@ -520,6 +520,7 @@ class MemoryGateway:
 
         Memories that are here already are left alone, so an import that was interrupted goes on when it is called
         again. Memories whose vectors are of another embedder, or were not written, are embedded.
+        The history comes with them; of one that had been deleted here it says that it is there again.
 
         A memory that was damaged, or has an id that is here with other content, is in `failed`, and stops no other. The
         checksum stands at the end of the file: to know that all of it is as it was written before any of it is

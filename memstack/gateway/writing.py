@@ -245,6 +245,8 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
 def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
     """Write rows as they are, with their history as it is, and that of memories that are gone.
 
+    Of a memory whose history ends with its deletion, the log says that it is there again.
+
     Args:
         write: where.
         rows: none of which is there yet.
@@ -259,6 +261,11 @@ def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequ
         for source in payloads.source_of(row.payload):
             if source.position is not None:
                 write.log.reach(payloads.scope_of(row.payload), source.position)
+        last = write.log.last(row.id)
+        if last is not None and last.event == "DELETE":
+            memory = memory_from(row.id, row.payload)
+            again = dataclasses.replace(_change("ADD", memory, new=memory, at=tick()), reason="imported")
+            write.log.append([again], roles=_roles({row.id: memory.source}))
     write.upsert(rows)
 
 

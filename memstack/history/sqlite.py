@@ -32,7 +32,7 @@ from memstack.history.journal import Journal
 from memstack.history.waiting import Waiting, WaitingTable
 from memstack.ids import new_id
 from memstack.instants import as_instant, from_micros, iso, to_micros, utcnow
-from memstack.records import Change
+from memstack.records import Change, Event
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["ENTRY", "MEMORY", "SqliteHistory", "Transaction"]
@@ -114,6 +114,13 @@ _COLUMNS: Final = (
     "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason, "
     "superseded_by"
 )
+# The instant of the last entry of a memory; before all instants, where it has none.
+_LAST_AT: Final = (
+    "COALESCE((SELECT at FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq DESC LIMIT 1), "
+    "-9223372036854775808)"
+)
+# In a chain, of one instant: what is new comes before what it took the place of, and what was deleted comes last.
+_RANK: Final[Mapping[Event, int]] = {"ADD": 0, "UPDATE": 0, "SUPERSEDE": 1, "DELETE": 2}
 # What an entry is told with.
 ENTRY: Final = (
     "id", "event", "at", "user_id", "agent_id", "run_id", "old_text", "new_text", "old_metadata", "new_metadata",
@@ -155,16 +162,16 @@ class Transaction:
         self.waiting = WaitingTable(connection, collection)
 
     def append(self, changes: Iterable[Change], *, roles: Mapping[str, str] | None = None) -> None:
-        """Add entries to the log.
+        """Add entries to the log. None is dated before the last one of its memory: a clock can have been set back.
 
         Args:
             changes: the entries, in order.
             roles: the role of the message by memory id, where known (Mem0 shows it).
         """
         self._connection.executemany(
-            "INSERT INTO changes (id, collection, memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, "
+            "INSERT INTO changes (id, collection, memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, "  # noqa: S608
             "old_metadata, new_metadata, actor, role, reason, superseded_by) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"VALUES (?, ?, ?, ?, max(?, {_LAST_AT}), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     new_id(),
@@ -172,6 +179,8 @@ class Transaction:
                     change.memory_id,
                     change.event,
                     to_micros(change.at),
+                    self._collection,
+                    change.memory_id,
                     change.scope.user_id,
                     change.scope.agent_id,
                     change.scope.run_id,
@@ -488,7 +497,7 @@ class SqliteHistory:
             found = connection.execute(_CHAIN, {"id": memory_id, "collection": self.collection}).fetchall()
         changes = [_change(row) for row in found]
         if len({change.memory_id for change in changes}) > 1:  # also where they were imported memory by memory
-            changes.sort(key=lambda change: (change.at, change.event == "SUPERSEDE", change.memory_id))
+            changes.sort(key=lambda change: (change.at, _RANK[change.event], change.memory_id))
         return changes
 
     def owners(self, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:

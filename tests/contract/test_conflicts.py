@@ -340,6 +340,28 @@ def test_what_waits_survives_a_restart(open_here: OpenHere, tmp_path: Path) -> N
     assert [item.text for item in again.confirm(added.pending[0].token).stored] == ["evenings"]
 
 
+def test_what_waits_is_of_a_role_that_is_no_longer_remembered(open_here: OpenHere, tmp_path: Path) -> None:
+    """A change that cannot be stored is skipped, and waits on: who remembers its role again can confirm it."""
+    roles = {"remember_roles": ["user", "assistant"]}
+    said = {"role": "assistant", "content": "evenings"}
+    with open_here(tmp_path, **roles) as memory:
+        memory.add("I prefer mornings", user_id="alex", metadata=time_of_day("morning"))
+        (waiting,) = memory.add(said, user_id="alex", metadata=time_of_day("evening"), on_conflict="ask").pending
+    with open_here(tmp_path) as memory:
+        result = memory.confirm(waiting.token)
+        assert ([item.reason for item in result.skipped], result.stored) == (["role"], ())
+    with open_here(tmp_path, **roles) as memory:
+        assert [item.text for item in memory.confirm(waiting.token).stored] == ["evenings"]
+
+
+def test_in_bulk_a_progress_counts_what_is_done(memory: MemoryGateway) -> None:
+    """What ends a batch early, since it contradicts something in it, is not done with it."""
+    items = [{"content": f"at {hour}", "metadata": time_of_day(hour)} for hour in ("8", "9")]
+    told: list[int] = []
+    memory.for_user("alex").add_many(items, on_conflict="ask", progress=told.append)
+    assert told == [1, 2]
+
+
 def test_in_bulk_the_last_of_a_slot_is_current(memory: MemoryGateway) -> None:
     """``add_many`` with ``supersede``: within a batch and across batches, one value is left, and a chain of all."""
     alex = memory.for_user("alex")

@@ -6,6 +6,8 @@ import json
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +21,7 @@ from memstack.errors import MemoryNotFound, PendingNotFound, ScopeError
 from memstack.gateway import residue
 from memstack.gateway.residue import needles, search
 from memstack.history import SqliteHistory
+from memstack.stores.base import ENTITIES, Row
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -152,6 +155,49 @@ def test_no_byte_remains(open_here: OpenHere, tmp_path: Path, words: Words) -> N
     assert holding(files_of(again, tmp_path), words.all) == set()
 
 
+def test_what_mem0_knows_of_names_is_erased_too(
+    open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the entities those of the user go, and every byte of them, or it is told where one is left; others stay."""
+    memory = open_here(tmp_path / "memory")
+    store = memory._core.parts.store
+    named = {user: f"Entity of {user} {uuid.uuid4().hex}" for user in ("alex", "bo")}
+    for user in named:
+        memory.add("tea in the garden", user_id=user)
+    with closing(store.sibling(ENTITIES)) as entities:
+        entities.upsert(
+            [
+                Row(row.id, {**row.payload, "data": named[row.payload["user_id"]]}, row.vector)
+                for rows in store.batches(size=10, vectors=True)
+                for row in rows
+            ]
+        )
+    left: list[str] = []
+    with monkeypatch.context() as patched:
+        for keeper in (store, memory._core.parts.history):
+            path = tmp_path / type(keeper).__name__
+            path.write_text(named["alex"], encoding="utf-8")
+            left.append(str(path))
+            patched.setattr(keeper, "files", partial(lambda files, path: [*files(), path], keeper.files, path))
+        receipt = memory.erase(user_id="alex")
+    assert (receipt.memories, receipt.entities, receipt.residue) == (1, 1, tuple(sorted(left)))
+    with closing(store.sibling(ENTITIES)) as entities:
+        assert [row.payload["data"] for row in entities.scan()] == [named["bo"]]
+    assert holding(files_of(memory, tmp_path / "memory"), [named["alex"]]) == set()
+
+
+def test_what_somebody_elses_history_has_is_no_residue(open_here: OpenHere, tmp_path: Path, words: Words) -> None:
+    """Words that another one said, too, and deleted or changed since then, may stay: they are in that one's history."""
+    memory = open_here(tmp_path)
+    memory.add_many(words.said[:2], user_id="alex")
+    deleted, changed = memory.add_many(words.said[:2], user_id="bo").stored
+    memory.delete(deleted.id, user_id="bo")
+    memory.update(changed.id, text="something else", user_id="bo")
+    receipt = memory.erase(user_id="alex")
+    assert (receipt.memories, receipt.residue) == (2, ())
+    assert [change.old_text for change in memory.history(changed.id)] == [None, words.said[1]]
+
+
 def test_a_soft_deletion_first_is_no_way_around(open_here: OpenHere, tmp_path: Path, words: Words) -> None:
     """What was deleted before is erased, too: from the history, and from the files."""
     memory = open_here(tmp_path)
@@ -229,6 +275,24 @@ def test_residue_is_found_and_innocent_bytes_are_not(tmp_path: Path) -> None:
     files = [*sorted(tmp_path.iterdir()), tmp_path / "gone"]
     assert search(files, [part], lambda _: set()) == [str(tmp_path / "a")]
     assert search(files, [part], set[str].copy) == []
+
+
+def test_what_is_looked_for_is_not_found_by_chance() -> None:
+    """Parts of eight characters or more, white space around them aside; of many the hundred longest."""
+    assert needles(["quokkas!", "quokka!", ' quokka! "wombat"']) == ["quokkas!"]
+    texts = ["quokka" * n for n in range(2, 152)]
+    assert needles(texts) == texts[:-101:-1]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what is in a file of somebody else: it is residue, until somebody has looked."""
+
+    def refuse(*_: Any) -> Any:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", refuse)
+    file = tmp_path / "theirs"
+    assert search([file], ["the quokka sleeps until noon"], set[str].copy) == [f"{file} (cannot be read)"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

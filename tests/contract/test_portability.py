@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import json
 import os
 import stat
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memstack import AsyncMemoryGateway, MemoryGateway, Preference, Project, open_memory
-from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.errors import InvalidInput, MemoryNotFound, PendingNotFound, ProviderError
 from memstack.gateway.exported import vector_text
 from memstack.testing.contract.strategies import examples
 
@@ -134,6 +135,94 @@ def test_an_import_goes_on_where_it_ended(open_here: OpenHere, tmp_path: Path) -
     assert (whole.stored, whole.present, whole.complete) == (3, 2, True)
     assert everything(there, ids) == everything(here, ids)
     assert there.import_(path).present == 5
+
+
+def test_what_was_deleted_comes_back(memory: MemoryGateway) -> None:
+    """The history of a memory that was deleted, and is imported again, ends with its being there."""
+    ids = fill(memory)
+    stream = io.StringIO()
+    memory.export(stream)
+    living = memory._core.parts.history.living()
+    for owner in ("alex", "bo"):
+        memory.delete_all(user_id=owner)
+    stream.seek(0)
+    assert memory.import_(stream).stored == 5
+    assert memory._core.parts.history.living() == living
+    for key in ids:
+        events = [change.event for change in memory.history(key) if change.memory_id == key]
+        assert events[-2:] == ["ADD", "DELETE"] if events[-1] == "DELETE" else ["DELETE", "ADD"]
+
+
+def test_two_imports_at_once(open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another import stores while ours is under way is not written over: it is present, or taken."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    ids = fill(here)
+    stream = io.StringIO()
+    here.export(stream)
+    (key,) = (item.id for item in here.iter_all(user_id="bo"))
+    here.update(key, text="changed meanwhile")
+    other = io.StringIO()
+    here.for_user("bo").export(other)
+    embedder = there._core.parts.embedder
+    vectors = embedder.vectors
+
+    def meanwhile(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        monkeypatch.setattr(embedder, "vectors", vectors)
+        other.seek(0)
+        assert there.import_(other).stored == 1
+        return vectors(texts)
+
+    monkeypatch.setattr(embedder, "vectors", meanwhile)
+    stream.seek(0)
+    report = there.import_(stream)
+    assert (report.stored, report.present, len(report.failed)) == (4, 0, 1)
+    assert "taken, with other content" in report.failed[0].reason
+    assert there.get(key, user_id="bo").text == "changed meanwhile"
+    assert everything(there, ids) == everything(here, ids)
+
+
+def test_an_id_that_is_there_twice_in_a_file(open_here: OpenHere, tmp_path: Path) -> None:
+    """The first memory of an id counts: an equal one is there then; of other content, or of others, it is taken."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    (tea,) = here.add("tea", user_id="alex").stored
+    (gone,) = here.add("gone", user_id="alex").stored
+    here.delete(gone.id)
+    stream = io.StringIO()
+    here.export(stream)
+    head, first, departed, _ = stream.getvalue().splitlines(keepends=True)
+    twice = [first, first.replace("tea", "coffee"), departed, departed.replace('"alex"', '"bo"')]
+    report = there.import_(io.StringIO("".join([head, first, *twice])))
+    assert (report.stored, report.present) == (1, 1)
+    assert [item.index for item in report.failed] == [2, 4]
+    assert all("is taken" in item.reason for item in report.failed)
+    assert there.get(tea.id, user_id="alex").text == "tea"
+    assert {change.scope.user_id for change in there.history(gone.id)} == {"alex"}
+    record = json.loads(first)
+    fields = json.loads(record["payload"])
+    record["payload"] = json.dumps(dict(reversed(fields.items())))
+    assert there.import_(io.StringIO(f"{head}{json.dumps(record)}")).present == 1, "the order of fields means nothing"
+
+
+def test_an_import_that_fails_tells_whether_it_may_help_to_call_again(
+    open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the embedder is away, each memory is in `failed`, by its place in the file; the next import stores it."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    fill(here)
+    stream = io.StringIO()
+    here.export(stream)
+    lines = stream.getvalue().splitlines(keepends=True)
+    lines.insert(3, "no JSON\n")
+
+    def refuse(_: Sequence[str]) -> Any:
+        raise ProviderError("embed", "model", "is away", retryable=True)
+
+    with monkeypatch.context() as away:
+        away.setattr(there._core.parts.embedder, "vectors", refuse)
+        failed = there.import_(io.StringIO("".join(lines))).failed
+    assert [(item.index, item.retryable) for item in failed] == [(n, n != 2) for n in range(7)]
+    stream.seek(0)
+    assert there.import_(stream).stored == 5
 
 
 def test_positions_go_on(open_here: OpenHere, tmp_path: Path) -> None:
@@ -376,6 +465,21 @@ def test_a_failed_export_leaves_no_file(memory: MemoryGateway, tmp_path: Path, m
     assert list(tmp_path.glob("*all*")) == []
 
 
+def test_an_export_where_nothing_can_be_written(
+    memory: MemoryGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only file system refuses to make a file, and to remove one that is not there: the first is told."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    memory.add("tea", user_id="alex")
+    monkeypatch.setattr("memstack.gateway.files.open", refuse, raising=False)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        memory.export(tmp_path / "all.jsonl")
+
+
 def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: Path) -> None:
     """A file beside it keeps its content, a link its meaning, a file its permissions; a new one has the usual ones."""
     memory.add("tea", user_id="alex")
@@ -392,6 +496,26 @@ def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: P
     memory.export(linked)
     assert stat.S_IMODE((folder / "all.jsonl").stat().st_mode) == 0o600
     assert memory.import_(linked).present == 1
+
+
+def test_an_export_into_a_file_of_the_longest_name(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A name may be as long as the system allows, also in letters of several bytes."""
+    memory.add("tea", user_id="alex")
+    for name in ("a" * 255, "é" * 127):
+        memory.export(tmp_path / name)
+        assert memory.import_(tmp_path / name).present == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_an_export_into_an_open_file(memory: MemoryGateway, tmp_path: Path) -> None:
+    """A file that is open and has no name any more is written to as it is, and no other beside it."""
+    memory.add("tea", user_id="alex")
+    path = tmp_path / "all.jsonl"
+    with path.open("w+", encoding="utf-8") as stream:
+        path.unlink()
+        memory.export(f"/proc/self/fd/{stream.fileno()}")
+        assert memory.import_(stream).present == 1
+    assert not list(tmp_path.glob("*all*"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -217,6 +217,17 @@ def test_what_has_expired_can_be_shown(memory: MemoryGateway) -> None:
             verb(show_expired="yes")
 
 
+def test_what_had_expired_by_then_can_be_shown(memory: MemoryGateway) -> None:
+    """A search in the past hides what had expired by then, or shows it where that is asked for."""
+    alex = memory.for_user("alex")
+    said = {"role": "user", "content": "parked on level 3", "occurred_at": day(-10)}
+    (stored,) = alex.add(said, expires_at=day(-8)).stored
+    for query in ("", "where did I park?"):
+        assert [hit.id for hit in alex.search(query, as_of=day(-9))] == [stored.id]
+        assert alex.search(query, as_of=day(-7)) == []
+        assert [hit.id for hit in alex.search(query, as_of=day(-7), show_expired=True)] == [stored.id]
+
+
 def test_filters_and_cursors_go_with_as_of(memory: MemoryGateway) -> None:
     """Filters narrow what held then; a cursor belongs to its instant."""
     alex = memory.for_user("alex")
@@ -302,3 +313,15 @@ def test_a_clock_that_is_set_back(memory: MemoryGateway, monkeypatch: pytest.Mon
     assert changed.updated_at >= changed.created_at == stored.created_at
     assert [change.event for change in memory.history(stored.id)] == ["ADD", "UPDATE"]
     assert [found.text for found in memory.get_all(user_id="alex")] == ["green tea"]
+
+
+def test_a_history_is_in_order_whatever_the_clock_says(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that was set back, nothing was superseded or deleted before it was stored."""
+    (stored,) = memory.add("tea", user_id="alex").stored
+    monkeypatch.setattr(parts, "_last", EPOCH)
+    monkeypatch.setattr(parts, "utcnow", lambda: stored.created_at - timedelta(days=1))
+    memory.supersede(stored.id, text="coffee")
+    memory.delete(stored.id)
+    told = [change for change in memory.history(stored.id) if change.memory_id == stored.id]
+    assert [change.event for change in told] == ["ADD", "SUPERSEDE", "DELETE"]
+    assert [change.at for change in told] == sorted(change.at for change in told)

@@ -23,6 +23,16 @@ def test_the_oldest_of_equal_memories_is_told(memory: MemoryGateway) -> None:
     assert skipped.memory_id == second.id
 
 
+def test_who_said_it_tells_memories_apart(memory: MemoryGateway) -> None:
+    """What somebody says again is there already; what another one says in the same words is another memory."""
+    alex = memory.for_user("alex")
+    said = [{"role": "user", "content": "I drink tea", "name": name} for name in ("Al", "Bo", "Al")]
+    first = alex.add(said[0])
+    result = alex.add([*said, "I drink tea"])
+    assert [item.memory_id for item in result.skipped] == [first.stored[0].id] * 2
+    assert [item.source[0].name for item in result.stored] == ["Bo", None]
+
+
 def test_an_update_leaves_what_others_keep(memory: MemoryGateway) -> None:
     """Fields of a row that are neither ours nor the caller's stay through an update; what the update removes goes."""
     alex = memory.for_user("alex")

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from memstack import MemoryGateway, open_memory
-from memstack.errors import LLMNotConfigured, MemstackError, MetadataError, StoreError
+from memstack.errors import InvalidInput, LLMNotConfigured, MemstackError, MetadataError, StoreError
 from memstack.filters.visit import Plan
+from memstack.ids import new_id
 from memstack.providers.base import LLM, Embedder
 from memstack.stores.base import Store
 
@@ -254,6 +255,15 @@ def test_mem0s_filters_mean_what_the_gateways_do(
     listed = gateway.mem0.get_all(filters=scoped)["results"]
     assert {item["metadata"]["n"] for item in searched} == expected
     assert {item["metadata"]["n"] for item in listed} == expected
+
+
+@pytest.mark.parametrize("given", [{"payloads": [{}]}, {"ids": [new_id()]}, {"payloads": [{}] * 3}])
+def test_as_many_vectors_as_payloads(gateway: MemoryGateway, given: dict[str, Any]) -> None:
+    """Vectors without a payload or an id of their own are refused, and none is stored."""
+    store = gateway.mem0.vector_store
+    with pytest.raises(InvalidInput, match="2 vectors"):
+        store.insert([[1.0] * gateway._core.parts.embedder.dimensions] * 2, **given)
+    assert gateway._core.parts.store.count() == 0
 
 
 def test_mem0_cannot_store_what_an_engine_cannot_hold(gateway: MemoryGateway) -> None:

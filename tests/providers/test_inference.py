@@ -143,6 +143,25 @@ def test_where_the_model_does_not_say_it_can_be_any(tmp_path: Path, given: Any) 
         assert stored.source == (Source("user", None, 0), Source("user", None, 1))
 
 
+def test_a_fact_of_several_messages(tmp_path: Path) -> None:
+    """It was said when the last of them was, by who said the first; drawn out of them again, it is there already."""
+    said = [
+        {"role": "user", "content": TEA, "name": "Al", "occurred_at": "2024-05-01T10:00:00Z"},
+        {"role": "user", "content": TRAIN, "name": "Bo", "occurred_at": "2024-05-02T10:00:00Z"},
+    ]
+
+    def chat(turns: Sequence[Turn]) -> Any:
+        return {"memory": [{"text": "Tea at eight", "attributed_to": "user"}]}
+
+    place = {"vector_store": {"path": str(tmp_path / "memory")}}
+    with running("openai", chat=chat) as provider, open_memory(place, llm=provider.llm) as memory:
+        (stored,) = memory.add(said, user_id="alex").stored
+        assert stored.occurred_at == datetime(2024, 5, 2, 10, tzinfo=timezone.utc)
+        assert memory.history(stored.id)[0].actor == "Al"
+        again = memory.add(said, user_id="alex")
+        assert (again.stored, {item.memory_id for item in again.skipped}) == ((), {stored.id})
+
+
 def test_every_message_is_accounted_for(memory: MemoryGateway) -> None:
     """What is stored, skipped and failed is every message: roles that Mem0 does not read too."""
     said: list[dict[str, Any]] = [
@@ -327,6 +346,14 @@ def test_nothing_to_remember_is_skipped(memory: MemoryGateway) -> None:
     result = memory.add(["Hello!", "Thanks"], user_id="alex", idempotency_key="k")
     assert [item.reason for item in result.skipped] == ["nothing to remember"] * 2
     assert memory.add(["Hello!", "Thanks"], user_id="alex", idempotency_key="k").skipped[0].reason == "duplicate"
+
+
+def test_a_call_that_is_repeated_asks_no_model(provider: Provider, memory: MemoryGateway) -> None:
+    """A key that was used tells what is there: the model could draw other facts out of the same words."""
+    (stored,) = memory.add(TEA, user_id="alex", idempotency_key="k").stored
+    again = memory.add(TEA, user_id="alex", idempotency_key="k")
+    assert [(item.reason, item.memory_id) for item in again.skipped] == [("duplicate", stored.id)]
+    assert len(_asked(provider)) == 1
 
 
 def test_two_calls_with_one_key_that_find_nothing(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ def by_length(query: str, texts: Sequence[str]) -> list[float]:
     return [1 - 1 / (1 + len(text)) for text in texts]
 
 
+def all_or_nothing(_query: str, texts: Sequence[str]) -> list[float]:
+    """1 for the longest text, 0 for the others."""
+    return [float(len(text) == max(map(len, texts))) for text in texts]
+
+
 def failing(query: str, texts: Sequence[str]) -> list[float]:
     """It cannot."""
     raise RuntimeError(query)
@@ -52,6 +57,24 @@ def test_a_reranker_orders_the_best(open_here: Open, tmp_path: Path) -> None:
     two = _opened(open_here, tmp_path / "two", retrieval=named(by_length, rerank=2)).search("tea")
     assert [hit.text for hit in two] == sorted(before[:2], key=len, reverse=True) + before[2:]
     assert [hit.score for hit in two] == sorted((hit.score for hit in two), reverse=True)
+
+
+def test_a_reranker_is_given_more_than_is_asked_for(open_here: Open, tmp_path: Path) -> None:
+    """What is best for the reranker is the first hit, also where one hit is asked for, and nearer ones are there."""
+    memory = _opened(open_here, tmp_path / "memory", retrieval=named(by_length))
+    assert [hit.text for hit in memory.search("tea", limit=1)] == [max(TEXTS, key=len)]
+
+
+def test_a_reranker_that_tells_little(open_here: Open, tmp_path: Path) -> None:
+    """0 and 1 are scores, too, what ties stays in its order, and where nothing is found nobody is asked."""
+    before = [hit.text for hit in _opened(open_here, tmp_path / "plain").search("tea")]
+    hits = _opened(open_here, tmp_path / "memory", retrieval=named(all_or_nothing)).search("tea")
+    first, *others = sorted(before, key=len, reverse=True)
+    assert [(hit.text, hit.score) for hit in hits] == [
+        (first, 1.0),
+        *((text, 0.0) for text in before if text in others),
+    ]
+    assert open_here(tmp_path / "empty", retrieval=named(failing)).search("tea", user_id="alex") == []
 
 
 def _opened(open_here: Open, folder: Path, **overrides: Any) -> MemoryGateway:

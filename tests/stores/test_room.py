@@ -17,7 +17,7 @@ import pytest
 from memstack import MemoryGateway, open_memory
 from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull
 from memstack.stores import edge_folder
-from memstack.stores.room import FREE_BYTES
+from memstack.stores.room import FREE_BYTES, length_of
 from tests.stores.test_edge_folder import PROVIDERS, environment
 
 FACTS: Final = [f"fact number {number}" for number in range(20)]
@@ -267,3 +267,9 @@ def test_closed_while_the_engine_is_away(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     with opened(tmp_path, "qdrant") as memory:
         assert texts(memory) == sorted(FACTS)
+
+
+@pytest.mark.parametrize("text", ["tea", "thé", "茶", "🍵"])
+def test_what_texts_take(text: str) -> None:
+    """No text takes more bytes than are reckoned with, whatever it is written in."""
+    assert length_of([{"data": text, "n": 1}, {"data": text}]) >= 2 * len(text.encode())

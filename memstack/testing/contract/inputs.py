@@ -1007,6 +1007,7 @@ class InputContract(Contract):
             (["tea", "tea"], {}),
             ("tea", {"metadata": {"n": 2}}),
             ("tea", {"expires_at": "2999-01-01"}),
+            ("tea", {"valid_from": "2026-01-01"}),
             ({"role": "user", "content": "tea", "name": "Alex"}, {}),
             ({"role": "user", "content": "tea", "occurred_at": "2026-01-01"}, {}),
         ],

@@ -1,0 +1,39 @@
+"""What a search asks an engine for, beside the nearest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memstack.clues import Clue
+from memstack.retrieval.candidates import _missing_places, _rare, _without_names
+from memstack.retrieval.scoring import Scores
+from memstack.stores.base import Lead
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [(1, ("quokka",)), (2, ("quokka",)), (5, ("quokka", "wombat")), (305, ("quokka", "wombat", "tea", "teas"))],
+)
+def test_the_rarest_words_are_looked_for(most: int, expected: tuple[str, ...]) -> None:
+    """As many of the rarest as few memories have, one at least; a word that no memory has is not looked for."""
+    counts = [(300, ("tea", "teas")), (2, ("quokka",)), (0, ("okapi",)), (3, ("wombat",))]
+    assert _rare(counts, most) == expected
+    assert _rare([(0, ("okapi",))], most) == ()
+
+
+def test_names_are_not_looked_for_as_words() -> None:
+    """Names tell who speaks, and the other words what is said; where a query has no other, its names do."""
+    words = [("ann",), ("drink", "drinks")]
+    assert _without_names(words, {"ann", "ben"}) == (frozenset({"ann"}), [("drink", "drinks")])
+    assert _without_names(words[:1], {"ann"}) == (frozenset({"ann"}), [("ann",)])
+    assert _without_names(words, set()) == (frozenset(), words)
+
+
+def test_places_beside_the_best_are_looked_for() -> None:
+    """Two to either side of the better half, in a run alone: not what is there, nor what is before the first."""
+    places = [("r", 1), ("r", 2), ("", 7), ("s", 9), ("t", 5)]
+    leads = [Lead(Clue(str(n), run, at, "", False, 0, n, ""), 0.5) for n, (run, at) in enumerate(places)]
+    total = np.array([0.9, 0.1, 0.8, 0.2, 0.7])
+    assert set(_missing_places(leads, Scores(total, {}), 6)) == {"r:0", "r:3", "t:3", "t:4", "t:6", "t:7"}
+    assert set(_missing_places(leads, Scores(total, {}), 1)) == {"r:0", "r:3"}
