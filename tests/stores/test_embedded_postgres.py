@@ -244,6 +244,10 @@ def test_a_server_that_ended_under_the_first_process_of_a_container(tmp_path: Pa
             assert server not in running(tmp_path)
     finally:
         libc.prctl(inherit, 0, 0, 0, 0)
+        psutil: Any = importlib.import_module("psutil")
+        for child in psutil.Process().children():  # what else it has inherited
+            if child.status() == psutil.STATUS_ZOMBIE:
+                child.wait()
 
 
 def test_a_copy_of_a_folder_that_is_in_use(tmp_path: Path) -> None:
