@@ -281,6 +281,14 @@ class Store(Mem0VectorStore, ABC):
     def tidy(self) -> None:  # optional: nothing to do is a fine answer
         """Let the engine reorganise what was written in bulk."""
 
+    def check_room(self, rows: Sequence[Row] = ()) -> None:
+        """See that there is room for a write, of these rows: what engines do on a full disk is not what they say.
+
+        Raises:
+            StoreFull: there is none.
+        """
+        return
+
     def check_scrub(self) -> None:
         """See that `scrub` can be done: asked before anything is erased.
 

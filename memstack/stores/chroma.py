@@ -265,6 +265,7 @@ class ChromaStore(Store):
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
+        self.check_room(rows)
         for row in rows:  # all of them, before the first is written
             self._check_vector(row)
         for some in batched(rows, _BATCH):
@@ -291,6 +292,7 @@ class ChromaStore(Store):
         return rows
 
     def remove(self, ids: Sequence[str]) -> None:
+        self.check_room()
         self._remove(ids)
 
     def _remove(self, ids: Sequence[str]) -> None:
@@ -470,6 +472,7 @@ class ChromaStore(Store):
         return len(self._call("count", lambda: self._rows.get(where=condition.holds, include=[]))["ids"])
 
     def clear(self) -> None:
+        self.check_room()
         while ids := self._call("clear", lambda: self._rows.get(limit=_BATCH, include=[]))["ids"]:
             self._remove(ids)
 
@@ -488,6 +491,7 @@ class ChromaStore(Store):
         return Fingerprint(content["provider"], content["model"], content["dimensions"])
 
     def write_fingerprint(self, fingerprint: Fingerprint) -> None:
+        self.check_room()
         content = {
             "provider": fingerprint.provider,
             "model": fingerprint.model,
@@ -716,21 +720,8 @@ class ChromaEmbeddedStore(ChromaStore):
     def sibling(self, suffix: str) -> ChromaEmbeddedStore:
         return ChromaEmbeddedStore(self._opened, self.label, f"{self.collection}_{suffix}", self.dimensions)
 
-    def upsert(self, rows: Sequence[Row]) -> None:
+    def check_room(self, rows: Sequence[Row] = ()) -> None:
         self._check_room(_ROW_BYTES * len(rows) + _GROWTH * length_of(row.payload for row in rows))
-        super().upsert(rows)
-
-    def remove(self, ids: Sequence[str]) -> None:
-        self._check_room()
-        super().remove(ids)
-
-    def clear(self) -> None:
-        self._check_room()
-        super().clear()
-
-    def write_fingerprint(self, fingerprint: Fingerprint) -> None:
-        self._check_room()
-        super().write_fingerprint(fingerprint)
 
     def _check_room(self, more: int = 0) -> None:
         self._check_open("write")

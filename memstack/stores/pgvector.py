@@ -300,6 +300,7 @@ class PgvectorStore(Store):
     # -- rows ------------------------------------------------------------------------------------
 
     def upsert(self, rows: Sequence[Row]) -> None:
+        self.check_room(rows)
         if not rows:
             return
         values = [self._record(row) for row in rows]
@@ -320,6 +321,7 @@ class PgvectorStore(Store):
         return [self._row(found) for found in self._select("read", query, (list(ids),))]
 
     def remove(self, ids: Sequence[str]) -> None:
+        self.check_room()
         query = f"DELETE FROM {self._name} WHERE id = ANY(%s::uuid[])".encode()  # noqa: S608
         self._transact("delete", lambda connection: connection.execute(query, (list(ids),)))
 
@@ -385,6 +387,7 @@ class PgvectorStore(Store):
         return int(count)
 
     def clear(self) -> None:
+        self.check_room()
         query = sql.SQL("TRUNCATE {}").format(self._table)
         self._transact("clear", lambda connection: connection.execute(query))
 
@@ -740,17 +743,8 @@ class PgvectorEmbeddedStore(PgvectorStore):
         sibling.server = self.server
         return sibling
 
-    def upsert(self, rows: Sequence[Row]) -> None:
+    def check_room(self, rows: Sequence[Row] = ()) -> None:
         self._check_room(_ROW_BYTES * len(rows) + _GROWTH * length_of(row.payload for row in rows))
-        super().upsert(rows)
-
-    def remove(self, ids: Sequence[str]) -> None:
-        self._check_room()
-        super().remove(ids)
-
-    def clear(self) -> None:
-        self._check_room()
-        super().clear()
 
     def check_scrub(self) -> None:
         """The table is written once more beside the old one, and into the log."""
