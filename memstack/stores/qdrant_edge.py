@@ -309,7 +309,8 @@ class QdrantEdgeStore(QdrantStore):
             raise StoreError(self.label, f"cannot write {manifest} ({error.strerror})") from error
 
     def bind(self, fingerprint: Fingerprint) -> None:
-        with self._shared.engine.lock:  # several threads may open a new folder at once
+        shard = self._shared.engine
+        with shard.gate.together(), shard.lock:  # several threads may open a new folder at once
             stored = self.read_fingerprint()
             if stored is None or stored.is_of(fingerprint):
                 length = length_of_vectors(self.folder, self.label)

@@ -41,3 +41,30 @@ def test_one_thread_may_do_both() -> None:
     gate = Gate()
     with gate.together(), gate.together(), gate.alone(), gate.together():
         pass
+
+
+def test_a_rework_gets_its_turn() -> None:
+    """Under calls that never pause it begins all the same, and so does one that waits behind it."""
+    gate, over, told = Gate(), threading.Event(), list[str]()
+
+    def calls() -> None:
+        while not over.is_set():
+            with gate.together():
+                time.sleep(0.001)
+
+    def rework() -> None:
+        with gate.alone():
+            time.sleep(0.02)  # long enough for the other one to wait
+            with gate.together(), gate.alone():
+                told.append("rework")
+
+    busy = [threading.Thread(target=calls, daemon=True) for _ in range(8)]
+    reworks = [threading.Thread(target=rework, daemon=True) for _ in range(2)]
+    for thread in (*busy, *reworks):
+        thread.start()
+    for thread in reworks:
+        thread.join(timeout=20)
+    over.set()
+    for thread in busy:
+        thread.join(timeout=20)
+    assert told == ["rework", "rework"]
