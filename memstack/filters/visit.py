@@ -141,6 +141,7 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
 
     def plan(self, node: Node) -> Plan[T]:
         """Push down what the engine can answer; the rest is the residual."""
+        node = _gathered(node)
         conjuncts = node.children if isinstance(node, And) else (node,)
         native: list[T] = []
         residual: list[Node] = []
@@ -185,6 +186,29 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
             return Compiled(self.nothing())
         part = self.visit(node.child)
         return Compiled(self.negation(part.condition)) if part is not None and part.exact else None
+
+
+def _gathered(node: Node) -> Node:
+    """The same filter, with all that a field may equal in one `In`: engines and evaluator look those up at once."""
+    if isinstance(node, Not):
+        return Not(_gathered(node.child))
+    if isinstance(node, And):
+        return And(tuple(map(_gathered, node.children)))
+    if not isinstance(node, Or):
+        return node
+    parts: dict[object, list[Node]] = {}
+    for child in map(_gathered, node.children):
+        for part in child.children if isinstance(child, Or) else (child,):
+            parts.setdefault(part.field if isinstance(part, (Eq, In)) else id(part), []).append(part)
+    alternatives = tuple(some[0] if len(some) == 1 else _equal_to_any(some) for some in parts.values())
+    return alternatives[0] if len(alternatives) == 1 else Or(alternatives)
+
+
+def _equal_to_any(nodes: Sequence[Node]) -> In:
+    """What holds where one of some `Eq` and `In` of one field does."""
+    told = [node for node in nodes if isinstance(node, (Eq, In))]
+    values = tuple(value for node in told for value in (node.values if isinstance(node, In) else (node.value,)))
+    return In(told[0].field, values)
 
 
 class _Fields(FilterVisitor["frozenset[str]"]):

