@@ -430,7 +430,7 @@ class PgvectorStore(Store):
             connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
 
     def _index_if_due(self) -> None:
-        if self._hnsw and not self._indexed and self._unindexed >= _INDEX_EVERY:
+        if self._unindexed >= _INDEX_EVERY:
             try:
                 self.tidy()
             except StoreError as error:  # what was written is there, and is found without it
