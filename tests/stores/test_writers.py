@@ -235,6 +235,16 @@ def test_what_is_done_under_the_lock_is_one_transaction(store: dict[str, Any]) -
         assert memory.add("cake", user_id="alex").stored
 
 
+def test_a_closed_store_gives_no_lock(store: dict[str, Any]) -> None:
+    """It says that it is closed, as all its calls do; so does rewriting."""
+    with open_memory({"vector_store": store, "history": {"path": ":memory:"}}) as memory:
+        engine = memory._core.parts.store
+    with pytest.raises(StoreError, match="is closed"), engine.exclusive():
+        pass
+    with pytest.raises(StoreError, match="is closed"):
+        engine.scrub()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 @pytest.mark.parametrize("verb", ["add", "update", "delete"])
 @pytest.mark.parametrize("since", ["nothing", "update", "erase"])
