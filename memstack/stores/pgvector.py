@@ -517,8 +517,6 @@ class PgvectorStore(Store):
             hnsw=False,
         )
         sibling._held = self._held  # noqa: SLF001  # another one of us
-        if (mine := self.read_fingerprint()) is not None:
-            sibling.write_fingerprint(mine)
         return sibling
 
     def close(self) -> None:
