@@ -259,6 +259,15 @@ class PgvectorStore(Store):
             connection.execute(session.encode())
             register_vector(connection)
 
+        def check(connection: PatientConnection) -> None:
+            try:
+                _check(connection)
+            except ServerSilent:
+                raise
+            except psycopg.OperationalError:
+                pool.check()  # the others have died, too, and the pool gives one after another, ever more rarely
+                raise
+
         pool: ConnectionPool[PatientConnection] = ConnectionPool(
             text,
             connection_class=PatientConnection,
@@ -268,7 +277,7 @@ class PgvectorStore(Store):
             reconnect_timeout=_RECONNECT_SECONDS,
             kwargs={"autocommit": True},
             configure=configure,
-            check=_check,
+            check=check,
             open=False,
         )
 
