@@ -130,6 +130,15 @@ class StoreContract(Contract):
         (hit,) = store.nearest(a_vector(store, 900), limit=3)
         assert hit.similarity > 1 - SAME
 
+    def test_what_is_removed_is_gone_at_once(self, store: Store) -> None:
+        """Also where it was read just before, and a store keeps what it has read."""
+        gone, other = a_row(store, 1), a_row(store, 2)
+        store.upsert([gone, other])
+        assert len(store.fetch([gone.id, other.id])) == len(store.leads(a_vector(store, 1), limit=2)) == 2
+        store.remove([gone.id])
+        assert [row.id for row in store.fetch([gone.id, other.id])] == [other.id]
+        assert [lead.clue.id for lead in store.leads(a_vector(store, 1), limit=2)] == [other.id]
+
     def test_nothing_to_do_is_done(self, store: Store) -> None:
         """No rows, no ids, an id twice, an id that is gone: none of them is an error."""
         store.upsert([])
