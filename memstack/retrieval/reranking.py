@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +41,7 @@ def reranked(reranker: Reranker, query: str, hits: Sequence[Hit]) -> list[Hit]:
         given = [float(value) for value in reranker.scores(query, [hit.text for hit in best])]
     except Exception as error:
         raise ProviderError("rerank", reranker.name, f"failed ({type(error).__name__})") from error
-    if len(given) != len(best) or not all(math.isfinite(value) and 0 <= value <= 1 for value in given):
+    if len(given) != len(best) or not all(0 <= value <= 1 for value in given):
         raise ProviderError("rerank", reranker.name, f"did not give {len(best)} scores from 0 to 1")
     order = sorted(range(len(best)), key=lambda place: -given[place])
     first = [dataclasses.replace(best[i], score=given[i], explain=_told(best[i])) for i in order]

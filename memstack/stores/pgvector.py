@@ -263,6 +263,15 @@ class PgvectorStore(Store):
             connection.execute(session.encode())
             register_vector(connection)
 
+        def check(connection: PatientConnection) -> None:
+            try:
+                _check(connection)
+            except ServerSilent:
+                raise
+            except psycopg.OperationalError:
+                pool.check()  # the others have died, too, and the pool gives one after another, ever more rarely
+                raise
+
         pool: ConnectionPool[PatientConnection] = ConnectionPool(
             text,
             connection_class=PatientConnection,
@@ -272,7 +281,7 @@ class PgvectorStore(Store):
             reconnect_timeout=_RECONNECT_SECONDS,
             kwargs={"autocommit": True},
             configure=configure,
-            check=_check,
+            check=check,
             open=False,
         )
 
@@ -434,7 +443,7 @@ class PgvectorStore(Store):
             connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
 
     def _index_if_due(self) -> None:
-        if self._hnsw and not self._indexed and self._unindexed >= _INDEX_EVERY:
+        if self._unindexed >= _INDEX_EVERY:
             try:
                 self.tidy()
             except StoreError as error:  # what was written is there, and is found without it
@@ -521,8 +530,6 @@ class PgvectorStore(Store):
             hnsw=False,
         )
         sibling._held = self._held  # noqa: SLF001  # another one of us
-        if (mine := self.read_fingerprint()) is not None:
-            sibling.write_fingerprint(mine)
         return sibling
 
     def close(self) -> None:

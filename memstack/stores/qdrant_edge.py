@@ -373,6 +373,7 @@ class QdrantEdgeStore(QdrantStore):
         ]
 
     def _check_room(self, more: int = 0) -> None:
+        self._check_usable("write")
         check_room(self.label, self.root, FREE_BYTES + more)
 
     @contextmanager
@@ -394,8 +395,7 @@ class QdrantEdgeStore(QdrantStore):
         finally:
             self._shared.engine.clues.forget(None if ids is None else (UUID(row_id).int for row_id in ids))
 
-    @contextmanager
-    def _call(self, what: str) -> Iterator[edge.EdgeShard]:
+    def _check_usable(self, what: str) -> None:
         if self._closed:
             raise StoreError(self.label, f"cannot {what}: the store is closed", "Open it again with open_memory().")
         if self._shared.forked:
@@ -404,6 +404,10 @@ class QdrantEdgeStore(QdrantStore):
                 f"cannot {what}: it was opened before this process was forked",
                 "Open the memory in the process that uses it.",
             )
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[edge.EdgeShard]:
+        self._check_usable(what)
         shard = self._shared.engine
         if shard.is_away:
             shard.bring_back(self.dimensions)

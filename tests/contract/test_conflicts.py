@@ -360,6 +360,10 @@ def test_in_bulk_a_progress_counts_what_is_done(memory: MemoryGateway) -> None:
     told: list[int] = []
     memory.for_user("alex").add_many(items, on_conflict="ask", progress=told.append)
     assert told == [1, 2]
+    other = {"content": "tea"}
+    told.clear()
+    memory.for_user("bo").add_many([items[0], other, items[1]], on_conflict="ask", batch_size=2, progress=told.append)
+    assert told == [2, 3]  # the first batch is stored, and nothing of it is in the second
 
 
 def test_in_bulk_the_last_of_a_slot_is_current(memory: MemoryGateway) -> None:
@@ -394,6 +398,19 @@ def test_in_bulk_a_wider_scope_contradicts_a_narrower_one(memory: MemoryGateway,
         {"content": "at 8", "agent_id": "planner", "user_id": "alex", "metadata": time_of_day("8")},
         {"content": "at 9", "agent_id": "planner", "user_id": "bo", "metadata": time_of_day("9")},
         {"content": "at 7", "agent_id": "planner", "metadata": time_of_day("7")},
+    ]
+    asked = memory.add_many(items, on_conflict="ask", batch_size=batch_size)
+    assert [item.text for item in asked.stored] == ["at 8", "at 9"]
+    assert [change.index for change in asked.pending] == [2]
+
+
+@pytest.mark.parametrize("batch_size", [1, 256])
+def test_in_bulk_what_began_a_batch_is_contradicted_too(memory: MemoryGateway, batch_size: int) -> None:
+    """What is put off to a new batch is looked at by all that come after it, as what was there before."""
+    items = [
+        {"content": "at 8", "agent_id": "planner", "metadata": time_of_day("8")},
+        {"content": "at 9", "agent_id": "planner", "user_id": "alex", "metadata": time_of_day("9")},
+        {"content": "at 7", "agent_id": "planner", "user_id": "alex", "metadata": time_of_day("7")},
     ]
     asked = memory.add_many(items, on_conflict="ask", batch_size=batch_size)
     assert [item.text for item in asked.stored] == ["at 8", "at 9"]

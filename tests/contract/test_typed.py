@@ -100,6 +100,18 @@ def test_misfits_take_no_place_of_a_hit(memory: MemoryGateway) -> None:
     assert len(found.misfits) == 30
 
 
+def test_what_is_of_another_category_is_no_misfit(memory: MemoryGateway) -> None:
+    """It is not looked at: it is in no answer, and takes no place in a page."""
+    alex = memory.for_user("alex")
+    alex.add("I prefer tasks in the morning", metadata=MORNING)
+    alex.add("I lead Phoenix", metadata=PHOENIX)
+    page = alex.get_all(schema=Preference, limit=1)
+    assert ([item.metadata for item in page], page.misfits, page.next_cursor) == ([MORNING], (), None)
+    for query in ("", "who leads?"):
+        hits = alex.search(query, schema=Preference, limit=1)
+        assert ([hit.metadata for hit in hits], list(hits.misfits)) == ([MORNING], [])
+
+
 def test_times_of_a_schema_become_the_memorys(memory: MemoryGateway) -> None:
     """An interaction's `occurred_at` is the memory's, can be filtered by, and comes back."""
     at = datetime(2026, 1, 2, 8, tzinfo=timezone.utc)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from memstack.clues import Clue
 from memstack.retrieval.candidates import _missing_places, _rare, _without_names
 from memstack.retrieval.scoring import Scores
 from memstack.stores.base import Lead
+from memstack.testing.contract.base import OpenHere
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,19 @@ def test_the_rarest_words_are_looked_for(most: int, expected: tuple[str, ...]) -
     counts = [(300, ("tea", "teas")), (2, ("quokka",)), (0, ("okapi",)), (3, ("wombat",))]
     assert _rare(counts, most) == expected
     assert _rare([(0, ("okapi",))], most) == ()
+
+
+def test_a_word_that_no_memory_has_counts(open_here: OpenHere, tmp_path: Path) -> None:
+    """Where the embedder knows words, something like it could have been there: what has the others covers less."""
+    alex = open_here(tmp_path).for_user("alex")
+    alex.add_many(["green tea", "a walk in the park"])
+
+    def covered(query: str) -> float:
+        explain = alex.search(query, explain=True)[0].explain
+        assert explain is not None
+        return float(explain["parts"]["words"])
+
+    assert covered("green okapi") < covered("green")
 
 
 def test_names_are_not_looked_for_as_words() -> None:

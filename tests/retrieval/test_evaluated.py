@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from memstack import open_memory
+from memstack.filters.ast import IContains, In
 from memstack.retrieval import candidates
 from memstack.stores.base import holds
 
@@ -31,9 +32,27 @@ def test_a_search_reads_the_rows_once(tmp_path: Path, monkeypatch: pytest.Monkey
         hits = alex.search("which tea was number 12?", filters={"kind": {"icontains": "KIND 2"}}, limit=40)
         assert evaluated.call_count <= 200 or most < 40
         assert {hit.text for hit in hits} == {f"tea number {n}" for n in range(2, 200, 5)}
-        exact = alex.search("which tea was number 12?", filters={"kind": "Kind 2"}, limit=40)
-        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in exact]
+        for limit in (40, 12):  # more than are drawn as candidates, and fewer
+            found, exact = (
+                alex.search("which tea was number 12?", filters={"kind": kind}, limit=limit)
+                for kind in ({"icontains": "KIND 2"}, "Kind 2")
+            )
+            assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in exact]
         assert hits[0].text == "tea number 12"
+
+
+def test_what_very_many_pass_stays_a_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many ids as an engine takes in a request are named; of more, the filter is left as it is."""
+    with open_memory({"vector_store": {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}}) as memory:
+        memory.for_user("alex").add_many([f"green tea {n}" for n in range(20)])
+        store, where = memory._core.parts.store, IContains("data", "TEA")
+        ids = tuple(sorted(row.id for row in store.scan()))
+        monkeypatch.setattr(candidates, "_MOST_IDS", 20)
+        found = candidates.evaluated(store, where)
+        assert isinstance(found, In)
+        assert tuple(sorted(map(str, found.values))) == ids
+        monkeypatch.setattr(candidates, "_MOST_IDS", 19)
+        assert candidates.evaluated(store, where) is where
 
 
 def test_what_no_longer_passes_is_no_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

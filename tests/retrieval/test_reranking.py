@@ -28,6 +28,11 @@ def all_or_nothing(_query: str, texts: Sequence[str]) -> list[float]:
     return [float(len(text) == max(map(len, texts))) for text in texts]
 
 
+def generous(_query: str, texts: Sequence[str]) -> list[float]:
+    """All of them are what was looked for."""
+    return [1.0 for _ in texts]
+
+
 def failing(query: str, texts: Sequence[str]) -> list[float]:
     """It cannot."""
     raise RuntimeError(query)
@@ -36,6 +41,21 @@ def failing(query: str, texts: Sequence[str]) -> list[float]:
 def too_few(_query: str, texts: Sequence[str]) -> list[float]:
     """One score is missing."""
     return [0.5 for _ in texts][1:]
+
+
+def too_many(_query: str, texts: Sequence[str]) -> list[float]:
+    """One score is of no text."""
+    return [0.5 for _ in [*texts, ""]]
+
+
+def too_high(_query: str, texts: Sequence[str]) -> list[float]:
+    """As some models answer, unless they are told to keep to 1."""
+    return [1.5 for _ in texts]
+
+
+def too_low(_query: str, texts: Sequence[str]) -> list[float]:
+    """So they do at the other end."""
+    return [-0.5 for _ in texts]
 
 
 def no_numbers(_query: str, texts: Sequence[str]) -> list[float]:
@@ -49,14 +69,21 @@ def named(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
 
 
 def test_a_reranker_orders_the_best(open_here: Open, tmp_path: Path) -> None:
-    """The best hits come in the reranker's order with its scores, the others after them, never scoring more."""
-    before = [hit.text for hit in _opened(open_here, tmp_path / "plain").search("tea")]
+    """The best hits come in the reranker's order with its scores, the others after them, never scoring more.
+
+    Where hits tell how they were found, they tell their own score, too.
+    """
+    plain = _opened(open_here, tmp_path / "plain").search("tea")
+    before, own = [hit.text for hit in plain], {hit.text: hit.score for hit in plain}
     every = _opened(open_here, tmp_path / "every", retrieval=named(by_length)).search("tea", explain=True)
     assert [hit.text for hit in every] == sorted(TEXTS, key=len, reverse=True)
-    assert all(hit.explain is not None and "before" in hit.explain for hit in every)
+    assert {hit.text: hit.explain["before"] for hit in every if hit.explain is not None} == pytest.approx(own)
     two = _opened(open_here, tmp_path / "two", retrieval=named(by_length, rerank=2)).search("tea")
     assert [hit.text for hit in two] == sorted(before[:2], key=len, reverse=True) + before[2:]
-    assert [hit.score for hit in two] == sorted((hit.score for hit in two), reverse=True)
+    assert [hit.score for hit in two[2:]] == [min(own[text], two[1].score) for text in before[2:]]
+    kind = _opened(open_here, tmp_path / "kind", retrieval=named(generous, rerank=2)).search("tea")
+    assert [hit.score for hit in kind] == pytest.approx([1.0, 1.0, *(own[text] for text in before[2:])])
+    assert [hit.explain for hit in two] == [None] * len(TEXTS)
 
 
 def test_a_reranker_is_given_more_than_is_asked_for(open_here: Open, tmp_path: Path) -> None:
@@ -84,7 +111,7 @@ def _opened(open_here: Open, folder: Path, **overrides: Any) -> MemoryGateway:
     return handle
 
 
-@pytest.mark.parametrize("function", [failing, too_few, no_numbers])
+@pytest.mark.parametrize("function", [failing, too_few, too_many, too_high, too_low, no_numbers])
 def test_a_reranker_that_fails(open_here: Open, tmp_path: Path, function: Callable[..., Any]) -> None:
     """A reranker that fails, or gives no usable scores, is an error that names it; there is no silent fallback."""
     memory = open_here(tmp_path, retrieval=named(function)).for_user("alex")

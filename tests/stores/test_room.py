@@ -17,7 +17,7 @@ import pytest
 from memstack import MemoryGateway, open_memory
 from memstack.errors import MemstackError, StoreCorrupted, StoreError, StoreFull
 from memstack.stores import edge_folder
-from memstack.stores.room import FREE_BYTES, length_of
+from memstack.stores.room import FREE_BYTES, check_room, length_of
 from tests.stores.test_edge_folder import PROVIDERS, environment
 
 FACTS: Final = [f"fact number {number}" for number in range(20)]
@@ -90,6 +90,14 @@ def test_no_room_to_erase(memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch
 def test_what_is_missing_is_told() -> None:
     """Also where it is less than a MiB: what is needed is told as more than what is free."""
     assert "has 64 MiB free and a write needs 65 MiB" in str(StoreFull("here", "/place", 2**26, 2**26 + 1))
+
+
+def test_just_enough_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many bytes as are needed are enough, and one less is not."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30 - 1000, 1000))
+    check_room("here", tmp_path, 1000)
+    with pytest.raises(StoreFull):
+        check_room("here", tmp_path, 1001)
 
 
 def test_a_folder_that_is_gone(tmp_path: Path, provider: str, memory: MemoryGateway) -> None:

@@ -193,6 +193,30 @@ def test_a_lock_that_somebody_keeps(store: dict[str, Any]) -> None:
         assert [found.text for found in alex.add("tea").stored] == ["tea"]
 
 
+def test_rewriting_has_no_limit_of_time(store: dict[str, Any]) -> None:
+    """What takes its time waits for others for longer than `statement_timeout`, which is of calls."""
+    import psycopg
+
+    impatient = {**store, "statement_timeout": 0.2}
+    with (
+        open_memory({"vector_store": impatient, "history": {"path": ":memory:"}}) as memory,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        memory.add("tea", user_id="alex")
+        engine: Any = memory._core.parts.store
+        with (
+            psycopg.connect(engine.pool.conninfo) as other,
+            psycopg.connect(engine.pool.conninfo, autocommit=True) as looking,
+        ):
+            other.execute("LOCK TABLE memories")
+            rewritten = thread.submit(engine.scrub)
+            late = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND now() - query_start > '0.5 s'"
+            while looking.execute(late).fetchone() is None:
+                assert not rewritten.done()
+            other.rollback()
+            rewritten.result()
+
+
 def test_what_is_done_under_the_lock_is_one_transaction(store: dict[str, Any]) -> None:
     """A block that fails leaves nothing, and the lock is free; within a block, a second one is no other."""
     with open_memory({"vector_store": store, "history": {"path": ":memory:"}}) as memory:
@@ -209,6 +233,16 @@ def test_what_is_done_under_the_lock_is_one_transaction(store: dict[str, Any]) -
             interrupted()
         assert [found.id for found in engine.fetch([row.id])] == [row.id]
         assert memory.add("cake", user_id="alex").stored
+
+
+def test_a_closed_store_gives_no_lock(store: dict[str, Any]) -> None:
+    """It says that it is closed, as all its calls do; so does rewriting."""
+    with open_memory({"vector_store": store, "history": {"path": ":memory:"}}) as memory:
+        engine = memory._core.parts.store
+    with pytest.raises(StoreError, match="is closed"), engine.exclusive():
+        pass
+    with pytest.raises(StoreError, match="is closed"):
+        engine.scrub()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")

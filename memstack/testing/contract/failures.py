@@ -230,6 +230,14 @@ class FailureContract(Contract):
         assert {skipped.reason for skipped in again.skipped} == {"duplicate"}
         assert_agreement(memory)
 
+    def test_what_failed_is_told_in_the_order_of_the_items(self, seeded: Seeded) -> None:
+        """An item that is none is read before the batch around it fails, and is told in its place all the same."""
+        dying = with_embedder(seeded.memory, Dying(parts_of(seeded.memory).embedder, call=1, halfway=False))
+        result = dying.add_many([*items(2), {"user_id": "u0", "content": " "}, *items(4)[2:]])
+        assert [(failed.index, failed.retryable) for failed in result.failed] == [
+            (index, index != 2) for index in range(5)
+        ]
+
     @pytest.mark.parametrize("share", [0, 0.5, 1])
     def test_a_batch_that_the_engine_refuses_fails_alone(self, seeded: Seeded, share: float) -> None:
         """A batch that the engine refuses or writes by halves ends in `failed`, and nothing of it is there."""

@@ -1106,14 +1106,14 @@ class InputContract(Contract):
 
     def test_bad_items_among_many(self, shared_memory: MemoryGateway, known_id: str) -> None:
         """Every item of a long mixed list is accounted for once, in its place, whatever the size of the batches."""
-        items: list[Any] = [{"user_id": f"u{i}", "content": f"fact {i}" if i % 3 else " "} for i in range(60)]
+        items: list[Any] = [{"user_id": f"u{i}", "content": f"fact {i}" if i % 3 else " "} for i in range(61)]
         for size in (1, 7, 1000):
             steps: list[int] = []
             result = shared_memory.add_many(items, batch_size=size, progress=steps.append)
-            assert [failed.index for failed in result.failed] == list(range(0, 60, 3))
+            assert [failed.index for failed in result.failed] == list(range(0, 61, 3))
             assert len(result.stored) + len(result.skipped) == 40
             assert steps == sorted(steps)
-            assert steps[-1] == 60
+            assert steps[-1] == 61
         assert_agreement(shared_memory)
 
     @pytest.mark.parametrize("bad", ["tea", b"tea", {"content": "tea"}, 7, None, Message("user", "tea")])

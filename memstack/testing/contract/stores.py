@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -128,6 +129,15 @@ class StoreContract(Contract):
             assert store.count(~where) == 1
         (hit,) = store.nearest(a_vector(store, 900), limit=3)
         assert hit.similarity > 1 - SAME
+
+    def test_what_is_removed_is_gone_at_once(self, store: Store) -> None:
+        """Also where it was read just before, and a store keeps what it has read."""
+        gone, other = a_row(store, 1), a_row(store, 2)
+        store.upsert([gone, other])
+        assert len(store.fetch([gone.id, other.id])) == len(store.leads(a_vector(store, 1), limit=2)) == 2
+        store.remove([gone.id])
+        assert [row.id for row in store.fetch([gone.id, other.id])] == [other.id]
+        assert [lead.clue.id for lead in store.leads(a_vector(store, 1), limit=2)] == [other.id]
 
     def test_nothing_to_do_is_done(self, store: Store) -> None:
         """No rows, no ids, an id twice, an id that is gone: none of them is an error."""
@@ -388,7 +398,7 @@ class StoreContract(Contract):
             store.bind(Fingerprint(mine.provider, f"{mine.model}:v1.5", mine.dimensions))
 
     def test_a_sibling_is_apart(self, store: Store) -> None:
-        """A sibling has rows of its own, has them when it is asked for again, and is closed alone."""
+        """A sibling has rows and a note of its own, has them when it is asked for again, and is closed alone."""
         row, other = a_row(store, 1), a_row(store, 2)
         store.upsert([row])
         sibling = store.sibling("other")
@@ -402,6 +412,10 @@ class StoreContract(Contract):
         assert [found.id for found in sibling.scan()] == [other.id]
         sibling.clear()
         assert store.count() == 1
+        mine = store.read_fingerprint()
+        sibling.write_fingerprint(Fingerprint("another", "model", store.dimensions))
+        assert store.read_fingerprint() == mine
+        assert store.sibling("other").read_fingerprint() == Fingerprint("another", "model", store.dimensions)
 
     def test_rows_of_mem0s_entities(self, store: Store) -> None:
         """A row that does not tell when it was stored, and has links without end, is told as it was given."""
@@ -429,14 +443,15 @@ class StoreContract(Contract):
         store.upsert([a_row(store, 1)])
         assert store.count() == 1
 
-    def test_after_closing(self, memory: MemoryGateway) -> None:
-        """Every call of a closed store is a StoreError that says so; closing again does nothing."""
+    def test_after_closing(self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every call of a closed store is a StoreError that says so, disk or none; closing again does nothing."""
         store = parts_of(memory).store
         row = a_row(store, 1)
         store.upsert([row])
         store.fetch([row.id])  # what a store keeps is closed, too
         store.close()
         store.close()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
         calls: list[Callable[[], object]] = [
             lambda: store.upsert([row]),
             lambda: store.fetch([row.id]),
