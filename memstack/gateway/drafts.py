@@ -103,7 +103,7 @@ def digest_of(drafts: Sequence[Draft]) -> str:
             draft.message.content,
             draft.message.name,
             None if draft.message.occurred_at is None else iso(draft.message.occurred_at),
-            encode(draft.metadata),
+            encode(draft.metadata, canonical=True),
             None if draft.expires_at is None else iso(draft.expires_at),
             *([] if draft.valid_from is None else [iso(draft.valid_from)]),
         ]
