@@ -57,6 +57,7 @@ class Unset:
 
 UNSET: Final = Unset()
 _BATCH: Final = 1000
+_Same = tuple[str, datetime | None, datetime | None]
 
 
 # -- add -----------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ def add(
         return used
     skipped, wanted = by_role(parts, drafts)
     known = {} if parts.embedder.quick else _duplicates(parts, wanted)  # looked for once more where they are written
-    fresh = [draft for draft in wanted if draft.fingerprint not in known]
+    fresh = [draft for draft in wanted if _same(draft) not in known]
     vectors = parts.embedder.vectors([draft.message.content for draft in fresh])
     found = {draft.fingerprint: vector for draft, vector in zip(fresh, vectors, strict=True)}
     result = _write(parts, wanted, known, found, messages=drafts, key=key, replacement=replacement, first=first)
@@ -126,7 +127,7 @@ def add_facts(
 def _write(
     parts: Parts,
     wanted: Sequence[Draft],
-    known: dict[str, str],
+    known: dict[_Same, str],
     vectors: Mapping[str, Sequence[float]],
     *,
     messages: Sequence[Draft],
@@ -139,34 +140,39 @@ def _write(
     stored: list[Memory] = []
     rows: list[Row] = []
     made = dict(vectors)
+    now = tick()
     with together(parts) as write:
         if first is not None:
             first(write.log)
         if key is not None and (used := repeated(parts, messages, key)) is not None:
             return used
-        known.update(_duplicates(parts, [draft for draft in wanted if draft.fingerprint not in known]))
+        known.update(_duplicates(parts, [draft for draft in wanted if _same(draft) not in known]))
         timeline = Timeline(parts, replacement or Replacement(slots=False))
-        new: list[Draft] = []
+        new: list[tuple[str, Draft]] = []
+        before: dict[str, list[tuple[str, Draft]]] = {}  # of this call, by fingerprint
         for draft in wanted:
-            equal = known.get(draft.fingerprint)
+            others = before.setdefault(draft.fingerprint, [])
+            at = draft.seen_at(now) if others else now
+            written = (row_id for row_id, other in reversed(others) if _there(other, at))
+            equal = next(written, known.get(_same(draft)))
             if equal is not None and (replacement is None or not timeline.contradicted(draft, equal)):
                 skipped.append(Skipped(draft.index, "duplicate", _equal(draft), equal))
                 continue
-            known[draft.fingerprint] = draft.id or new_id()
+            row_id = draft.id or new_id()
+            others.append((row_id, draft))
             if replacement is None:
-                new.append(draft)
+                new.append((row_id, draft))
                 continue
             # One after the other: what is in the place of what depends on those before it.
             if draft.fingerprint not in made:
                 made[draft.fingerprint] = _vector_of(parts, equal)
             payload = payload_of(draft, tick(), _positions(write.log, [draft]))
-            row = Row(known[draft.fingerprint], payload, made[draft.fingerprint], draft.fingerprint)
+            row = Row(row_id, payload, made[draft.fingerprint], draft.fingerprint)
             timeline.place(draft, row, equal=equal)
-        places = _positions(write.log, new)
-        for draft in new:
-            fingerprint = draft.fingerprint
+        places = _positions(write.log, [draft for _, draft in new])
+        for row_id, draft in new:
             payload = payload_of(draft, tick(), places)
-            row = Row(known[fingerprint], payload, vectors[fingerprint], fingerprint)
+            row = Row(row_id, payload, vectors[draft.fingerprint], draft.fingerprint)
             timeline.place(draft, row)
         rows.extend(timeline.rows)
         stored.extend(memory_from(row.id, row.payload) for row in rows)
@@ -284,9 +290,7 @@ def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str])
     other = None if equal or not used.memory_ids else used.memory_ids[0]  # a fact that was drawn from them, or changed
     detail = "this idempotency key was used before"
     return AddResult(
-        skipped=tuple(
-            Skipped(draft.index, "duplicate", detail, equal.get(draft.fingerprint, other)) for draft in drafts
-        )
+        skipped=tuple(Skipped(draft.index, "duplicate", detail, equal.get(_same(draft), other)) for draft in drafts)
     )
 
 
@@ -315,16 +319,35 @@ def _equal(draft: Draft) -> str:
     return "an equal memory is there already, and keeps its times: update(id, expires_at=…) changes when it expires"
 
 
-def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
-    """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
-    found: list[Row] = []
+def _same(draft: Draft) -> _Same:
+    """What drafts have in common that are duplicates of the same memories."""
+    return draft.fingerprint, draft.valid_from, draft.expires_at
+
+
+def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[_Same, str]:
+    """The ids of memories that are equal to drafts, and there when these are."""
+    rows: dict[str, list[Row]] = {}
     for some in batched(drafts, _BATCH):
-        found += parts.store.equal_to([draft.fingerprint for draft in some])
-    if not found:
+        for row in parts.store.equal_to([draft.fingerprint for draft in some]):
+            rows.setdefault(payloads.fingerprint_of(row.payload), []).append(row)
+    if not rows:
         return {}
-    now = visible(tick())  # evaluated here: they are few, and the engine looks for one term alone
-    found.sort(key=lambda row: (sort_value(row, "created_at"), row.id), reverse=True)  # of several, the oldest counts
-    return {payloads.fingerprint_of(row.payload): row.id for row in found if holds(now, row)}
+    for equal in rows.values():
+        equal.sort(key=lambda row: (sort_value(row, "created_at"), row.id))  # of several, the oldest counts
+    now = tick()
+    found: dict[_Same, str] = {}
+    for draft in drafts:
+        there = visible(draft.seen_at(now))  # evaluated here: they are few, and the engine looks for one term alone
+        equal_id = next((row.id for row in rows.get(draft.fingerprint, ()) if holds(there, row)), None)
+        if equal_id is not None:
+            found[_same(draft)] = equal_id
+    return found
+
+
+def _there(draft: Draft, at: datetime) -> bool:
+    """Whether what becomes of a draft is visible at an instant."""
+    begun = draft.valid_from is None or draft.valid_from <= at
+    return begun and (draft.expires_at is None or draft.expires_at > at)
 
 
 def _vector_of(parts: Parts, equal: str | None) -> Sequence[float]:

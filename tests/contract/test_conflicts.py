@@ -670,3 +670,17 @@ def test_a_key_is_used_where_all_of_it_waits(alex: MemoryGateway) -> None:
     alex.dismiss(asked.pending[0].token)
     late = alex.add(**evening, on_conflict="ask", idempotency_key="k")
     assert (late.stored, late.pending, [item.reason for item in late.skipped]) == ((), (), ["duplicate"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_duplicate_names_what_holds(memory: MemoryGateway, known: bool) -> None:
+    """Where a call says a value, another one and the first again, the same once more is a duplicate of the last."""
+    handle = memory.for_user("sam")
+    items = [
+        {"content": value, "metadata": time_of_day(value)} for value in ("morning", "evening", "morning", "morning")
+    ]
+    if known:
+        handle.add_many(items[:1])
+    result = handle.add_many(items, on_conflict="supersede")
+    (hit,) = handle.search("")
+    assert (hit.text, result.skipped[-1].memory_id) == ("morning", hit.id)
