@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from memstack import payload as payloads
 from memstack.batching import batched
-from memstack.errors import IdempotencyMismatch, MemoryNotFound
+from memstack.errors import IdempotencyMismatch, InvalidInput, MemoryNotFound
 from memstack.filters.ast import Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, draft_of, payload_of
@@ -190,10 +190,11 @@ def supersede(
     memory_id: str,
     scope: Scope,
     *,
-    text: str,
+    message: Message,
     metadata: Callable[[Memory], Mapping[str, Any]],
     schema: type[MemorySchema] | None,
     reason: str | None,
+    expires_at: datetime | None,
     valid_from: datetime | None,
 ) -> Memory:
     """Put a new memory in the place of another, or of what has taken that one's place since.
@@ -202,11 +203,12 @@ def supersede(
         parts: where.
         memory_id: the one that no longer holds.
         scope: where it must lie.
-        text: the new one's.
+        message: what the new one says.
         metadata: makes the new one's out of the memory that it replaces.
         schema: the class of it, where the caller passed an instance.
         reason: why, for the history.
-        valid_from: since when the new one holds; None is now.
+        expires_at: from when on the new one is hidden.
+        valid_from: since when it holds; None is since it was said.
 
     Returns:
         The new memory; the one that holds already, where it is equal.
@@ -214,7 +216,7 @@ def supersede(
     Raises:
         MemoryNotFound: there is none with this id in the scope.
     """
-    (vector,) = parts.embedder.vectors([text])
+    (vector,) = parts.embedder.vectors([message.content])
     rows: list[Row] = []
     with together(parts) as write:
         timeline = Timeline(parts, Replacement({0: (memory_id,)}, reasons={} if reason is None else {0: reason}))
@@ -224,7 +226,7 @@ def supersede(
             old = memory_from(current.id, current.payload)
         if not scope.covers(old.scope):
             raise MemoryNotFound(memory_id, str(scope))
-        draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from, schema=schema)
+        draft = Draft(0, message, old.scope, metadata(old), expires_at, valid_from, schema=schema)
         if draft.fingerprint == draft_of(old).fingerprint:
             return old
         row = Row(new_id(), payload_of(draft, tick(), _positions(write.log, [draft])), vector)
@@ -379,16 +381,36 @@ def update(
     text: str | None,
     metadata: Mapping[str, Any] | None,
     expires_at: datetime | Unset | None,
+    alone: bool = False,
+    kept: Mapping[str, datetime] | None = None,
 ) -> Memory:
     """Change a memory. Metadata is merged, a field that is None removed.
 
+    Args:
+        parts: where.
+        memory_id: the memory's.
+        scope: where it must lie.
+        text: the new one; None is the one it has.
+        metadata: what changes in it.
+        expires_at: from when on it is hidden.
+        alone: whether nothing that it had stays beside the metadata.
+        kept: times that it must have, by name.
+
     Raises:
         MemoryNotFound: there is none with this id in the scope.
+        InvalidInput: it has other times.
     """
     vector = None if text is None else parts.embedder.vectors([text])[0]
     with together(parts) as write:
         row = _find(parts, memory_id, scope)
-        payload = _changed(row.payload, text, metadata, expires_at)
+        for name, instant in (kept or {}).items():
+            if payloads.instant_of(row.payload, name) != instant:
+                raise InvalidInput(
+                    f"metadata.{name}",
+                    "is another instant than the memory has, and an update does not change it",
+                    "Leave it out, or use supersede().",
+                )
+        payload = _changed(row.payload, text, metadata, expires_at, alone=alone)
         if metadata is not None:
             options = parts.options
             check_metadata(
@@ -471,13 +493,19 @@ def _find(parts: Parts, memory_id: str, scope: Scope) -> Row:
 
 
 def _changed(
-    payload: Payload, text: str | None, metadata: Mapping[str, Any] | None, expires_at: datetime | Unset | None
+    payload: Payload,
+    text: str | None,
+    metadata: Mapping[str, Any] | None,
+    expires_at: datetime | Unset | None,
+    *,
+    alone: bool,
 ) -> Payload:
     memory = memory_from("", payload)
+    merged = memory.metadata if metadata is None else merge({} if alone else memory.metadata, metadata)
     changed = payloads.build(
         text=memory.text if text is None else text,
         scope=memory.scope,
-        metadata=memory.metadata if metadata is None else merge(memory.metadata, metadata),
+        metadata=merged,
         created_at=memory.created_at,
         updated_at=memory.updated_at,
         occurred_at=memory.occurred_at,
