@@ -11,9 +11,11 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
+from functools import lru_cache
+from operator import getitem
 from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import Self, TypeAliasType, TypeVar
 
 from memstack.errors import FilterError, InvalidInput, SchemaError, SchemaMismatch, amount, describe, named, nearest
@@ -172,7 +174,7 @@ class MemorySchema(BaseModel):
             return None
         same: list[Node] = []
         for name, value in self._slot():
-            field = type(self).f[name]
+            field = FilterField(self.stored_as.get(name, name))
             missing = ~field.exists()
             is_default = value == type(self).model_fields[name].default  # what a mapping may leave out
             equal = None if value is None else field == value
@@ -259,13 +261,15 @@ _OWN_NAMES: Final = frozenset(name for name in vars(MemorySchema) if not name.st
 class _SchemaField(FilterField):
     """A field in a filter that knows which values it can have."""
 
-    __slots__ = ("_choices", "_kinds", "_where")
+    __slots__ = ("_choices", "_kinds", "_listed", "_read", "_where")
     __hash__ = None
 
     def __init__(self, schema: type[MemorySchema], name: str) -> None:
         super().__init__(schema.stored_as.get(name, name))
         self._where = f"{schema.__name__}.f.{name}"
         self._kinds, self._choices = _kinds(schema.model_fields[name].annotation)
+        self._listed = _is_list(schema.model_fields[name].annotation)
+        self._read = _reader(schema, name)
 
     def __eq__(self, value: object) -> Node:  # type: ignore[override]
         return super().__eq__(self._checked(value))
@@ -300,11 +304,14 @@ class _SchemaField(FilterField):
         return [self._checked(value) for value in values]
 
     def _checked(self, value: object) -> Any:
+        if self._listed:
+            problem = "is a list, and no single value is equal to one"
+            raise FilterError(self._where, problem, f"Ask for a member: {self._where}.contains(…).")
         plain = value.value if isinstance(value, Enum) else value
         if self._choices and plain not in self._choices:
             known = ", ".join(sorted(repr(choice) for choice in self._choices))
             raise FilterError(self._where, f"is compared with {describe(plain)} that it never is", f"Known: {known}.")
-        return self._bound(value)
+        return self._read(self._bound(value))
 
     def _bound(self, value: object) -> Any:
         plain = value.value if isinstance(value, Enum) else value
@@ -313,6 +320,34 @@ class _SchemaField(FilterField):
                 self._where, f"is compared with {describe(plain)}", f"It is {' or '.join(sorted(self._kinds))}."
             )
         return value
+
+
+@lru_cache(maxsize=1024)
+def _reader(schema: type[MemorySchema], name: str) -> Callable[[Any], Any]:
+    """What brings a value into the form in which an instance has it, where that is a single one: names are folded."""
+    info = schema.model_fields[name]
+    if _takes(info.annotation, list, tuple, set, frozenset, dict, Mapping, Sequence, BaseModel):
+        return _unread
+    try:
+        kind: Any = info.annotation
+        if info.metadata:
+            kind = getitem(Annotated, (kind, *info.metadata))  # a * between brackets needs 3.11
+        validate = TypeAdapter[Any](kind, config=schema.model_config).validate_python
+    except Exception:  # noqa: BLE001  # what pydantic makes no adapter of
+        return _unread
+
+    def read(value: Any) -> Any:
+        try:
+            found = validate(value)
+        except Exception:  # noqa: BLE001  # a value that the field never has: nothing is equal to it
+            return value
+        return found if type(found) in _KINDS else value
+
+    return read
+
+
+def _unread(value: Any) -> Any:
+    return value
 
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -458,6 +493,18 @@ def _takes(annotation: Any, *kinds: type) -> bool:
         return any(_takes(part, *kinds) for part in arguments)
     found = origin or annotation
     return isinstance(found, type) and found is not str and issubclass(found, kinds)
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether the values that an annotation allows are lists, or None, and nothing else."""
+    if isinstance(annotation, TypeAliasType):
+        return _is_list(annotation.__value__)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _is_list(arguments[0])
+    if origin in (Union, types.UnionType):
+        return all(_is_list(part) for part in arguments if part is not type(None))
+    return (origin or annotation) in (list, tuple, set, frozenset)
 
 
 # -- the four of every application ---------------------------------------------------------------

@@ -220,12 +220,30 @@ def test_fields_in_filters_are_typed() -> None:
         lambda: Preference.f.value == 3,
         lambda: Project.f.deadline < 5,
         lambda: Habit.f.mood == "angry",
+        lambda: Project.f.tags == "urgent",
+        lambda: Project.f.tags.nin(["urgent"]),
     ],
 )
 def test_filters_that_a_schema_rules_out_are_refused(make: Any) -> None:
-    """A misspelt field, a value of another type and a word that is not among the choices are errors with a hint."""
-    with pytest.raises(FilterError, match=r"Known|It is"):
+    """A misspelt field, a value that a field cannot have and a word that is not among its choices are errors."""
+    with pytest.raises(FilterError, match=r"Known|It is|contains\("):
         make()
+
+
+@given(st.sampled_from([(Preference, "key"), (Preference, "domain"), (TaskPattern, "kind"), (Interaction, "action")]))
+def test_a_name_is_asked_for_as_it_is_kept(field: tuple[type[MemorySchema], str]) -> None:
+    """Case and runs of white space of a name matter in a filter by schema as little as in an instance."""
+    schema, name = field
+    assert (schema.f[name] == " Time  of Day") == (F[name] == "time of day")
+    assert (schema.f[name] != "TIME of day") == (F[name] != "time of day")
+    assert schema.f[name].in_(["Time of day", "B"]) == F[name].in_(["time of day", "b"])
+
+
+def test_a_day_is_asked_for_as_text_too() -> None:
+    """What a field keeps as a date is equal to the ISO text of it; where a text cannot be one, nothing is equal."""
+    assert (Project.f.deadline == "2026-03-01") == (F.deadline == date(2026, 3, 1))
+    assert (Project.f.deadline == "2026-03-01T05:00") == (F.deadline == "2026-03-01T05:00")
+    assert (Interaction.f.occurred_at == "2026-03-01") == (F.occurred_at == datetime(2026, 3, 1, tzinfo=timezone.utc))
 
 
 @given(instances, instances)

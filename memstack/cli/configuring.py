@@ -29,6 +29,7 @@ def init(
     """Write a commented configuration file: the embedded default, with the alternatives as comments."""
     from memstack.cli.template import TEMPLATE
 
+    session.refuse_configuration("init", "writes the same file whatever is configured")
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(TEMPLATE)
@@ -78,6 +79,7 @@ def schema(session: Session) -> None:
     """Print the JSON Schema of the configuration file, for editors to complete it by."""
     from memstack.config.schema import config_schema
 
+    session.refuse_configuration("config schema", "is the same whatever is configured")
     found = config_schema()
     session.output.result(found, lambda console: console.out(json.dumps(found, indent=2), highlight=False))
 

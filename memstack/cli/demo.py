@@ -79,8 +79,7 @@ def demo(
     made here, and emptied when the demo runs again; a folder that the demo did not make is refused. The restart is a
     real one: a second process opens the folder and searches.
     """
-    if session.given.config is not None or session.given.assignments:
-        raise InvalidInput("demo", "runs the embedded default in a folder of its own", "Leave --config and --set out.")
+    session.refuse_configuration("demo", "runs the embedded default in a folder of its own")
     folder = path.expanduser().absolute()
     again = _prepare(folder)
     story = _Story(session)

@@ -55,11 +55,12 @@ def import_(
     """Store many messages, as they were said, from lines of JSON or from LoCoMo's JSON.
 
     Lines of JSON are objects with `content` and `user_id` (or `agent_id`, `run_id`), and if need be `role` (default:
-    user), `name`, `occurred_at`, `metadata`, `expires_at`. They are read one by one: the file may be of any size. A
-    line that cannot be stored is reported and stops no other. --user, --agent and --run hold for lines that do not say.
+    user), `name`, `occurred_at`, `metadata`, `expires_at`, `valid_from`. They are read one by one: the file may be of
+    any size. A line that cannot be stored is reported and stops no other. --user, --agent and --run hold for lines that
+    do not say, and refuse those that name somebody else.
 
     What `memstack export` wrote is known by its first line, and restored as it was, with ids, times and history:
-    --role and --batch-size say nothing of one.
+    --role and --batch-size say nothing of one, and --user, --agent and --run refuse memories of somebody else.
 
     LoCoMo's JSON is known by its content. Each conversation is a user, each session a run, and every turn is stored.
 

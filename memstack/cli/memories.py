@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "delete", "history", "list_", "search", "show", "stats", "update"]
 
 T = TypeVar("T")
+_PAGE: Final = 20
 
 
 def add(
@@ -152,7 +153,7 @@ def list_(
     run: RunOption = None,
     filters: FilterOption = None,
     category: CategoryOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many on a page.")] = 20,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="How many on a page. Default: 20.")] = None,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Where the page before ended.")] = None,
     order: Annotated[
         str,
@@ -167,7 +168,9 @@ def list_(
 
     if everything and cursor is not None:
         raise InvalidInput("--cursor", "stands beside --all, which begins at the beginning", "Drop one of the two.")
-    check_limit(limit, "--limit", more="--all has no limit")
+    if everything and limit is not None:
+        raise InvalidInput("--limit", "stands beside --all, which has no pages", "Drop one of the two.")
+    size = check_limit(_PAGE if limit is None else limit, "--limit", more="--all has no limit")
     scope = scope_of(user, agent, run, needed=filters is None)
     where = read_filters(filters, category)
     by: Order = order  # type: ignore[assignment]  # checked by the gateway
@@ -177,7 +180,7 @@ def list_(
 
     with session.memory() as memory:
         if not everything:
-            page = listing(memory.get_all, limit=limit, cursor=cursor)
+            page = listing(memory.get_all, limit=size, cursor=cursor)
             session.output.result(page.to_dict(), lambda console: show_memories(console, page))
             if page.next_cursor is not None:
                 session.output.note(f"There are more: --cursor {page.next_cursor}")

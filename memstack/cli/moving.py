@@ -94,6 +94,7 @@ def migrate(
     """
     from memstack.factory import open_memory
 
+    session.refuse_configuration("migrate", "is told the two configurations by --from and --to")
     with open_memory(source) as old, open_memory(target) as new:
         total = int(old.stats()["vector_store"]["rows"])
         with _bar(session, total) as progress:

@@ -83,6 +83,15 @@ class Session:
         self.given = given
         self.output = Output(json=given.json, debug=given.debug)
 
+    def refuse_configuration(self, command: str, problem: str) -> None:
+        """For a command that looks at no configuration, or at others.
+
+        Raises:
+            InvalidInput: one is given.
+        """
+        if self.given.config is not None or self.given.assignments:
+            raise InvalidInput(command, problem, "Leave --config and --set out.")
+
     def settings(self, **overrides: Any) -> Settings:
         """The configuration; overrides lie upon ``--set``.
 

@@ -11,11 +11,13 @@ from typing import Any, BinaryIO, Final, Protocol
 
 from memstack.cli import locomo
 from memstack.errors import InvalidInput, describe, nearest
+from memstack.metadata import RESERVED
 
 __all__ = ["FIELDS", "Entry", "Source", "open_source"]
 
 FIELDS: Final = (
     "user_id", "agent_id", "run_id", "role", "content", "name", "occurred_at", "metadata", "expires_at",
+    "valid_from",
 )  # fmt: skip
 _LONGEST_LINE: Final = 16 * 2**20
 
@@ -158,7 +160,8 @@ def _read_line(line: bytes) -> tuple[dict[str, Any] | None, str]:
     unknown = sorted(name for name in found if name not in FIELDS)
     if unknown:
         guess = nearest(unknown[0], FIELDS)
-        hint = f"Did you mean {guess!r}? " if guess else "Put it into `metadata`. "
+        other = "Leave it out" if unknown[0] in RESERVED else "Put it into `metadata`"
+        hint = f"Did you mean {guess!r}? " if guess else f"{other}. "
         return None, f"has an unknown field {unknown[0][:80]!r}. {hint}Known: {', '.join(FIELDS)}"
     return found, ""
 

@@ -245,6 +245,8 @@ class Memory:
         """
         if text is not None and data is not None:
             raise InvalidInput("data", "is given, and so is its newer name `text`", "Pass one of the two.")
+        if text is None and data is None and metadata is None and isinstance(expiration_date, Unset):
+            raise InvalidInput("update", "nothing to change is given", "Pass text=, metadata= or expiration_date=.")
         with _as_mem0():
             self._gateway.update(
                 memory_id,

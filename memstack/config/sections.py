@@ -798,6 +798,12 @@ class RetrievalConfig(FrozenOptions, frozen=True):
     rerank: Count = 50
     """How many of the best the reranker is given. Default: 50."""
 
+    @model_validator(mode="after")
+    def _reranked(self) -> RetrievalConfig:
+        if self.reranker is None and "rerank" in self.model_fields_set:
+            raise ConfigError("rerank", "is given, and no reranker is", "Name a `reranker`, or leave it out.")
+        return self
+
 
 # -- helpers ---------------------------------------------------------------------------------
 

@@ -205,7 +205,7 @@ def _ask(
     free = [draft for draft in drafts if draft.index not in found]
     _, said = writing.by_role(parts, free)
     result = AddResult()
-    if free:
+    if free or key is not None:  # the key is used, also where all of it waits
         result = writing.add(parts, free, key=key, replacement=Replacement(), first=_check_free(parts, said))
     conflicts = tuple(conflict for of_draft in found.values() for conflict in of_draft)
     return dataclasses.replace(result, conflicts=conflicts, pending=tuple(waiting))

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from memstack import payload as payloads
-from memstack.instants import iso
+from memstack.instants import FIRST, iso
 from memstack.metadata import encode
 from memstack.payload import Payload
 from memstack.records import ROLES, Memory, Message, Source
@@ -19,6 +19,8 @@ from memstack.schemas import MemorySchema
 from memstack.scope import Scope
 
 __all__ = ["Draft", "digest_of", "draft_of", "payload_of"]
+
+_STEP: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,13 @@ class Draft:
                 "actor_id": self.message.name,
             }
         )
+
+    def seen_at(self, now: datetime) -> datetime:
+        """When what is equal to it has to be there: now, once it holds, or when it was last seen, if it has expired."""
+        at = now if self.valid_from is None else max(now, self.valid_from)
+        if self.expires_at is None or self.expires_at > at:
+            return at
+        return max(self.expires_at, FIRST + _STEP) - _STEP
 
 
 def draft_of(memory: Memory) -> Draft:
@@ -103,7 +112,7 @@ def digest_of(drafts: Sequence[Draft]) -> str:
             draft.message.content,
             draft.message.name,
             None if draft.message.occurred_at is None else iso(draft.message.occurred_at),
-            encode(draft.metadata),
+            encode(draft.metadata, canonical=True),
             None if draft.expires_at is None else iso(draft.expires_at),
             *([] if draft.valid_from is None else [iso(draft.valid_from)]),
         ]

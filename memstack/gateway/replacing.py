@@ -148,7 +148,7 @@ class Timeline:
 
     def contradicted(self, draft: Draft, equal: str) -> bool:
         """Whether something else holds that a draft would take the place of, beside a row that says the same."""
-        now = visible(tick())
+        now = visible(draft.seen_at(tick()))
         schema = self._schema(draft)
         for row in self._named(draft):
             if row.id != equal and holds(now, row):

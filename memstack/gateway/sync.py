@@ -33,7 +33,16 @@ from memstack.gateway.inputs import (
 from memstack.gateway.items import Item
 from memstack.gateway.parts import Parts
 from memstack.gateway.together import reset
-from memstack.gateway.typed import Metadata, check_schema, read_metadata, read_times, schema_of
+from memstack.gateway.typed import (
+    Metadata,
+    check_schema,
+    read_expiry,
+    read_kept,
+    read_metadata,
+    read_times,
+    schema_of,
+    stands_alone,
+)
 from memstack.gateway.writing import UNSET, Unset
 from memstack.ids import canonical_id
 from memstack.instants import utcnow
@@ -284,9 +293,9 @@ class MemoryGateway:
             id: the old memory's. Where another has taken its place since, that one is superseded.
             text: what holds now.
             metadata: fields that change; the others are the old memory's. Or an instance of a schema, which stands
-                alone. None keeps them all, unless the schema's say what held.
+                alone, and has times of its own. None keeps them all, unless the schema's say what held.
             reason: why, for the history.
-            valid_from: since when the new one holds; None is now.
+            valid_from: since when the new one holds; None is now, or the ``occurred_at`` of the metadata.
             user_id, agent_id, run_id: where given, only a memory of this scope.
 
         Returns:
@@ -303,7 +312,7 @@ class MemoryGateway:
             check_memory_text(reason, parts.options.max_text, "reason")
         new = None if metadata is None else read_metadata(metadata, parts.options, keep_none=True)
         instance = isinstance(metadata, MemorySchema)
-        _, _, since = read_times(metadata, Message("user", text), None, valid_from)
+        message, expiry, since = read_times(metadata, Message("user", text), None, valid_from)
 
         def merged(old: Memory) -> Mapping[str, Any]:
             if new is None:
@@ -314,10 +323,11 @@ class MemoryGateway:
             parts,
             canonical_id(id),
             scope,
-            text=text,
+            message=message,
             metadata=merged,
             schema=schema_of(metadata),
             reason=reason,
+            expires_at=expiry,
             valid_from=since,
         )
 
@@ -379,7 +389,9 @@ class MemoryGateway:
         Args:
             id: the memory's.
             text: the new text; it is embedded anew.
-            metadata: fields to set; a field that is None is removed, the others stay. Or an instance of a schema.
+            metadata: fields to set; a field that is None is removed, the others stay. Or an instance of a schema: what
+                its class does not allow beside its fields does not stay. Its ``expires_at`` is the memory's, where it
+                is set; its ``occurred_at`` and ``valid_from`` can only be those that the memory has.
             expires_at: from when on it is hidden; None is never.
             user_id, agent_id, run_id: where given, only a memory of this scope.
 
@@ -403,7 +415,9 @@ class MemoryGateway:
             scope,
             text=text,
             metadata=None if metadata is None else read_metadata(metadata, parts.options, keep_none=True),
-            expires_at=expires_at if isinstance(expires_at, Unset) else check_instant(expires_at, "expires_at"),
+            alone=stands_alone(metadata),
+            expires_at=read_expiry(metadata, expires_at),
+            kept=read_kept(metadata),
         )
 
     def delete(

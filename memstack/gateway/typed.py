@@ -10,11 +10,23 @@ from typing import Any, TypeVar, cast
 from memstack.errors import InvalidInput
 from memstack.gateway.inputs import MAX_LIMIT, check_instant
 from memstack.gateway.parts import Options
+from memstack.gateway.writing import UNSET, Unset
 from memstack.metadata import check_metadata
 from memstack.records import Hit, Hits, Memory, Message
 from memstack.schemas import MemorySchema, fit
 
-__all__ = ["Metadata", "check_schema", "fit_all", "read_metadata", "read_times", "schema_of", "search_fitting"]
+__all__ = [
+    "Metadata",
+    "check_schema",
+    "fit_all",
+    "read_expiry",
+    "read_kept",
+    "read_metadata",
+    "read_times",
+    "schema_of",
+    "search_fitting",
+    "stands_alone",
+]
 
 Metadata = Mapping[str, Any] | MemorySchema
 S = TypeVar("S", bound=MemorySchema)
@@ -47,6 +59,35 @@ def read_metadata(metadata: Metadata | None, options: Options, *, keep_none: boo
 def schema_of(metadata: object) -> type[MemorySchema] | None:
     """The class of metadata that is an instance of a schema."""
     return type(metadata) if isinstance(metadata, MemorySchema) else None
+
+
+def stands_alone(metadata: object) -> bool:
+    """Whether metadata is an instance of a schema that allows no other fields beside its own."""
+    return isinstance(metadata, MemorySchema) and type(metadata).model_config.get("extra") == "forbid"
+
+
+def read_expiry(metadata: object, expires_at: object) -> datetime | Unset | None:
+    """From when on a memory that is changed is hidden: given as an argument, or by an instance of a schema.
+
+    Raises:
+        InvalidInput: a value is no instant, or the two differ.
+    """
+    name = "expires_at"
+    if isinstance(metadata, MemorySchema) and name in metadata.model_fields_set & type(metadata).model_fields.keys():
+        if isinstance(expires_at, Unset):
+            return check_instant(getattr(metadata, name), f"metadata.{name}")
+        return _one(name, expires_at, metadata.lifted)
+    return UNSET if isinstance(expires_at, Unset) else check_instant(expires_at, name)
+
+
+def read_kept(metadata: object) -> dict[str, datetime]:
+    """The times that an instance of a schema has, and that no change of a memory changes."""
+    lifted = metadata.lifted if isinstance(metadata, MemorySchema) else {}
+    return {
+        name: instant
+        for name in ("occurred_at", "valid_from")
+        if (instant := check_instant(lifted.get(name), f"metadata.{name}")) is not None
+    }
 
 
 def read_times(

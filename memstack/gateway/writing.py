@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from memstack import payload as payloads
 from memstack.batching import batched
-from memstack.errors import IdempotencyMismatch, MemoryNotFound
+from memstack.errors import IdempotencyMismatch, InvalidInput, MemoryNotFound
 from memstack.filters.ast import Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, draft_of, payload_of
@@ -57,6 +57,7 @@ class Unset:
 
 UNSET: Final = Unset()
 _BATCH: Final = 1000
+_Same = tuple[str, datetime | None, datetime | None]
 
 
 # -- add -----------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ def add(
         return used
     skipped, wanted = by_role(parts, drafts)
     known = {} if parts.embedder.quick else _duplicates(parts, wanted)  # looked for once more where they are written
-    fresh = [draft for draft in wanted if draft.fingerprint not in known]
+    fresh = [draft for draft in wanted if _same(draft) not in known]
     vectors = parts.embedder.vectors([draft.message.content for draft in fresh])
     found = {draft.fingerprint: vector for draft, vector in zip(fresh, vectors, strict=True)}
     result = _write(parts, wanted, known, found, messages=drafts, key=key, replacement=replacement, first=first)
@@ -126,7 +127,7 @@ def add_facts(
 def _write(
     parts: Parts,
     wanted: Sequence[Draft],
-    known: dict[str, str],
+    known: dict[_Same, str],
     vectors: Mapping[str, Sequence[float]],
     *,
     messages: Sequence[Draft],
@@ -139,34 +140,39 @@ def _write(
     stored: list[Memory] = []
     rows: list[Row] = []
     made = dict(vectors)
+    now = tick()
     with together(parts) as write:
         if first is not None:
             first(write.log)
         if key is not None and (used := repeated(parts, messages, key)) is not None:
             return used
-        known.update(_duplicates(parts, [draft for draft in wanted if draft.fingerprint not in known]))
+        known.update(_duplicates(parts, [draft for draft in wanted if _same(draft) not in known]))
         timeline = Timeline(parts, replacement or Replacement(slots=False))
-        new: list[Draft] = []
+        new: list[tuple[str, Draft]] = []
+        before: dict[str, list[tuple[str, Draft]]] = {}  # of this call, by fingerprint
         for draft in wanted:
-            equal = known.get(draft.fingerprint)
+            others = before.setdefault(draft.fingerprint, [])
+            at = draft.seen_at(now) if others else now
+            written = (row_id for row_id, other in reversed(others) if _there(other, at))
+            equal = next(written, known.get(_same(draft)))
             if equal is not None and (replacement is None or not timeline.contradicted(draft, equal)):
                 skipped.append(Skipped(draft.index, "duplicate", _equal(draft), equal))
                 continue
-            known[draft.fingerprint] = draft.id or new_id()
+            row_id = draft.id or new_id()
+            others.append((row_id, draft))
             if replacement is None:
-                new.append(draft)
+                new.append((row_id, draft))
                 continue
             # One after the other: what is in the place of what depends on those before it.
             if draft.fingerprint not in made:
                 made[draft.fingerprint] = _vector_of(parts, equal)
             payload = payload_of(draft, tick(), _positions(write.log, [draft]))
-            row = Row(known[draft.fingerprint], payload, made[draft.fingerprint], draft.fingerprint)
+            row = Row(row_id, payload, made[draft.fingerprint], draft.fingerprint)
             timeline.place(draft, row, equal=equal)
-        places = _positions(write.log, new)
-        for draft in new:
-            fingerprint = draft.fingerprint
+        places = _positions(write.log, [draft for _, draft in new])
+        for row_id, draft in new:
             payload = payload_of(draft, tick(), places)
-            row = Row(known[fingerprint], payload, vectors[fingerprint], fingerprint)
+            row = Row(row_id, payload, vectors[draft.fingerprint], draft.fingerprint)
             timeline.place(draft, row)
         rows.extend(timeline.rows)
         stored.extend(memory_from(row.id, row.payload) for row in rows)
@@ -184,10 +190,11 @@ def supersede(
     memory_id: str,
     scope: Scope,
     *,
-    text: str,
+    message: Message,
     metadata: Callable[[Memory], Mapping[str, Any]],
     schema: type[MemorySchema] | None,
     reason: str | None,
+    expires_at: datetime | None,
     valid_from: datetime | None,
 ) -> Memory:
     """Put a new memory in the place of another, or of what has taken that one's place since.
@@ -196,11 +203,12 @@ def supersede(
         parts: where.
         memory_id: the one that no longer holds.
         scope: where it must lie.
-        text: the new one's.
+        message: what the new one says.
         metadata: makes the new one's out of the memory that it replaces.
         schema: the class of it, where the caller passed an instance.
         reason: why, for the history.
-        valid_from: since when the new one holds; None is now.
+        expires_at: from when on the new one is hidden.
+        valid_from: since when it holds; None is since it was said.
 
     Returns:
         The new memory; the one that holds already, where it is equal.
@@ -208,7 +216,7 @@ def supersede(
     Raises:
         MemoryNotFound: there is none with this id in the scope.
     """
-    (vector,) = parts.embedder.vectors([text])
+    (vector,) = parts.embedder.vectors([message.content])
     rows: list[Row] = []
     with together(parts) as write:
         timeline = Timeline(parts, Replacement({0: (memory_id,)}, reasons={} if reason is None else {0: reason}))
@@ -218,7 +226,7 @@ def supersede(
             old = memory_from(current.id, current.payload)
         if not scope.covers(old.scope):
             raise MemoryNotFound(memory_id, str(scope))
-        draft = Draft(0, Message("user", text), old.scope, metadata(old), None, valid_from, schema=schema)
+        draft = Draft(0, message, old.scope, metadata(old), expires_at, valid_from, schema=schema)
         if draft.fingerprint == draft_of(old).fingerprint:
             return old
         row = Row(new_id(), payload_of(draft, tick(), _positions(write.log, [draft])), vector)
@@ -284,9 +292,7 @@ def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str])
     other = None if equal or not used.memory_ids else used.memory_ids[0]  # a fact that was drawn from them, or changed
     detail = "this idempotency key was used before"
     return AddResult(
-        skipped=tuple(
-            Skipped(draft.index, "duplicate", detail, equal.get(draft.fingerprint, other)) for draft in drafts
-        )
+        skipped=tuple(Skipped(draft.index, "duplicate", detail, equal.get(_same(draft), other)) for draft in drafts)
     )
 
 
@@ -315,16 +321,35 @@ def _equal(draft: Draft) -> str:
     return "an equal memory is there already, and keeps its times: update(id, expires_at=…) changes when it expires"
 
 
-def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[str, str]:
-    """The ids of visible memories that are equal to drafts, by fingerprint (which includes the scope)."""
-    found: list[Row] = []
+def _same(draft: Draft) -> _Same:
+    """What drafts have in common that are duplicates of the same memories."""
+    return draft.fingerprint, draft.valid_from, draft.expires_at
+
+
+def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[_Same, str]:
+    """The ids of memories that are equal to drafts, and there when these are."""
+    rows: dict[str, list[Row]] = {}
     for some in batched(drafts, _BATCH):
-        found += parts.store.equal_to([draft.fingerprint for draft in some])
-    if not found:
+        for row in parts.store.equal_to([draft.fingerprint for draft in some]):
+            rows.setdefault(payloads.fingerprint_of(row.payload), []).append(row)
+    if not rows:
         return {}
-    now = visible(tick())  # evaluated here: they are few, and the engine looks for one term alone
-    found.sort(key=lambda row: (sort_value(row, "created_at"), row.id), reverse=True)  # of several, the oldest counts
-    return {payloads.fingerprint_of(row.payload): row.id for row in found if holds(now, row)}
+    for equal in rows.values():
+        equal.sort(key=lambda row: (sort_value(row, "created_at"), row.id))  # of several, the oldest counts
+    now = tick()
+    found: dict[_Same, str] = {}
+    for draft in drafts:
+        there = visible(draft.seen_at(now))  # evaluated here: they are few, and the engine looks for one term alone
+        equal_id = next((row.id for row in rows.get(draft.fingerprint, ()) if holds(there, row)), None)
+        if equal_id is not None:
+            found[_same(draft)] = equal_id
+    return found
+
+
+def _there(draft: Draft, at: datetime) -> bool:
+    """Whether what becomes of a draft is visible at an instant."""
+    begun = draft.valid_from is None or draft.valid_from <= at
+    return begun and (draft.expires_at is None or draft.expires_at > at)
 
 
 def _vector_of(parts: Parts, equal: str | None) -> Sequence[float]:
@@ -356,16 +381,36 @@ def update(
     text: str | None,
     metadata: Mapping[str, Any] | None,
     expires_at: datetime | Unset | None,
+    alone: bool = False,
+    kept: Mapping[str, datetime] | None = None,
 ) -> Memory:
     """Change a memory. Metadata is merged, a field that is None removed.
 
+    Args:
+        parts: where.
+        memory_id: the memory's.
+        scope: where it must lie.
+        text: the new one; None is the one it has.
+        metadata: what changes in it.
+        expires_at: from when on it is hidden.
+        alone: whether nothing that it had stays beside the metadata.
+        kept: times that it must have, by name.
+
     Raises:
         MemoryNotFound: there is none with this id in the scope.
+        InvalidInput: it has other times.
     """
     vector = None if text is None else parts.embedder.vectors([text])[0]
     with together(parts) as write:
         row = _find(parts, memory_id, scope)
-        payload = _changed(row.payload, text, metadata, expires_at)
+        for name, instant in (kept or {}).items():
+            if payloads.instant_of(row.payload, name) != instant:
+                raise InvalidInput(
+                    f"metadata.{name}",
+                    "is another instant than the memory has, and an update does not change it",
+                    "Leave it out, or use supersede().",
+                )
+        payload = _changed(row.payload, text, metadata, expires_at, alone=alone)
         if metadata is not None:
             options = parts.options
             check_metadata(
@@ -448,13 +493,19 @@ def _find(parts: Parts, memory_id: str, scope: Scope) -> Row:
 
 
 def _changed(
-    payload: Payload, text: str | None, metadata: Mapping[str, Any] | None, expires_at: datetime | Unset | None
+    payload: Payload,
+    text: str | None,
+    metadata: Mapping[str, Any] | None,
+    expires_at: datetime | Unset | None,
+    *,
+    alone: bool,
 ) -> Payload:
     memory = memory_from("", payload)
+    merged = memory.metadata if metadata is None else merge({} if alone else memory.metadata, metadata)
     changed = payloads.build(
         text=memory.text if text is None else text,
         scope=memory.scope,
-        metadata=memory.metadata if metadata is None else merge(memory.metadata, metadata),
+        metadata=merged,
         created_at=memory.created_at,
         updated_at=memory.updated_at,
         occurred_at=memory.occurred_at,

@@ -72,6 +72,10 @@ NOWHERE = "4d7ffcdb-921b-4ee3-8310-e01ac76a8993"
         (["--set", "offline.x=1", "--set", "offline=1", "stats"], 2, "InvalidInput"),
         (["--set", "offline=1", "--set", "offline.x=1", "stats"], 2, "InvalidInput"),
         (["demo", "--set", "offline=true"], 2, "InvalidInput"),
+        (["init", "other.yaml", "--set", "offline=true"], 2, "InvalidInput"),
+        (["config", "schema", "--config", "memstack.yaml"], 2, "InvalidInput"),
+        (["migrate", "--from", "a.yaml", "--to", "b.yaml", "--config", "memstack.yaml"], 2, "InvalidInput"),
+        (["list", "--user", "alex", "--all", "--limit", "5"], 2, "InvalidInput"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

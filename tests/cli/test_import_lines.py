@@ -53,6 +53,7 @@ def test_every_field_arrives(run: Runner, write: Write, alex: str) -> None:
         "occurred_at": "2026-01-31T08:00:00Z",
         "metadata": {"cups": 2},
         "expires_at": "2999-01-01",
+        "valid_from": "2026-01-01",
     }
     done = run(
         "--json", "import", write(full, {"user_id": alex, "content": "I drink milk", "name": None, "metadata": None})
@@ -62,7 +63,7 @@ def test_every_field_arrives(run: Runner, write: Write, alex: str) -> None:
     milk, tea = run("--json", "list", "--user", alex).data["memories"]
     assert (tea["agent_id"], tea["run_id"], tea["metadata"]) == ("bot", "r1", {"cups": 2})
     assert (tea["source"][0]["name"], tea["occurred_at"]) == ("Alexandra", "2026-01-31T08:00:00+00:00")
-    assert tea["expires_at"].startswith("2999")
+    assert (tea["expires_at"][:4], tea["valid_from"][:10]) == ("2999", "2026-01-01")
     assert milk["source"][0] == {"role": "user", "position": 0}
 
 
@@ -108,6 +109,19 @@ def test_malformed_lines_fail_alone(run: Runner, write: Write, alex: str, tmp_pa
     assert shown.code == 3
     assert "line 2: is not JSON" in shown.out
     assert "and 2 more: all of them with --failures FILE" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("field", "way_out"),
+    [("colour", "Put it into `metadata`."), ("hash", "Leave it out."), ("id", "Leave it out.")],
+)
+def test_the_way_out_of_an_unknown_field_is_one(run: Runner, write: Write, alex: str, field: str, way_out: str) -> None:
+    """What a line of JSON cannot have is sent into the metadata only where metadata can have it."""
+    line = {"user_id": alex, "content": "tea", field: "x"}
+    (failure,) = run("--json", "import", write(line)).data["failures"]
+    assert way_out in failure["reason"]
+    moved = {"user_id": alex, "content": "tea", "metadata": {field: "x"}}
+    assert run("--json", "import", write(moved)).data["stored"] == (field == "colour")
 
 
 def test_roles(run: Runner, write: Write, alex: str) -> None:

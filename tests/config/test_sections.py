@@ -30,6 +30,7 @@ from memstack.config import (
 from memstack.config.docs import descriptions
 from memstack.config.lookup import BUILTIN
 from memstack.config.sections import LimitsConfig, RetrievalConfig
+from memstack.errors import ConfigError
 
 
 def make(model: Any, /, **options: Any) -> Any:
@@ -427,3 +428,10 @@ def test_only_the_store_in_memory_is_not_persistent() -> None:
     assert QdrantServer(host="h").persistent
     assert QdrantServer(host="h").folder is None
     assert QdrantEmbedded(path=Path("/x")).folder == Path("/x")
+
+
+def test_how_many_are_reranked_says_nothing_without_a_reranker() -> None:
+    """`retrieval.rerank` is refused where no reranker is named, which it would be for."""
+    with pytest.raises(ConfigError, match=r"retrieval\.rerank: .*Name a `reranker`"):
+        Settings.load({"retrieval": {"rerank": 9}})
+    assert Settings.load({"retrieval": {"rerank": 9, "reranker": "my_app.score"}}).retrieval.rerank == 9

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from memstack import AddResult, Interaction, MemoryGateway, MemorySchema, Preference, Project
-from memstack.errors import ConflictFound, InvalidInput, MemoryNotFound, PendingNotFound
+from memstack.errors import ConflictFound, IdempotencyMismatch, InvalidInput, MemoryNotFound, PendingNotFound
 from memstack.gateway.conflicts import OnConflict
 from memstack.gateway.judging import judge
 from memstack.instants import utcnow
@@ -674,3 +674,30 @@ def test_many_at_once_take_no_look_at_each_other(
     assert len(result.stored) == 100
     assert compared.call_count < 500
     assert read.call_count < 1500
+
+
+def test_a_key_is_used_where_all_of_it_waits(alex: MemoryGateway) -> None:
+    """A call of which everything waits has used its key: the same token again, and no other content."""
+    evening: dict[str, Any] = {"messages": "I prefer evenings", "metadata": time_of_day("evening")}
+    asked = alex.add(**evening, on_conflict="ask", idempotency_key="k")
+    again = alex.add(**evening, on_conflict="ask", idempotency_key="k")
+    assert [change.token for change in again.pending] == [change.token for change in asked.pending]
+    with pytest.raises(IdempotencyMismatch):
+        alex.add("I drink tea", on_conflict="ask", idempotency_key="k")
+    alex.dismiss(asked.pending[0].token)
+    late = alex.add(**evening, on_conflict="ask", idempotency_key="k")
+    assert (late.stored, late.pending, [item.reason for item in late.skipped]) == ((), (), ["duplicate"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_duplicate_names_what_holds(memory: MemoryGateway, known: bool) -> None:
+    """Where a call says a value, another one and the first again, the same once more is a duplicate of the last."""
+    handle = memory.for_user("sam")
+    items = [
+        {"content": value, "metadata": time_of_day(value)} for value in ("morning", "evening", "morning", "morning")
+    ]
+    if known:
+        handle.add_many(items[:1])
+    result = handle.add_many(items, on_conflict="supersede")
+    (hit,) = handle.search("")
+    assert (hit.text, result.skipped[-1].memory_id) == ("morning", hit.id)

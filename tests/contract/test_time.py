@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from memstack import F, MemoryGateway, Preference
 from memstack.errors import CursorError, InvalidInput
 from memstack.gateway import parts
+from memstack.gateway.conflicts import OnConflict
 from memstack.instants import EPOCH, utcnow
 from memstack.testing.contract.strategies import examples
 
@@ -105,6 +106,36 @@ def test_what_begins_in_the_future_is_hidden_until_then(memory: MemoryGateway) -
     alex.add("Paris", metadata=Preference(key="home", value="Paris"), valid_from=soon, on_conflict="supersede")
     assert [hit.text for hit in alex.search("")] == ["Berlin"]
     assert [hit.text for hit in alex.search("", as_of=soon)] == ["Paris"]
+
+
+@pytest.mark.parametrize("policy", ["keep", "supersede", "raise", "ask"])
+def test_what_is_hidden_yet_is_stored_once(memory: MemoryGateway, policy: OnConflict) -> None:
+    """What holds from a day to come, or has expired already, is there: said again, it is a duplicate."""
+    alex = memory.for_user("alex")
+    soon = utcnow() + timedelta(days=3)
+    alex.add("Berlin", metadata=Preference(key="home", value="Berlin"), expires_at=soon)
+    for begin in (soon, soon + timedelta(days=1), soon):
+        alex.add("Paris", metadata=prefer("Paris"), valid_from=begin, on_conflict=policy)
+    for _ in range(2):
+        alex.add("a parcel waits", expires_at="2020-01-01", on_conflict=policy)
+    kept = alex.get_all(as_of=soon + timedelta(days=2), show_expired=True)
+    assert sorted(memory.text for memory in kept) == ["Berlin", "Paris", "a parcel waits"]
+
+
+@pytest.mark.parametrize("in_one_call", [True, False])
+def test_what_is_hidden_is_no_duplicate_of_what_holds_now(memory: MemoryGateway, in_one_call: bool) -> None:
+    """What holds now is stored beside equal memories that have expired, or begin later, also of the same call."""
+    alex = memory.for_user("alex")
+    soon = utcnow() + timedelta(days=3)
+    items: list[dict[str, Any]] = [
+        {"content": "I live in Paris", "valid_from": soon},
+        {"content": "I live in Paris", "expires_at": "2020-01-01"},
+        {"content": "I live in Paris"},
+        {"content": "I live in Paris", "valid_from": soon},
+    ]
+    results = [alex.add_many(items)] if in_one_call else [alex.add_many([item]) for item in items]
+    assert sum(len(result.stored) for result in results) == 3
+    assert [hit.text for hit in alex.search("")] == ["I live in Paris"]
 
 
 def test_what_is_said_before_the_future_begins(memory: MemoryGateway) -> None:

@@ -134,6 +134,88 @@ def test_instances_in_bulk_and_updates(memory: MemoryGateway) -> None:
     assert hit.metadata == Project(name="Phoenix", status="done")
 
 
+class Deadline(MemorySchema):
+    category = "deadlines"
+    version = 2
+    upgrades = {1: lambda fields: {"name": fields["title"]}}  # noqa: RUF012
+    name: str
+    note: str | None = None
+    occurred_at: datetime | None = None
+    expires_at: datetime | None = None
+    valid_from: datetime | None = None
+
+
+LATER = datetime(2990, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"category": "deadlines", "title": "tax"},
+        {"category": "preferences", "key": "tea", "value": "green"},
+        {"category": "deadlines", "name": "tax", "schema_version": 2, "colour": "red"},
+        {"colour": "red"},
+    ],
+    ids=["an older version", "another schema", "one more field", "no schema"],
+)
+def test_an_update_with_an_instance_fits_its_schema(memory: MemoryGateway, before: dict[str, Any]) -> None:
+    """Whatever a memory had, one that is updated with an instance is that instance."""
+    alex = memory.for_user("alex")
+    (stored,) = alex.add("the tax is due", metadata=before).stored
+    updated = alex.update(stored.id, metadata=Deadline(name="rent"))
+    assert dict(updated.metadata) == Deadline(name="rent").to_metadata()
+    (hit,) = alex.search("", schema=Deadline)
+    assert hit.metadata == Deadline(name="rent", occurred_at=stored.occurred_at, expires_at=None, valid_from=None)
+
+
+def test_an_update_leaves_what_the_schema_allows(memory: MemoryGateway) -> None:
+    """Fields beside those of a schema that takes any stay through an update with an instance."""
+
+    class Loose(MemorySchema, extra="allow"):
+        category = "loose"
+        name: str
+
+    alex = memory.for_user("alex")
+    (stored,) = alex.add("x", metadata={"category": "loose", "name": "a", "colour": "red"}).stored
+    assert alex.update(stored.id, metadata=Loose(name="b")).metadata["colour"] == "red"
+
+
+def test_an_update_takes_the_expiry_of_an_instance(memory: MemoryGateway) -> None:
+    """The `expires_at` that an instance has is the memory's, never too; one that does not say leaves it."""
+    alex = memory.for_user("alex")
+    (stored,) = alex.add("the tax is due", metadata=Deadline(name="tax")).stored
+    assert alex.update(stored.id, metadata=Deadline(name="tax", expires_at=LATER)).expires_at == LATER
+    assert alex.update(stored.id, metadata=Deadline(name="rent")).expires_at == LATER
+    with pytest.raises(InvalidInput, match="expires_at: is another instant"):
+        alex.update(stored.id, metadata=Deadline(name="rent", expires_at=LATER), expires_at="2980-01-01")
+    assert alex.update(stored.id, metadata=Deadline(name="rent", expires_at=None)).expires_at is None
+
+
+def test_an_update_does_not_drop_a_time(memory: MemoryGateway) -> None:
+    """A time of an instance that an update cannot set is refused; what was read can be written again."""
+    alex = memory.for_user("alex")
+    since = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    (stored,) = alex.add("the tax is due", metadata=Deadline(name="tax", valid_from=since)).stored
+    for name in ("occurred_at", "valid_from"):
+        moved = Deadline.model_validate({"name": "rent", name: LATER})
+        with pytest.raises(InvalidInput, match=rf"metadata\.{name}: is another instant"):
+            alex.update(stored.id, metadata=moved)
+    assert alex.get(stored.id) == stored
+    (hit,) = alex.search("", schema=Deadline)
+    again = alex.update(stored.id, metadata=hit.metadata.model_copy(update={"note": "soon"}))
+    assert (again.metadata["note"], again.occurred_at, again.valid_from) == ("soon", stored.occurred_at, since)
+
+
+def test_what_supersedes_has_the_times_of_its_instance(memory: MemoryGateway) -> None:
+    """``supersede`` with an instance keeps each of the times that the instance has."""
+    alex = memory.for_user("alex")
+    old, new = datetime(2025, 1, 1, tzinfo=timezone.utc), datetime(2025, 1, 2, tzinfo=timezone.utc)
+    (stored,) = alex.add("the tax is due", metadata=Deadline(name="tax", occurred_at=old)).stored
+    moved = alex.supersede(stored.id, "moved", metadata=Deadline(name="tax", occurred_at=new, expires_at=LATER))
+    assert (moved.occurred_at, moved.expires_at, moved.valid_from) == (new, LATER, None)
+    assert alex.get(stored.id).valid_to == new
+
+
 @pytest.mark.parametrize("schema", [dict, "preferences", MemorySchema, object()])
 def test_what_is_no_schema_is_refused(memory: MemoryGateway, schema: Any) -> None:
     """``schema=`` takes a class with a category."""

@@ -96,3 +96,11 @@ def test_a_conversation_with_tools_is_taken(memory: MemoryGateway) -> None:
     for broken, place in ({"content": ""}, "content"), ({"content": None}, "content"), ({"tools": [call]}, "tools"):
         with pytest.raises(InvalidInput, match=place):
             memory.add({"role": "user", "content": "hi", **broken}, user_id="alex")
+
+
+def test_the_order_of_fields_is_no_other_content(memory: MemoryGateway) -> None:
+    """A call that is repeated with its metadata in another order is the same call to an idempotency key."""
+    alex = memory.for_user("alex")
+    first = alex.add("I drink tea", metadata={"a": 1, "b": {"c": 1, "d": 2}}, idempotency_key="k")
+    again = alex.add("I drink tea", metadata={"b": {"d": 2, "c": 1}, "a": 1}, idempotency_key="k")
+    assert [item.memory_id for item in again.skipped] == [first.stored[0].id]
