@@ -7,6 +7,7 @@ import importlib
 import os
 import shlex
 import stat
+import sys
 import tempfile
 import time
 import warnings
@@ -56,7 +57,7 @@ def check_folder(path: Path, folder: Path, label: str) -> None:
     """
     with writing_to(label):
         check_no_file(path, folder)
-    unfit = [] if os.name == "nt" else sorted(set(_UNFIT) & set(str(folder)))
+    unfit = [] if sys.platform == "win32" else sorted(set(_UNFIT) & set(str(folder)))
     if unfit:
         raise ConfigError(
             "vector_store.path",
@@ -102,7 +103,7 @@ def start(folder: Path, label: str) -> Any:
 def _joined(servers: Any, folder: Path) -> Any:
     """The wheel's server in a folder, started where none runs. One that is not ready is not kept."""
     try:
-        return servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+        return servers.get_server(folder if sys.platform == "win32" else _Quoted(folder))
     except AssertionError:
         failed = servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001
         if failed is not None:
@@ -129,7 +130,7 @@ def _settled(ready: Callable[[], T]) -> T:
 def revive(server: Any, label: str) -> bool:
     """Start a server again that has ended by itself; where it listens is what it was.
 
-    Called before each use of it: to look takes some microseconds. Windows does not tell as fast, and is not asked.
+    Called before each use of it: to look takes some microseconds.
 
     Args:
         server: what `start` made; None is one that is being opened.
@@ -141,7 +142,7 @@ def revive(server: Any, label: str) -> bool:
     Raises:
         StoreFull, StoreError: it has ended, and cannot be started.
     """
-    if server is None or os.name == "nt" or _is_there(ended := server.get_pid()):
+    if server is None or _is_there(ended := server.get_pid()):
         return False
     with Shared.turn():  # the wheel's lock keeps out other processes, and no other thread
         if server.get_pid() != ended:
@@ -157,7 +158,9 @@ def revive(server: Any, label: str) -> bool:
 
 
 def _is_there(pid: int) -> bool:
-    """Whether a process of this number runs."""
+    """Whether a process of this number runs. Windows does not tell as fast, and is not asked."""
+    if sys.platform == "win32":
+        return True
     try:
         # The first process of a container inherits the server: one that has ended is there until it asks for it.
         return os.waitpid(pid, os.WNOHANG)[0] == 0
@@ -195,7 +198,7 @@ def _keep_sockets_private(folder: Path, servers: Any, label: str) -> None:
     Raises:
         StoreError: that folder is another user's.
     """
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     owner = folder.stat()
     place: Path = servers.find_suitable_socket_dir(folder.resolve(), servers.PostgresServer.runtime_path)

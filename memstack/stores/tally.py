@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -206,7 +207,7 @@ def write_durably(file: Path, content: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, where the system can."""
-    if os.name == "nt":  # a folder cannot be opened there, and names are written at once
+    if sys.platform == "win32":  # a folder cannot be opened there, and names are written at once
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
