@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PosixPath
 from typing import Any, Final, TypeVar
 
@@ -83,7 +84,8 @@ def start(folder: Path, label: str) -> Any:
             # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
             # they do not know that this process, or a forked one, uses it again.
             servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
-            server = _settled(lambda: _joined(servers, folder))
+            with _of_no_country(servers):
+                server = _settled(lambda: _joined(servers, folder))
             _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened their folder
             _strike_off_the_dead(server)
             return server
@@ -109,6 +111,25 @@ def _joined(servers: Any, folder: Path) -> Any:
         if failed is not None:
             atexit.unregister(failed._cleanup)  # noqa: SLF001
         raise
+
+
+@contextmanager
+def _of_no_country(servers: Any) -> Iterator[None]:
+    """Let the wheel run its commands in the locale that every system has.
+
+    What the user's environment names may not be installed, or have another encoding, and then no server is made. And
+    what is compared, and told, shall be the same on every machine. Nobody else starts a server meanwhile.
+    """
+    execute: Callable[..., str] = servers.pgexec
+
+    def executed(*arguments: Any, **options: Any) -> str:
+        return execute(*arguments, env={**os.environ, "LC_ALL": "C"}, **options)
+
+    servers.pgexec = executed
+    try:
+        yield
+    finally:
+        servers.pgexec = execute
 
 
 def _settled(ready: Callable[[], T]) -> T:
@@ -149,7 +170,8 @@ def revive(server: Any, label: str) -> bool:
             return True  # one was faster
         check_room(label, server.pgdata, _TO_START)
         try:
-            with server._lock:  # noqa: SLF001  # as it does itself
+            servers = importlib.import_module(type(server).__module__)
+            with server._lock, _of_no_country(servers):  # noqa: SLF001  # as it does itself
                 _settled(server.ensure_postgres_running)  # or another process has done it
         except Exception as error:
             problem = f"the server has ended, and cannot be started ({type(error).__name__})"
