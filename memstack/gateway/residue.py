@@ -86,10 +86,11 @@ class _Sought:
                         yield part
 
 
-def _hashed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _hashed(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Places in the table: signed, since not every NumPy takes others for places."""
     import numpy as np  # noqa: PLC0415
 
-    return (numbers * np.uint64(_FACTOR)) >> np.uint64(_SHIFT)
+    return ((numbers * np.uint64(_FACTOR)) >> np.uint64(_SHIFT)).view(np.int64)
 
 
 def _found_in(path: Path, sought: _Sought) -> set[str]:
