@@ -41,13 +41,13 @@ class _Group(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command line; see typer."""
+        """Run a command line; see typer. Arguments are texts: where no shell has expanded them, nor does typer."""
         given = sys.argv[1:] if args is None else list(args)
         before_texts = given[: given.index("--")] if "--" in given else given
         if not standalone_mode or "--json" not in before_texts:
-            return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
+            return super().main(given, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
         try:
-            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
         except typer.Abort:
             sys.exit(exits.FAILED)
         except Exception as error:

@@ -187,7 +187,8 @@ def _postgres_address(secret: SecretStr) -> SecretStr:
 
 
 def _own_folder(collection: str) -> str:
-    if collection in (_CHROMA, _POSTGRES) or collection.startswith("history.db"):
+    name = collection.lower()  # to some systems that is the same name
+    if name in (_CHROMA, _POSTGRES) or name.startswith("history.db"):
         raise ValueError("is what something else in the folder is called: the other engines' data, or the history")
     return collection
 

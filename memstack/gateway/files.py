@@ -98,7 +98,8 @@ def _file(path: Path, mode: str, shown: Path) -> Iterator[IO[str]]:
     with _told("target", str(shown)):
         standard = _STANDARD.get(str(path))
         place = path if standard is None else os.dup(standard)  # opened by its name, a file would be emptied
-        stream = open(place, mode, encoding="utf-8")  # noqa: PTH123, SIM115  # not always a path, and closed below
+        # The place is not always a path, it is closed below, and its lines end alike on every system.
+        stream = open(place, mode, encoding="utf-8", newline="\n")  # noqa: PTH123, SIM115
     try:
         yield stream
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -85,10 +86,11 @@ class _Sought:
                         yield part
 
 
-def _hashed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _hashed(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Places in the table: signed, since not every NumPy takes others for places."""
     import numpy as np  # noqa: PLC0415
 
-    return (numbers * np.uint64(_FACTOR)) >> np.uint64(_SHIFT)
+    return ((numbers * np.uint64(_FACTOR)) >> np.uint64(_SHIFT)).view(np.int64)
 
 
 def _found_in(path: Path, sought: _Sought) -> set[str]:
@@ -110,8 +112,11 @@ def _found_in(path: Path, sought: _Sought) -> set[str]:
 
 
 def _written(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file that were ever written: engines make files large ahead of need."""
-    if not hasattr(os, "SEEK_DATA"):
+    """The parts of a file that were ever written: engines make files large ahead of need.
+
+    Only Linux is asked. Windows does not tell, and macOS takes for a hole what lies in memory still.
+    """
+    if sys.platform != "linux":
         yield 0, size
         return
     end = 0

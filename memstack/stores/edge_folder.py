@@ -6,10 +6,13 @@ one. What others made in the folder is left as it is.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import re
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ from memstack.folders import make_folder
 from memstack.payload import INSTANTS
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.edge_points import INDEX, flat, points_having, vector_of
-from memstack.stores.foreign import check_no_file, check_nobody_elses, writing_to
+from memstack.stores.foreign import check_no_file, check_no_other_case, check_nobody_elses, writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
@@ -62,10 +65,17 @@ _DAMAGED: Final = (
     *DAMAGED, " is not readable from ", "Payload storage is corrupted", "buffer was corrupted",
     "Data corruption detected",
 )  # fmt: skip
-# How they say that the process, the user or the disk keeps them from a file.
+# How they say that the process, the user or the disk keeps them from a file. The words of the system are in the
+# language of the process; the engine's kinds are not, nor are numbers.
 _NO_DAMAGE: Final = (
     "Too many open files", "Cannot allocate memory", "Permission denied", "No space left on device",
+    "TooManyOpenFiles", "OutOfMemory", "PermissionDenied", "StorageFull",
     "unable to open database file", "disk I/O error", "database or disk is full",
+)  # fmt: skip
+_NUMBER: Final = re.compile(r"os error (\d+)|code: (\d+)")
+_REFUSED: Final = (
+    (4, 5, 8, 14, 32, 112) if sys.platform == "win32"  # files, access, memory, memory, another's, room
+    else (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC, errno.EROFS)
 )  # fmt: skip
 _SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time
@@ -217,12 +227,13 @@ def prepare(root: Path, folder: Path, label: str) -> None:
     """Make the folder of a collection, and see that it can be written.
 
     Raises:
-        ConfigError: there is a file in its place.
+        ConfigError: there is a file in its place, or a collection whose name this system takes for the same.
         StoreError: it cannot be written, or is somebody else's.
         StoreFull: the disk has no room.
     """
     with writing_to(label):
         check_no_file(root, folder)
+        check_no_other_case(folder)
         check_nobody_elses(label, root, _CLIENTS_OWN, folder)
         check_room(label, next(place for place in (root, *root.parents) if place.exists()), FREE_BYTES)
         make_folder(folder)
@@ -373,6 +384,12 @@ def _indexes() -> dict[str, Any]:
     return {**tenants, INDEX: words, **times}
 
 
+def _is_refusal(reason: str) -> bool:
+    """Whether it tells what the system refuses, and of no damage."""
+    numbers = (int(found[1] or found[2]) for found in _NUMBER.finditer(reason))
+    return any(words in reason for words in _NO_DAMAGE) or any(number in _REFUSED for number in numbers)
+
+
 @contextmanager
 def translated(label: str, folder: Path, what: str) -> Iterator[None]:
     """The engine's exceptions as ours. It raises plain ``Exception`` with text, and panics as ``BaseException``."""
@@ -384,7 +401,7 @@ def translated(label: str, folder: Path, what: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if "WAL" in reason and "WouldBlock" in reason:
             raise StoreLocked(label, str(folder)) from error
-        if what == "open" and any(words in reason for words in _NO_DAMAGE):
+        if what == "open" and _is_refusal(reason):
             raise StoreError(label, f"cannot open: {reason}", NOTHING_DAMAGED) from error
         if what == "open" or any(words in reason for words in _DAMAGED):
             raise StoreCorrupted(label, str(folder), reason) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,15 @@ from memstack import metadata as codec
 from memstack.errors import ConfigError, InvalidInput, StoreError
 from memstack.payload import Payload, scope_of, source_of
 
-__all__ = ["check_no_file", "check_nobody_elses", "not_ours", "odd_row", "payload_of_row", "writing_to"]
+__all__ = [
+    "check_no_file",
+    "check_no_other_case",
+    "check_nobody_elses",
+    "not_ours",
+    "odd_row",
+    "payload_of_row",
+    "writing_to",
+]
 
 _WAY_OVER: Final = "Memories that Mem0 wrote there come over by a file: see docs/migrating-from-mem0.md."
 
@@ -94,6 +103,26 @@ def check_no_file(*places: Path) -> None:
     for place in places:
         if place.exists() and not place.is_dir():
             raise ConfigError("vector_store.path", f"{place} is a file, and a store is a folder", "Name another path.")
+
+
+def check_no_other_case(folder: Path) -> None:
+    """Refuse the folder of another collection: to some systems "Notes" and "notes" are one name.
+
+    Raises:
+        ConfigError: it is another's.
+        OSError: that cannot be found out.
+    """
+    if not folder.exists():
+        return
+    with suppress(PermissionError):  # names can be used there, and not be listed
+        names = os.listdir(folder.parent)  # noqa: PTH208  # names alone
+        same = [name for name in names if name.lower() == folder.name.lower()]
+        if same and folder.name not in same:
+            raise ConfigError(
+                "vector_store.collection",
+                f"is {folder.name}, and to this system that is the same name as {same[0]}, which is in {folder.parent}",
+                f"Write {same[0]} if you mean that collection, or name another one.",
+            )
 
 
 @contextmanager

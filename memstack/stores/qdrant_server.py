@@ -395,8 +395,14 @@ class QdrantMemoryStore(QdrantServerStore):
         )
 
     def remove(self, ids: Sequence[str]) -> None:
+        """Older releases of the client fail at an id that is not there."""
         with self._turn:
-            super().remove(ids)
+            wanted = list[Any](ids)
+            found = self._call(
+                "read",
+                lambda: self.client.retrieve(self.collection, wanted, with_payload=False, with_vectors=False),
+            )
+            super().remove([str(point.id) for point in found])
             self._compact()
 
     def clear(self) -> None:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ _IN_PLACE: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
 _NO_DAMAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
 NOTHING_DAMAGED: Final = "Mend that, and open it again: nothing says that the files are damaged."
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_OF_MAC: Final = b"kern.bootsessionuuid"
 
 
 class Counted(Protocol):
@@ -206,7 +208,7 @@ def write_durably(file: Path, content: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, where the system can."""
-    if os.name == "nt":  # a folder cannot be opened there, and names are written at once
+    if sys.platform == "win32":  # a folder cannot be opened there, and names are written at once
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -217,11 +219,21 @@ def sync_folder(folder: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _boot() -> str:
-    """The run of the machine. Where the system does not tell, each is the same."""
+    """The run of the machine: Linux and macOS tell. Where the system does not, each is the same."""
     try:
-        return _BOOT.read_text(encoding="ascii").strip()
-    except OSError:
+        return _told_by_mac() if sys.platform == "darwin" else _BOOT.read_text(encoding="ascii").strip()
+    except (OSError, AttributeError, ImportError):  # there is no such file, or no such call
         return ""
+
+
+def _told_by_mac() -> str:
+    """What macOS has in place of Linux's file. Empty where it does not say."""
+    import ctypes  # noqa: PLC0415  # which nothing else here needs
+
+    found = ctypes.create_string_buffer(64)  # a UUID has 36 characters
+    size = ctypes.c_size_t(len(found))
+    failed: int = ctypes.CDLL(None).sysctlbyname(_BOOT_OF_MAC, found, ctypes.byref(size), None, ctypes.c_size_t(0))
+    return "" if failed else found.value.decode("ascii", "replace")
 
 
 def _range(note: _Note) -> str:

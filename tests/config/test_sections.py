@@ -119,7 +119,7 @@ def test_collection_names_that_an_engine_takes(model: type[StoreConfig], names: 
     ("model", "names"),
     [
         (QdrantInMemory, ["a" * 241]),
-        (QdrantEmbedded, ["a" * 241, "chroma", "postgres", "history.db", "history.db-wal"]),
+        (QdrantEmbedded, ["a" * 241, "chroma", "postgres", "history.db", "history.db-wal", "Chroma", "History.DB"]),
         (ChromaEmbedded, ["m", "ab", "_ab", "ab-", "ab.", ".ab", "a" * 504]),
         (PgvectorEmbedded, ["a" * 49]),
         (StoreConfig, ["m", "ab", "1ab", "_ab", "ab-", "a.b", "a" * 49]),

@@ -285,3 +285,17 @@ def test_a_server_that_is_just_ending(tmp_path: Path) -> None:
             assert memory.add("tea", user_id="alex").stored
         ended.join()
         other.process.kill()
+
+
+@pytest.mark.parametrize("variable", ["LANG", "LC_ALL"])
+def test_a_locale_that_is_not_installed(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is made, and started again, whatever locale the environment names; it compares as on every machine."""
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv(variable, "xx_YY.ISO-8859-1")
+    for expected in (1, 0):
+        with opened(tmp_path) as memory:
+            assert len(memory.add("Der Tee ist heiß", user_id="alex").stored) == expected
+            store: Any = memory._core.parts.store
+            with store.pool.connection() as connection:
+                found = connection.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()")
+                assert found.fetchone() == ("C",)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -69,6 +74,47 @@ def test_a_machine_that_stopped(file: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert not Tally(file, "here").check(Engine(2, 2))
     with pytest.raises(StoreCorrupted):
         Tally(file, "here").check(Engine(1, 1))
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="this system does not tell")
+def test_a_system_that_tells_its_runs_apart() -> None:
+    """Linux and macOS tell that the machine has stopped since, and this run of it has one name."""
+    tally._boot.cache_clear()
+    first = tally._boot()
+    tally._boot.cache_clear()
+    assert len(first) == 36
+    assert tally._boot() == first
+
+
+def test_a_mac_that_stopped(file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What the call of macOS tells decides, as the file of Linux does; without the call, each run is the same."""
+
+    def sysctl(name: bytes, found: Any, size: Any, new: None, length: object) -> int:
+        assert name == b"kern.bootsessionuuid"
+        found.value = runs[-1]
+        return 0
+
+    @contextmanager
+    def mac(library: object) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "platform", "darwin")
+            patch.setattr(ctypes, "CDLL", lambda _: library)
+            tally._boot.cache_clear()
+            yield
+        tally._boot.cache_clear()
+
+    runs = [b"5A3C1F0E-0000-4000-8000-000000000001"]
+    library = SimpleNamespace(sysctlbyname=sysctl)
+    with mac(library):
+        Tally(file, "here").after(2)
+        assert not Tally(file, "here").check(Engine(2, 2))
+    runs.append(b"5A3C1F0E-0000-4000-8000-000000000002")
+    with mac(library):
+        assert Tally(file, "here").check(Engine(1, 1))
+    assert "the machine stopped" in caplog.text
+    with mac(object()):
+        Tally(file, "here").after(2)
+        assert not Tally(file, "here").check(Engine(2, 2))
 
 
 def test_when_it_is_on_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
