@@ -13,7 +13,7 @@ from datetime import date, datetime
 from enum import Enum
 from functools import lru_cache
 from operator import getitem
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Union, cast, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import Self, TypeAliasType, TypeVar
@@ -331,7 +331,7 @@ def _reader(schema: type[MemorySchema], name: str) -> Callable[[Any], Any]:
     try:
         kind: Any = info.annotation
         if info.metadata:
-            kind = getitem(Annotated, (kind, *info.metadata))  # a * between brackets needs 3.11
+            kind = getitem(cast("Any", Annotated), (kind, *info.metadata))  # a * between brackets needs 3.11
         validate = TypeAdapter[Any](kind, config=schema.model_config).validate_python
     except Exception:  # noqa: BLE001  # what pydantic makes no adapter of
         return _unread
