@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from memstack.filters.ast import (
@@ -191,9 +192,11 @@ class FilterCompiler(FilterVisitor[Compiled[T] | None], ABC):
 def _gathered(node: Node) -> Node:
     """The same filter, with all that a field may equal in one `In`: engines and evaluator look those up at once."""
     if isinstance(node, Not):
-        return Not(_gathered(node.child))
+        child = _gathered(node.child)
+        return node if child is node.child else Not(child)
     if isinstance(node, And):
-        return And(tuple(map(_gathered, node.children)))
+        children = tuple(map(_gathered, node.children))
+        return node if all(map(is_, children, node.children)) else And(children)
     if not isinstance(node, Or):
         return node
     parts: dict[object, list[Node]] = {}

