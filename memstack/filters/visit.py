@@ -199,10 +199,10 @@ def _gathered(node: Node) -> Node:
         return node if all(map(is_, children, node.children)) else And(children)
     if not isinstance(node, Or):
         return node
-    parts: dict[object, list[Node]] = {}
+    parts: dict[str | int, list[Node]] = {}  # what equals, by its field; each of the others by its place
     for child in map(_gathered, node.children):
         for part in child.children if isinstance(child, Or) else (child,):
-            parts.setdefault(part.field if isinstance(part, (Eq, In)) else id(part), []).append(part)
+            parts.setdefault(part.field if isinstance(part, (Eq, In)) else len(parts), []).append(part)
     alternatives = tuple(some[0] if len(some) == 1 else _equal_to_any(some) for some in parts.values())
     return alternatives[0] if len(alternatives) == 1 else Or(alternatives)
 

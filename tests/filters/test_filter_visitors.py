@@ -184,8 +184,8 @@ def test_alternatives_that_no_engine_answers_are_one_condition_too() -> None:
 
 
 def test_the_edges_of_compiling() -> None:
-    """Empty ANDs and ORs, alone, nested and negated, mean on an engine what they mean in the evaluator."""
-    nothing, everything = Or(()), And(())
+    """Empty ANDs and ORs, alone, nested, negated and repeated, mean on an engine what they mean in the evaluator."""
+    nothing, everything, exists = Or(()), And(()), Exists("a")
     for node in (
         nothing,
         everything,
@@ -194,6 +194,8 @@ def test_the_edges_of_compiling() -> None:
         Not(Not(nothing)),
         And((everything, nothing)),
         Or((nothing, everything)),
+        Or((everything, everything)),
+        Or((exists, exists, F.a == 2)),
         Not(And((everything, everything))),
         Not(Or((everything, nothing))),
         Or((And((everything,)), F.a == 1)),

@@ -103,7 +103,7 @@ class ShelfStore(Store):
         self.label = "shelf (memory)"
         self._rows: dict[str, Row] = {}
         self._siblings: dict[str, ShelfStore] = {}
-        self._fingerprint: Fingerprint | None = None
+        self._notes: list[Fingerprint] = []  # the last one counts
         self._lock = threading.Lock()
         self._closed = False
 
@@ -157,14 +157,14 @@ class ShelfStore(Store):
         return len(self._where(condition))
 
     def read_fingerprint(self) -> Fingerprint | None:
-        return self._fingerprint
+        return self._notes[-1] if self._notes else None
 
     def write_fingerprint(self, fingerprint: Fingerprint) -> None:
-        self._fingerprint = fingerprint
+        self._notes.append(fingerprint)
 
     def sibling(self, suffix: str) -> ShelfStore:
         first = self._siblings.setdefault(suffix, ShelfStore(f"{self.collection}_{suffix}", self.dimensions))
-        return copy(first)  # a handle of its own, on the same rows behind the same lock
+        return copy(first)  # a handle of its own, on the same rows and notes behind the same lock
 
     def clear(self) -> None:
         with self._open():
