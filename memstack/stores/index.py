@@ -33,6 +33,7 @@ __all__ = [
     "is_column",
     "member_term",
     "number_key",
+    "own_values",
     "path_key",
 ]
 
@@ -99,6 +100,18 @@ def index_of(payload: Mapping[str, Any], fingerprint: str | None = None) -> Inde
     if run:
         index.facts.append(eq_term(PLACE, place_of(run, position)))
     return index
+
+
+def own_values(payload: Mapping[str, Any], field: str) -> list[str]:
+    """What a memory has in one of the library's own fields (`memstack.filters.ast.OWN`)."""
+    if field == FINGERPRINT:
+        return [payloads.fingerprint_of(payload)]
+    if field == WORD:
+        return word_keys(payload)
+    if field == NAME:
+        return list(name_keys(payload))
+    run, position = place_in_run(payload)
+    return [place_of(run, position)] if run else []
 
 
 def _add(index: Index, path: str, value: Any) -> None:
