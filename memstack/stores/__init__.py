@@ -1,1 +1,1 @@
-"""Stores: engine adapters, one file each. `base` is the contract that they fulfil."""
+"""Stores: engine adapters, each in modules of its own. `base` is the contract that they fulfil."""

@@ -20,7 +20,7 @@ from memstack.scope import Scope
 from memstack.stores.base import Row
 
 if TYPE_CHECKING:
-    from memstack.stores.chroma import ChromaEmbeddedStore
+    from memstack.stores.chroma_embedded import ChromaEmbeddedStore
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -28,7 +28,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ChromaEmbeddedStore]:
     pytest.importorskip("chromadb")
-    from memstack.stores.chroma import ChromaEmbeddedStore
+    from memstack.stores.chroma_embedded import ChromaEmbeddedStore
 
     store = ChromaEmbeddedStore.open(ChromaEmbedded(path=tmp_path), dimensions=2)
     yield store
@@ -103,10 +103,10 @@ def test_threads_meet_a_folder_that_is_opened_anew(
     store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a failure of the engine, no thread calls the client that was closed; and a collection can be made."""
-    from memstack.stores import chroma
+    from memstack.stores import chroma_folder
 
     store.upsert([a_row(1)])
-    open_client = chroma._client_in
+    open_client = chroma_folder._client_in
     slow = threading.Event()
 
     def opened(folder: Path) -> Any:
@@ -115,7 +115,7 @@ def test_threads_meet_a_folder_that_is_opened_anew(
         monkeypatch.setattr(client, "get_collection", lambda *args, **named: slow.wait(0.2) or found(*args, **named))
         return client
 
-    monkeypatch.setattr(chroma, "_client_in", opened)
+    monkeypatch.setattr(chroma_folder, "_client_in", opened)
     for _ in range(3):
         store._opened.failed = True
         with ThreadPoolExecutor(4) as threads:

@@ -155,7 +155,7 @@ def test_many_connections_that_were_lost(postgres: dict[str, Any], monkeypatch: 
     """However many of a pool have died while they lay idle, a call takes none of them."""
     import psycopg
 
-    monkeypatch.setattr("memstack.stores.pgvector._FRESH_SECONDS", 0)
+    monkeypatch.setattr("memstack.stores.pgvector_pool._FRESH_SECONDS", 0)
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     section = {**postgres, "collection": "many", "pool_min": 8, "pool_max": 8}
     with open_memory({"vector_store": section, **HISTORY}) as memory:
@@ -178,9 +178,9 @@ def test_many_connections_that_were_lost(postgres: dict[str, Any], monkeypatch: 
 def test_a_postgres_that_is_not_there_yet(told: str, again: bool) -> None:
     """What a server says as it starts or stops will pass; any other refusal is told as one."""
     psycopg = pytest.importorskip("psycopg")
-    from memstack.stores.pgvector import _translated
+    from memstack.stores.pgvector_failures import translated
 
-    with pytest.raises(StoreError) as caught, _translated("pgvector", "open"):
+    with pytest.raises(StoreError) as caught, translated("pgvector", "open"):
         raise psycopg.OperationalError(f"connection failed: FATAL:  {told}")
     assert caught.value.retryable is again
     assert ("refuses" in str(caught.value)) is not again

@@ -112,7 +112,7 @@ def _chroma_server(folder: Path, *, empty: bool) -> Iterator[Theirs]:
     import chromadb
     from mem0.vector_stores.chroma import ChromaDB
 
-    from memstack.stores.chroma import _hang_up
+    from memstack.stores.chroma_server import _hang_up
 
     with chroma_server(folder) as options:
         client: Any = chromadb.HttpClient(host=options["host"], port=options["port"])

@@ -46,7 +46,7 @@ def _pgvector(folder: Path) -> Iterator[tuple[MemoryGateway, Any, Any]]:
 @contextmanager
 def _chroma(folder: Path) -> Iterator[tuple[MemoryGateway, Any, Any]]:
     chromadb = pytest.importorskip("chromadb")
-    from memstack.stores.chroma import _hang_up
+    from memstack.stores.chroma_server import _hang_up
 
     with chroma_server(folder) as options:
         config = {"vector_store": {"provider": "chroma", **options}, "history": {"path": str(folder / "history.db")}}

