@@ -1,8 +1,9 @@
 """How long does a search take: embedding included, inside one user's scope, with a filter on the category?
 
-Memories of 256 dimensions, 100 of each user, or as many as `--per-user` says. Compared side by side: memstack, bare Mem0 on the same engine with the
-same embedder, the engine alone (the query's vector ready, the same condition in the engine's own language, the texts
-told), and numpy over the user's rows with their vectors at hand, which is the least that the machine can do.
+Memories of 256 dimensions, 100 of each user, or as many as `--per-user` says. Compared side by side: memstack, bare
+Mem0 on the same engine with the same embedder, the engine alone (the query's vector ready, the same condition in the
+engine's own language, the texts told), and numpy over the user's rows with their vectors at hand, which is the least
+that the machine can do.
 
     python -m benchmarks.latency --sizes 1000 10000 100000
     python -m benchmarks.latency --sizes 20000 --per-user 20000 --run-length 50
@@ -224,9 +225,7 @@ _ENGINES: Final = {"qdrant": _qdrant, "chroma": _chroma, "pgvector": _pgvector}
 # -- the comparison --------------------------------------------------------------------------------------
 
 
-def compare(
-    store: str, corpus: Corpus, rounds: int, *, mem0_up_to: int, data: Path | None
-) -> Mapping[str, Series]:
+def compare(store: str, corpus: Corpus, rounds: int, *, mem0_up_to: int, data: Path | None) -> Mapping[str, Series]:
     """The times of every subject on a corpus."""
     size = len(corpus.items)
     with ExitStack() as stack:

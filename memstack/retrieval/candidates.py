@@ -90,7 +90,7 @@ def scored(
     if len(leads) < size:  # these are all
         found = _ordered(leads)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
-    asked, counts = _asked(store, where, words, times, absent, _names(leads.values()))
+    asked, counts = _asked(store, where, words, times, absent, known=_names(leads.values()))
     rare = _rare(counts, _BY_WORDS * size) if weights.words else ()
     for special, most in (
         (In(WORD, rare) if rare else None, _BY_WORDS * size),
@@ -126,7 +126,7 @@ def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], a
 
 
 def _asked(
-    store: Store, where: Node, words: _Words, times: tuple[Window, ...], absent: float, known: set[str]
+    store: Store, where: Node, words: _Words, times: tuple[Window, ...], absent: float, *, known: set[str]
 ) -> tuple[Asked, _Counts]:
     """The same, told from the engine's counts; and the words with how many memories have each.
 
