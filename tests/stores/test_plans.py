@@ -69,7 +69,7 @@ def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 query = (
                     "SELECT reltuples::int, gin_clean_pending_list('memories_terms') FROM pg_class WHERE relname = %s"
                 )
-                known, waiting = connection.execute(query, ("memories",)).fetchone() or (None, None)
+                known, waiting = connection.execute(query, ("memories",)).fetchone() or (0, 0)
             told.append((known, bool(waiting)))
         assert told == [(-1, True), (100, False), (100, True), (300, False)]
 
