@@ -1,10 +1,12 @@
 """How long does a search take: embedding included, inside one user's scope, with a filter on the category?
 
-Memories of 256 dimensions, 100 of each user. Compared side by side: memstack, bare Mem0 on the same engine with the
-same embedder, the engine alone (the query's vector ready, the same condition in the engine's own language, the texts
-told), and numpy over the user's rows with their vectors at hand, which is the least that the machine can do.
+Memories of 256 dimensions, 100 of each user, or as many as `--per-user` says. Compared side by side: memstack, bare
+Mem0 on the same engine with the same embedder, the engine alone (the query's vector ready, the same condition in the
+engine's own language, the texts told), and numpy over the user's rows with their vectors at hand, which is the least
+that the machine can do.
 
     python -m benchmarks.latency --sizes 1000 10000 100000
+    python -m benchmarks.latency --sizes 20000 --per-user 20000 --run-length 50
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ from benchmarks.support import (
 from memstack import MemoryGateway
 from memstack.providers.builtin import WordLlamaEmbedder
 
-PER_USER: Final = 100
 LIMIT: Final = 10
 BATCH: Final = 1000
 QUERIES: Final = (
@@ -54,9 +55,9 @@ Ask = Callable[[str, str, Sequence[float]], object]
 class Corpus:
     """The items and their vectors, computed once for all subjects."""
 
-    def __init__(self, size: int) -> None:
-        self.users = max(1, size // PER_USER)
-        self.items = list(facts(size, users=self.users))
+    def __init__(self, size: int, *, per_user: int, run_length: int) -> None:
+        self.users = max(1, size // per_user)
+        self.items = list(facts(size, users=self.users, run_length=run_length))
         self.embedder = WordLlamaEmbedder()
         self.vectors = np.empty((size, self.embedder.dimensions), dtype=np.float32)  # a million lists are 8 GB
         for start in range(0, size, BATCH):
@@ -224,9 +225,9 @@ _ENGINES: Final = {"qdrant": _qdrant, "chroma": _chroma, "pgvector": _pgvector}
 # -- the comparison --------------------------------------------------------------------------------------
 
 
-def compare(store: str, size: int, rounds: int, *, mem0_up_to: int, data: Path | None) -> Mapping[str, Series]:
-    """The times of every subject on a corpus of this size."""
-    corpus = Corpus(size)
+def compare(store: str, corpus: Corpus, rounds: int, *, mem0_up_to: int, data: Path | None) -> Mapping[str, Series]:
+    """The times of every subject on a corpus."""
+    size = len(corpus.items)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch())
         filled = folder if data is None else data / f"{store}-{size}"
@@ -246,6 +247,8 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--stores", nargs="+", default=["qdrant-embedded"], choices=[s for s in STORES if STORES[s]])
     parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 10_000, 100_000])
+    parser.add_argument("--per-user", type=int, default=100, help="memories of each user")
+    parser.add_argument("--run-length", type=int, default=0, help="of the runs that each user's are in; 0 is none")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--mem0-up-to", type=int, default=100_000, help="larger corpora are not put to bare Mem0")
     parser.add_argument("--data", type=Path, help="folder for memstack's stores, which are kept and used again")
@@ -255,7 +258,8 @@ def main() -> None:
     for store in args.stores:
         for size in args.sizes:
             begun = time.perf_counter()
-            series = compare(store, size, args.rounds, mem0_up_to=args.mem0_up_to, data=args.data)
+            corpus = Corpus(size, per_user=args.per_user, run_length=args.run_length)
+            series = compare(store, corpus, args.rounds, mem0_up_to=args.mem0_up_to, data=args.data)
             ours = series[f"memstack on {store}"]
             for name, times in series.items():
                 figures = times.summary()

@@ -70,8 +70,11 @@ _WHEN: Final = ("on Mondays", "in March", "before noon", "after work", "next wee
 # -- the data --------------------------------------------------------------------------------------------
 
 
-def facts(count: int, *, users: int, seed: int = 1) -> Iterator[dict[str, Any]]:
-    """Items for `MemoryGateway.add_many`: short facts, dealt out to the users in turn, each with a category."""
+def facts(count: int, *, users: int, seed: int = 1, run_length: int = 0) -> Iterator[dict[str, Any]]:
+    """Items for `MemoryGateway.add_many`: short facts, dealt out to the users in turn, each with a category.
+
+    With a `run_length` each user's stand in runs of so many.
+    """
     rng = random.Random(seed)
     for number in range(count):
         words = (rng.choice(_WHO), rng.choice(_DOES), rng.choice(_WHAT), rng.choice(_WHEN))
@@ -79,6 +82,7 @@ def facts(count: int, *, users: int, seed: int = 1) -> Iterator[dict[str, Any]]:
             "role": "user",
             "content": f"{' '.join(words)}, note {number}",
             "user_id": f"user-{number % users}",
+            **({"run_id": f"run-{number // users // run_length}"} if run_length else {}),
             "metadata": {"category": rng.choice(CATEGORIES), "number": number},
         }
 

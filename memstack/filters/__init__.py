@@ -7,6 +7,7 @@ compiler is made of.
 from memstack.filters.ast import (
     FINGERPRINT,
     NAME,
+    OWN,
     PLACE,
     WORD,
     And,
@@ -28,6 +29,7 @@ from memstack.filters.visit import Compiled, FilterCompiler, FilterVisitor, Plan
 __all__ = [
     "FINGERPRINT",
     "NAME",
+    "OWN",
     "PLACE",
     "WORD",
     "And",

@@ -19,6 +19,7 @@ __all__ = [
     "INSTANT_FIELDS",
     "NAME",
     "NOTHING",
+    "OWN",
     "PLACE",
     "WORD",
     "And",
@@ -49,6 +50,7 @@ FINGERPRINT: Final = "\0fingerprint"
 WORD: Final = "\0word"
 NAME: Final = "\0name"
 PLACE: Final = "\0place"
+OWN: Final = frozenset({FINGERPRINT, WORD, NAME, PLACE})  # all of them; a memory may have several values in one
 # The text of a memory has three names: ours, Mem0's payload's, Mem0's results'.
 _ALIASES: Final = {"text": "data", "memory": "data"}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final
 
-from memstack.filters.ast import And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
+from memstack.filters.ast import OWN, And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, Or
 from memstack.filters.visit import FilterVisitor
 from memstack.instants import as_instant
 
@@ -23,14 +23,16 @@ _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
 _FEW: Final = 8  # values, or parts of a path: so many are tried one by one
 
 
-def evaluate(node: Node, fields: Mapping[str, Any]) -> bool:
+def evaluate(node: Node, fields: Mapping[str, Any], own: Callable[[str], Collection[str]] | None = None) -> bool:
     """Whether a filter holds for a memory.
 
     Args:
         node: the filter.
         fields: the memory's fields by name, its metadata among them (see `memstack.payload.fields`).
+        own: tells what the memory has in a field of the library's own, such as `WORD`; only filters of the library name
+            any.
     """
-    return _Evaluator(fields).visit(node)
+    return _Evaluator(fields, own).visit(node)
 
 
 def resolve(fields: Mapping[str, Any], path: str) -> Any:
@@ -111,8 +113,9 @@ def _folded(value: str) -> str:
 
 
 class _Evaluator(FilterVisitor[bool]):
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Mapping[str, Any], own: Callable[[str], Collection[str]] | None) -> None:
         self._fields = fields
+        self._own = own
 
     def visit_and(self, node: And) -> bool:
         return all(self.visit(child) for child in node.children)
@@ -124,13 +127,22 @@ class _Evaluator(FilterVisitor[bool]):
         return not self.visit(node.child)
 
     def visit_eq(self, node: Eq) -> bool:
+        if node.field in OWN:
+            return self._has_any(node.field, (node.value,))
         return equal(resolve(self._fields, node.field), node.value)
 
     def visit_in(self, node: In) -> bool:
+        if node.field in OWN:
+            return self._has_any(node.field, node.values)
         key = comparable(resolve(self._fields, node.field))
         if len(node.values) <= _FEW:
             return key is not None and any(key == comparable(candidate) for candidate in node.values)
         return key in _keys(_Same(node.values))
+
+    def _has_any(self, field: str, values: tuple[Any, ...]) -> bool:
+        if self._own is None:
+            raise LookupError(f"nobody tells what a memory has in {field!r}")
+        return any(value in values for value in self._own(field))
 
     def visit_compare(self, node: Compare) -> bool:
         value = resolve(self._fields, node.field)

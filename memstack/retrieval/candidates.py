@@ -8,7 +8,7 @@ on every engine: so are the candidates, and the scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ __all__ = ["evaluated", "scored"]
 _BY_WORDS: Final = 2  # so many times `candidates` are found by words
 _MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
 _REACH: Final = 2  # neighbours to either side
+_BEST: Final = 128  # whose neighbours are looked at; those of all that are wanted, where more are
 _MOST_IDS: Final = 10_000  # of what passes a filter; a server takes so many in a request
 _AT_ONCE: Final = 1024  # rows
 _SOME_ID: Final = "00000000-0000-4000-8000-000000000000"
@@ -89,7 +90,7 @@ def scored(
     if len(leads) < size:  # these are all
         found = _ordered(leads)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
-    asked, counts = _asked(store, where, words, times, absent)
+    asked, counts = _asked(store, where, words, times, absent, known=_names(leads.values()))
     rare = _rare(counts, _BY_WORDS * size) if weights.words else ()
     for special, most in (
         (In(WORD, rare) if rare else None, _BY_WORDS * size),
@@ -101,7 +102,7 @@ def scored(
             leads.update({lead.clue.id: lead for lead in some})
     found = _ordered(leads)
     scores = score(found, asked, weights, likeness)
-    places = _missing_places(found, scores, size) if weights.neighbours or weights.answers else ()
+    places = _missing_places(found, scores, max(limit, _BEST)) if weights.neighbours or weights.answers else ()
     if places:
         beside = store.leads(vector, where=all_of(where, In(PLACE, places)), limit=len(places))
         leads.update({lead.clue.id: lead for lead in beside})
@@ -117,20 +118,41 @@ def _ordered(leads: dict[str, Lead]) -> list[Lead]:
 
 def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], absent: float) -> Asked:
     """What is asked, told from all the memories that pass."""
-    spoken = {key for name in {lead.clue.name for lead in leads} for key in name.split()}
+    spoken = _names(leads)
     names, kept = _without_names(words, spoken)
     texts = [lead.clue.words for lead in leads]
     counts = [(sum(has_any(texts, keys)), keys) for keys in kept]
     return Asked(_weighed(counts, len(leads), absent), names, times)
 
 
-def _asked(store: Store, where: Node, words: _Words, times: tuple[Window, ...], absent: float) -> tuple[Asked, _Counts]:
-    """The same, told from the engine's counts; and the words with how many memories have each."""
-    spoken = {key for keys in words for key in keys if store.count(all_of(where, In(NAME, (key,))))}
+def _asked(
+    store: Store, where: Node, words: _Words, times: tuple[Window, ...], absent: float, *, known: set[str]
+) -> tuple[Asked, _Counts]:
+    """The same, told from the engine's counts; and the words with how many memories have each.
+
+    Of the words of speakers' names some are `known`.
+    """
+    unknown = tuple(dict.fromkeys(key for keys in words for key in keys if key not in known))
+    spoken = known | _spoken(store, where, unknown)
     names, kept = _without_names(words, spoken)
     memories = store.count(where)
-    counts = [(store.count(all_of(where, In(WORD, keys))), keys) for keys in kept]
+    counts = list(zip(store.counts(where, WORD, kept), kept, strict=True))
     return Asked(_weighed(counts, memories, absent), names, times), counts
+
+
+def _names(leads: Iterable[Lead]) -> set[str]:
+    """The words of the names of those who spoke."""
+    return {key for name in {lead.clue.name for lead in leads} for key in name.split()}
+
+
+def _spoken(store: Store, where: Node, keys: tuple[str, ...]) -> set[str]:
+    """Those of the keys that are in a speaker's name. Few are, if any, and the others are told in few answers."""
+    if not keys or not store.count(all_of(where, In(NAME, keys))):
+        return set()
+    if len(keys) == 1:
+        return set(keys)
+    half = len(keys) // 2
+    return _spoken(store, where, keys[:half]) | _spoken(store, where, keys[half:])
 
 
 def _weighed(counts: _Counts, memories: int, absent: float) -> tuple[tuple[tuple[str, ...], float], ...]:
@@ -175,11 +197,11 @@ def _rare(counts: _Counts, most: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _missing_places(leads: Sequence[Lead], scores: Scores, size: int) -> tuple[str, ...]:
-    """The places beside the best candidates that are not among them."""
+def _missing_places(leads: Sequence[Lead], scores: Scores, most: int) -> tuple[str, ...]:
+    """The places beside the best candidates, `most` of them, that are not among them."""
     clues = [lead.clue for lead in leads]
     there = {(clue.run, clue.position) for clue in clues}
-    best = sorted(range(len(clues)), key=lambda place: -scores.total[place])[: max(1, size // 2)]
+    best = sorted(range(len(clues)), key=lambda place: -scores.total[place])[:most]
     missing = dict.fromkeys(
         place_of(clues[place].run, position)
         for place in best

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -22,13 +23,14 @@ from memstack import payload as payloads
 from memstack.batching import batched
 from memstack.clues import Clue, read_clue, write_clue
 from memstack.errors import EmbedderMismatch, StoreError
-from memstack.filters.ast import ALL, FINGERPRINT, In, Node
+from memstack.filters.ast import ALL, FINGERPRINT, In, Node, all_of
 from memstack.filters.evaluate import evaluate
 from memstack.filters.visit import FilterCompiler, Plan
 from memstack.instants import EPOCH, to_micros
 from memstack.payload import Payload
 from memstack.scope import Scope
 from memstack.stores.foreign import odd_row
+from memstack.stores.index import own_values
 from memstack.stores.mem0 import Mem0VectorStore
 
 __all__ = [
@@ -198,6 +200,13 @@ class Store(Mem0VectorStore, ABC):
     @abstractmethod
     def native_count(self, condition: Any) -> int:
         """How many rows there are where a native condition holds."""
+
+    def native_counts(self, conditions: Sequence[Any]) -> list[int]:
+        """How many rows there are where each of some native conditions holds.
+
+        A search asks for dozens of these. An engine that tells them in one answer should.
+        """
+        return [self.native_count(condition) for condition in conditions]
 
     @abstractmethod
     def read_fingerprint(self) -> Fingerprint | None:
@@ -438,6 +447,20 @@ class Store(Mem0VectorStore, ABC):
             return self.native_count(plan.native)
         return sum(1 for _ in self.iter_scan(where=where))
 
+    def counts(self, where: Node, field: str, groups: Sequence[Sequence[str]]) -> list[int]:
+        """How many rows a filter holds for that have one of some values in a field of the library's own.
+
+        Args:
+            where: the filter.
+            field: one of `memstack.filters.OWN`.
+            groups: values; each of these is counted for itself.
+        """
+        asked = [all_of(where, In(field, tuple(values))) for values in groups]
+        plans = [self.plan(node) for node in asked]
+        if any(plan.residual is not None for plan in plans):
+            return [self.count(node) for node in asked]
+        return self.native_counts([plan.native for plan in plans])
+
     def check_inside(self, row: Row, scope: Scope) -> None:
         """Check once more that a row which the engine returned lies inside a scope; an empty one has all inside.
 
@@ -481,7 +504,7 @@ def _lead(hit: Scored) -> Lead:
 
 def holds(where: Node, row: Row) -> bool:
     """Whether a filter holds for a row, by the reference."""
-    return evaluate(where, payloads.fields(row.id, row.payload))
+    return evaluate(where, payloads.fields(row.id, row.payload), partial(own_values, row.payload))
 
 
 def _rank(hit: Scored) -> tuple[float, int, str]:

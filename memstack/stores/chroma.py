@@ -36,7 +36,7 @@ _BATCH: Final = 5_000  # its own limit is 5 461
 # So many writes Chroma keeps in its queue before its vector index is written to the disk, and each write reads all that
 # are there anew: of its own 1,000, that takes 35 ms on an average.
 _SYNC_AFTER: Final = 100
-_LONG: Final = 1_000  # rows of a listing that are read at once even for a short page
+_LONG: Final = 1_000  # rows that are read at once, even where fewer, or none, turn out to be needed
 _SAMPLE: Final = 300
 
 
@@ -137,15 +137,7 @@ class ChromaStore(Store):
         """Chroma's index is approximate under a filter: up to `exact_up_to` candidates are compared here."""
         query = np.asarray(vector, dtype=np.float32)
         where = None if condition is None else condition.holds
-        found = self._call(
-            "search",
-            lambda: self._rows.get(
-                where=where,
-                limit=_EXACT_UP_TO + 1,
-                include=["embeddings"] if self._kept is not None else ["metadatas", "embeddings"],
-            ),
-        )
-        if len(found["ids"]) <= _EXACT_UP_TO:
+        if (found := self._few(where)) is not None:
             best = compared(query, found, limit)
             if self._kept is None:
                 return [(found["ids"][place], similarity, found["metadatas"][place]) for place, similarity in best]
@@ -166,6 +158,20 @@ class ChromaStore(Store):
                 answer["ids"][0], answer["metadatas"][0], answer["distances"][0], strict=True
             )
         ]
+
+    def _few(self, where: Any) -> Mapping[str, Any] | None:
+        """The rows where a condition holds, with their vectors; None where they are more than are compared here.
+
+        Most scopes are small, and told at once. Of others the ids are looked at first: thousands of vectors take long.
+        """
+        include = ["embeddings"] if self._kept is not None else ["metadatas", "embeddings"]
+        found = self._get(where=where, limit=_LONG + 1, include=include)
+        if len(found["ids"]) <= _LONG:
+            return found
+        if len(self._get(where=where, limit=_EXACT_UP_TO + 1, include=[])["ids"]) > _EXACT_UP_TO:
+            return None
+        found = self._get(where=where, limit=_EXACT_UP_TO + 1, include=include)
+        return found if len(found["ids"]) <= _EXACT_UP_TO else None  # some may have come in between
 
     def _told(self, ids: Sequence[str]) -> dict[str, Told]:
         self._check_open("read")

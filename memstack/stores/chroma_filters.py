@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from memstack.batching import batched
-from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.ast import (
+    FINGERPRINT,
+    INSTANT_FIELDS,
+    PLACE,
+    Compare,
+    Contains,
+    Eq,
+    Exists,
+    IContains,
+    In,
+    Scalar,
+)
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.instants import as_instant, to_micros
@@ -23,7 +34,8 @@ __all__ = ["CONDITIONS", "MANY", "Both", "ChromaCompiler", "all_hold", "between"
 _GROUP: Final = 50
 MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
 CONDITIONS: Final = 2_000  # of a filter: each is several variables of SQLite, which takes 32,766 in a statement
-_RAREST: Final = ("fingerprint", "run_id", "user_id", "agent_id")
+_RAREST: Final = ("place", "fingerprint", "run_id", "user_id", "agent_id")
+_OWN_KEYS: Final = {FINGERPRINT: "fingerprint", PLACE: "place"}
 _INVERSE: Final = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _Condition = Mapping[str, Any]
 
@@ -97,10 +109,10 @@ class ChromaCompiler(FilterCompiler[Both]):
     def _any_of(self, field: str, values: Sequence[Scalar]) -> Compiled[Both] | None:
         if not values:
             return Compiled(_NEVER)
-        if field in ("id", "data") or (len(values) > MANY and field != FINGERPRINT):
+        if (key := _OWN_KEYS.get(field)) is not None:  # asked for by the thousand: one condition, not one for each
+            return Compiled(Both({key: {"$in": list(values)}}, {key: {"$nin": list(values)}}))
+        if field in ("id", "data") or len(values) > MANY:
             return None
-        if field == FINGERPRINT:  # asked for by the thousand: one condition, not one for each
-            return Compiled(Both({"fingerprint": {"$in": list(values)}}, {"fingerprint": {"$nin": list(values)}}))
         if field in INSTANT_FIELDS:
             micros = [to_micros(instant) for value in values if (instant := as_instant(value)) is not None]
             return Compiled(Both({field: {"$in": micros}}, {field: {"$nin": micros}}))
@@ -135,12 +147,12 @@ def _rarity(condition: _Condition) -> int:
 
 
 def _leaves(condition: _Condition) -> int:
-    """How many comparisons a condition is made of; those of a fingerprint are never too many."""
+    """How many comparisons a condition is made of; those of a fingerprint or a place are never too many."""
     (key, value), *_ = condition.items()
     if key in ("$and", "$or"):
         return sum(map(_leaves, value))
     (operand,) = value.values()
-    return len(operand) if isinstance(operand, list) and key != "fingerprint" else 1
+    return len(operand) if isinstance(operand, list) and key not in _OWN_KEYS.values() else 1
 
 
 def _joined(operator: str, conditions: Sequence[_Condition]) -> _Condition:

@@ -82,6 +82,7 @@ def to_chroma(row: Row) -> dict[str, Any]:
         "body": codec.encode(payload),
         "clue": index.clue,
         "fingerprint": index.fingerprint,
+        **({"place": index.place} if index.place else {}),
         "terms": index.shared,
         "keys": list(ranged),
     }

@@ -140,7 +140,7 @@ class _Complement:
 
 def point_of(payload: Payload, index: Index) -> dict[str, Any]:
     """What a memory is found by, as the point keeps it."""
-    terms = [*index.words, *(_as_word(term) for term in (*index.facts, index.own))]
+    terms = [*index.words, *(_as_word(term) for term in (*index.facts, *index.own))]
     return {
         **{name: payload[name] for name in SCOPE_FIELDS if payload.get(name)},
         INDEX: " ".join(terms),

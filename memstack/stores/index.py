@@ -33,6 +33,7 @@ __all__ = [
     "is_column",
     "member_term",
     "number_key",
+    "own_values",
     "path_key",
 ]
 
@@ -49,12 +50,13 @@ class Index:
     """What filters ask of one memory.
 
     Attributes:
-        facts: terms as `eq_term`, `member_term` and `exists_term` write them, but for the words' and the fingerprint's.
+        facts: terms as `eq_term`, `member_term` and `exists_term` write them, but for those of what follows.
         words: what the memory is found by, see `memstack.clues.word_keys`.
         numbers: the value of every field that is a number, by `path_key`.
         instants: likewise for dates, datetimes and ISO text, in microseconds since 1970 UTC.
         times: the system's instants (`INSTANT_FIELDS`) by name, in microseconds since 1970 UTC.
         clue: what ranking looks at, see `memstack.clues`.
+        place: where it stands in its run, see `memstack.clues.place_of`; empty where it stands in none.
         fingerprint: what a duplicate has too.
     """
 
@@ -64,22 +66,24 @@ class Index:
     instants: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
     clue: str = ""
+    place: str = ""
     fingerprint: str = ""
 
     @property
-    def own(self) -> str:
-        """The term of the fingerprint."""
-        return eq_term(FINGERPRINT, self.fingerprint)
+    def own(self) -> list[str]:
+        """The terms that hardly another memory has: of the fingerprint and the place."""
+        place = [eq_term(PLACE, self.place)] if self.place else []
+        return [*place, eq_term(FINGERPRINT, self.fingerprint)]
 
     @property
     def shared(self) -> list[str]:
-        """The terms that many memories may have: all but the fingerprint's."""
+        """The terms that many memories may have: all but its `own`."""
         return [*self.facts, *(eq_term(WORD, word) for word in self.words)]
 
     @property
     def terms(self) -> list[str]:
         """All terms."""
-        return [*self.shared, self.own]
+        return [*self.shared, *self.own]
 
 
 def index_of(payload: Mapping[str, Any], fingerprint: str | None = None) -> Index:
@@ -96,9 +100,20 @@ def index_of(payload: Mapping[str, Any], fingerprint: str | None = None) -> Inde
     index.clue = write_clue(payload, words=index.words, times=index.times)
     index.facts.extend(eq_term(NAME, word) for word in name_keys(payload))
     run, position = place_in_run(payload)
-    if run:
-        index.facts.append(eq_term(PLACE, place_of(run, position)))
+    index.place = place_of(run, position) if run else ""
     return index
+
+
+def own_values(payload: Mapping[str, Any], field: str) -> list[str]:
+    """What a memory has in one of the library's own fields (`memstack.filters.ast.OWN`)."""
+    if field == FINGERPRINT:
+        return [payloads.fingerprint_of(payload)]
+    if field == WORD:
+        return word_keys(payload)
+    if field == NAME:
+        return list(name_keys(payload))
+    run, position = place_in_run(payload)
+    return [place_of(run, position)] if run else []
 
 
 def _add(index: Index, path: str, value: Any) -> None:

@@ -22,6 +22,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from memstack import metadata as codec
+from memstack.batching import batched
 from memstack.config import PgvectorEmbedded, PgvectorServer
 from memstack.errors import StoreError
 from memstack.filters.visit import FilterCompiler
@@ -47,9 +48,11 @@ T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 _EXACT_UP_TO: Final = 20_000  # with HNSW: up to so many candidates are all compared
 _INDEX_FROM: Final = _EXACT_UP_TO  # a collection of more rows gets the index
+_TELL_FROM: Final = 5_000  # rows written, then twice as many each time, until the planner is told what there is
 _INDEX_EVERY: Final = 100_000  # rows written without an index, until one is built under a process that goes on
 _COLUMNS: Final = (
-    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *INSTANTS, "clue", "fingerprint", "embedding",
+    "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *INSTANTS, "clue", "place", "fingerprint",
+    "embedding",
 )  # fmt: skip
 # Named `id`, rows would be sorted by it; as a UUID, psycopg would make an object of it.
 _KEY: Final = "id::text AS key"
@@ -104,6 +107,8 @@ class PgvectorStore(Store):
         self._begin = sql.SQL("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended({}, 0))").format(lock).as_bytes()
         self._unindexed = 0  # rows written since the index was last thought of
         self._indexed = False
+        self._unknown = 0  # rows written since the planner was told what there is
+        self._tell_after = _TELL_FROM
         self._transact("open", tables.prepare)
         self.tidy()
 
@@ -184,8 +189,9 @@ class PgvectorStore(Store):
 
         self._transact("write", write)
         self._unindexed += len(rows)
+        self._unknown += len(rows)
         if self._connection is None:
-            self._index_if_due()
+            self._maintain_if_due()
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         query = f"SELECT {_columns(vectors=vectors)} FROM {self._name} WHERE id = ANY(%s::uuid[])"  # noqa: S608
@@ -257,6 +263,17 @@ class PgvectorStore(Store):
         ((count,),) = self._select("count", query, params)
         return int(count)
 
+    def native_counts(self, conditions: Sequence[Where | None]) -> list[int]:
+        """The same, told in one answer, or a few where conditions are long."""
+        counts: list[int] = []
+        longest = max((len(condition.params) for condition in conditions if condition is not None), default=0)
+        for some in batched(conditions, max(1, PARAMETERS // max(1, longest))):
+            parts = [_where(condition) for condition in some]
+            query = ", ".join(f"(SELECT count(*) FROM {self._name} WHERE {where})" for where, _ in parts)  # noqa: S608
+            (told,) = self._select("count", f"SELECT {query}", [param for _, params in parts for param in params])
+            counts += told
+        return counts
+
     def clear(self) -> None:
         self.check_room()
         query = sql.SQL("TRUNCATE {}").format(self._table)
@@ -300,12 +317,35 @@ class PgvectorStore(Store):
             connection.execute("RESET maintenance_work_mem")
             connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
 
-    def _index_if_due(self) -> None:
+    def _maintain_if_due(self) -> None:
+        """What is better done after many rows: for the HNSW index, and for the server's planner.
+
+        The server looks at a table by itself within a minute or so. Until it has, it reads all rows of an owner where
+        the index of terms tells in a hundredth of the time.
+        """
         if self._unindexed >= _INDEX_EVERY:
-            try:
-                self.tidy()
-            except StoreError as error:  # what was written is there, and is found without it
-                _log.warning("%s: the index could not be built: %s", self.label, error)
+            self._try("the index could not be built", self.tidy)
+        if self._unknown >= self._tell_after:
+            self._unknown = 0
+            self._tell_after *= 2
+            self._try("the table could not be analysed", lambda: self._maintain("analyse", self._analyse))
+
+    def _try(self, failed: str, action: Callable[[], object]) -> None:
+        """What was written is there, and is found without it."""
+        try:
+            action()
+        except StoreError as error:
+            _log.warning("%s: %s: %s", self.label, failed, error)
+
+    def _analyse(self, connection: psycopg.Connection[Any]) -> None:
+        """Tell the planner what there is, and put into the index of terms what waits to be; whoever owns them may."""
+        connection.execute(sql.SQL("ANALYZE {}").format(self._table))
+        index = sql.Identifier(self._schema, f"{self.collection}_terms")
+        connection.execute(
+            "SELECT gin_clean_pending_list(oid) FROM pg_class WHERE oid = to_regclass(%s) "
+            "AND pg_has_role(relowner, 'USAGE')",
+            (index.as_string(),),
+        )
 
     def scrub(self) -> str:
         """Rewrite the table with its indexes (VACUUM FULL locks it meanwhile), and what the statistics quote of it."""
@@ -338,7 +378,7 @@ class PgvectorStore(Store):
                 yield
             finally:
                 del self._held.connection
-        self._index_if_due()
+        self._maintain_if_due()
 
     @property
     def _connection(self) -> psycopg.Connection[Any] | None:
@@ -415,6 +455,7 @@ class PgvectorStore(Store):
             json.dumps(index.instants),
             *(index.times.get(name) for name in INSTANTS),
             index.clue,
+            index.place or None,
             index.fingerprint,
             Vector(list(row.vector)),
         )

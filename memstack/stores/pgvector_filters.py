@@ -8,7 +8,18 @@ from decimal import Decimal
 from typing import Any, Final
 
 from memstack.errors import InvalidInput
-from memstack.filters.ast import FINGERPRINT, INSTANT_FIELDS, Compare, Contains, Eq, Exists, IContains, In, Scalar
+from memstack.filters.ast import (
+    FINGERPRINT,
+    INSTANT_FIELDS,
+    PLACE,
+    Compare,
+    Contains,
+    Eq,
+    Exists,
+    IContains,
+    In,
+    Scalar,
+)
 from memstack.filters.evaluate import is_number
 from memstack.filters.visit import Compiled, FilterCompiler
 from memstack.ids import canonical_id
@@ -21,6 +32,8 @@ __all__ = ["PARAMETERS", "PgvectorCompiler", "Where"]
 PARAMETERS: Final = 10_000  # of a filter: the server takes 65,535 in a statement, and seconds to plan that many
 _FEW: Final = 50  # values that a field may equal
 _HAS_ANY: Final = "EXISTS (SELECT FROM unnest(terms) AS term WHERE term = ANY(%s::text[]))"  # these are hashed
+# Asked for by the thousand: among the terms, each row would be compared with all of them.
+_OWN_COLUMNS: Final = {FINGERPRINT: "fingerprint", PLACE: "place"}
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -93,8 +106,8 @@ class PgvectorCompiler(FilterCompiler[Where]):
             return Compiled(Where(f"{field} = ANY(%s::bigint[])", (micros,)))
         if field in (*SCOPE_FIELDS, "data"):
             return Compiled(Where(f"{field} = ANY(%s::text[])", ([v for v in values if isinstance(v, str)],)))
-        if field == FINGERPRINT:  # asked for by the thousand: among the terms, each row would be compared with all
-            return Compiled(Where("fingerprint = ANY(%s::text[])", ([str(value) for value in values],)))
+        if (column := _OWN_COLUMNS.get(field)) is not None:
+            return Compiled(Where(f"{column} = ANY(%s::text[])", ([str(value) for value in values],)))
         if field == "id":
             return Compiled(Where("id = ANY(%s::uuid[])", ([v for v in values if _is_id(v)],)))
         # The index of terms finds the rows of a few; without it, `&&` compares each of a row's terms with every value.

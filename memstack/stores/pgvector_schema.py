@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from memstack.errors import StoreError
-from memstack.filters.ast import FINGERPRINT
+from memstack.filters.ast import FINGERPRINT, PLACE
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.foreign import not_ours
 from memstack.stores.index import eq_term
@@ -101,6 +101,22 @@ class Tables:
                 (eq_term(FINGERPRINT, ""),),
             )
             self._index_fingerprints(connection)
+        if "place" not in columns:
+            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN place text").format(self.table))
+            connection.execute(
+                sql.SQL(
+                    "UPDATE {} SET place = (SELECT substr(term, 2) FROM unnest(terms) AS term WHERE left(term, 1) = %s)"
+                ).format(self.table),
+                (eq_term(PLACE, ""),),
+            )
+            self._index_places(connection)
+
+    def _index_places(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(
+            sql.SQL("CREATE INDEX {} ON {} (place) WHERE place IS NOT NULL").format(
+                sql.Identifier(f"{self.collection}_place"), self.table
+            )
+        )
 
     def _index_fingerprints(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(
@@ -115,7 +131,7 @@ class Tables:
                 "CREATE TABLE {} (id uuid PRIMARY KEY, user_id text, agent_id text, run_id text, data text NOT NULL, "
                 "body text NOT NULL, terms text[] NOT NULL, numbers jsonb NOT NULL, instants jsonb NOT NULL, "
                 "created_at bigint NOT NULL, updated_at bigint NOT NULL, occurred_at bigint NOT NULL, "
-                "expires_at bigint, valid_from bigint, valid_to bigint, clue text, "
+                "expires_at bigint, valid_from bigint, valid_to bigint, clue text, place text, "
                 "fingerprint text, embedding vector({}) NOT NULL)"
             ).format(self.table, sql.Literal(self.dimensions))
         )
@@ -130,6 +146,7 @@ class Tables:
                 sql.Identifier(f"{self.collection}_terms"), self.table
             )
         )
+        self._index_places(connection)
         self._index_fingerprints(connection)
 
 

