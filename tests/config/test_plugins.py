@@ -85,6 +85,9 @@ class FakeRegistry:
         self.asked.append("*")
         return sorted(self.entries)
 
+    def told(self, name: str) -> str:
+        return f"the plug-in {name!r}"
+
     def load(self, name: str, where: str) -> Any:
         self.asked.append(name)
         if isinstance(self.entries[name], str):
@@ -160,10 +163,19 @@ def test_ours_are_found_without_asking(registries: tuple[FakeRegistry, FakeRegis
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"llm": {"provider": "acme"}}, r"llm\.provider: the provider 'acme' has nothing for this section"),
-        ({"vector_store": {"provider": "empty"}}, r"vector_store\.provider: the provider 'empty' has nothing"),
-        ({"vector_store": {"provider": "wrong"}}, r"no subclass of memstack\.config\.StoreConfig"),
-        ({"embedder": {"provider": "wrong"}}, r"no subclass of memstack\.config\.SectionConfig"),
+        (
+            {"llm": {"provider": "acme"}},
+            r"llm\.provider: the plug-in 'acme' has no `llm_config`\. Choose another provider",
+        ),
+        ({"vector_store": {"provider": "empty"}}, r"vector_store\.provider: the plug-in 'empty' has no `config_model`"),
+        (
+            {"vector_store": {"provider": "wrong"}},
+            r"no `config_model` that is a subclass of memstack\.config\.StoreConfig",
+        ),
+        (
+            {"embedder": {"provider": "wrong"}},
+            r"no `embedder_config` that is a subclass of memstack\.config\.SectionConfig",
+        ),
     ],
 )
 def test_a_plugin_without_a_proper_model_is_refused(options: dict[str, Any], says: str) -> None:
@@ -222,3 +234,18 @@ def test_options_without_a_source_are_described_by_their_fields(
     assert found["told"] == "Told here."
     assert "untold" not in found
     assert found["provider"] == "Who provides it."
+
+
+class PlainStore(StoreConfig, frozen=True):
+    """A store that runs in one way only."""
+
+    provider: Literal["plain"] = "plain"
+    """Plain."""
+
+
+def test_a_mode_that_a_plugin_does_not_know_is_refused(registries: tuple[FakeRegistry, FakeRegistry]) -> None:
+    """A mode is an error where the plug-in's section says nothing of one: it would be ignored."""
+    registries[0].entries["plain"] = type("Plain", (), {"config_model": PlainStore})
+    assert Settings.load({"vector_store": {"provider": "plain"}}).vector_store.key == "plain"
+    with pytest.raises(ConfigError, match=r"vector_store\.mode: the store 'plain' has no modes\. Leave it out"):
+        Settings.load({"vector_store": {"provider": "plain", "mode": "embedded"}})

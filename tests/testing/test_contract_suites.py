@@ -64,6 +64,7 @@ def test_the_plugin_of_these_tests_passes(site: Path, tmp_path: Path) -> None:
         assert f"\n{verb} " in table
     assert table.splitlines()[1].split() == ["shelf"]
     assert "skipped" not in table
+    assert "cannot be rewritten" not in done.stdout  # a warning, which stops those who make errors of them
     assert not (tmp_path / "memory").exists()
 
 
