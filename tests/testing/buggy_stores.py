@@ -255,10 +255,13 @@ class LeadsAreFew(Shelf):
 
 
 class LeadsAreOld(Shelf):
+    def __init__(self, collection: str, dimensions: int) -> None:
+        super().__init__(collection, dimensions)
+        self._kept: dict[str, Any] = {}
+
     def native_leads(self, vector: Sequence[float], condition: Condition | None, limit: int) -> list[Lead]:
-        kept: dict[str, Any] = self.__dict__.setdefault("kept", {})
         found = super().native_leads(vector, condition, limit)
-        return [lead._replace(clue=kept.setdefault(lead.clue.id, lead.clue)) for lead in found]
+        return [lead._replace(clue=self._kept.setdefault(lead.clue.id, lead.clue)) for lead in found]
 
 
 class Scanning(Shelf):

@@ -470,7 +470,8 @@ class StoreContract(Contract):
         rows = [*full, Row(bare.id, payload, bare.vector)]
         store.upsert(rows)
         for field in FIELDS:
-            expected = [row.id for row in sorted(rows, key=lambda row: (sort_value(row, field), row.id))]
+            dated = sorted((sort_value(row, field), row.id) for row in rows)
+            expected = [row_id for _, row_id in dated]
             listed = [row.id for size in (1, 9) for row in store.iter_scan(field=field, descending=False, size=size)]
             assert listed == expected * 2
 
