@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -189,6 +189,9 @@ def plugin_model(name: SectionName, key: str) -> type[SectionConfig]:
             f"{registry.told(key)} has no `{attribute}` that is a subclass of memstack.config.{base.__name__}",
             TELL,
         )
+    provider = model.model_fields["provider"].annotation
+    if get_origin(provider) is Literal and key.partition(":")[0] not in get_args(provider):
+        raise ConfigError(where, f"{registry.told(key)} has a section for {get_args(provider)[0]!r}", TELL)
     return model
 
 

@@ -108,7 +108,14 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeRegistry, FakeRegis
         }
     )
     providers = FakeRegistry(
-        {"builtin": None, "none": None, "acme": Classes.Provider, "wrong": Classes.Wrong, "absent": "absent_client"}
+        {
+            "builtin": None,
+            "none": None,
+            "acme": Classes.Provider,
+            "alias": Classes.Provider,
+            "wrong": Classes.Wrong,
+            "absent": "absent_client",
+        }
     )
     monkeypatch.setattr("memstack.registry.STORES", stores)
     monkeypatch.setattr("memstack.registry.PROVIDERS", providers)
@@ -145,7 +152,7 @@ def test_unknown_providers_are_answered_with_all_choices() -> None:
     assert caught.value.choices == ("absent", "acme", "chroma", "empty", "pgvector", "qdrant", "wrong")
     with pytest.raises(UnknownName) as caught:
         Settings.load({"embedder": {"provider": "nobody"}})
-    assert caught.value.choices == ("absent", "acme", "builtin", "ollama", "openai", "wrong")
+    assert caught.value.choices == ("absent", "acme", "alias", "builtin", "ollama", "openai", "wrong")
 
 
 def test_unknown_options_are_answered_with_the_models() -> None:
@@ -176,6 +183,7 @@ def test_ours_are_found_without_asking(registries: tuple[FakeRegistry, FakeRegis
             {"embedder": {"provider": "wrong"}},
             r"no `embedder_config` that is a subclass of memstack\.config\.SectionConfig",
         ),
+        ({"embedder": {"provider": "alias"}}, r"the plug-in 'alias' has a section for 'acme'\. Tell its author"),
     ],
 )
 def test_a_plugin_without_a_proper_model_is_refused(options: dict[str, Any], says: str) -> None:
