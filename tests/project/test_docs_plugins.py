@@ -68,7 +68,7 @@ with memstack.open_memory(vector_store={"path": "memory"}, retrieval={"reranker"
 def test_its_store_passes_the_contract(package: Path, tmp_path: Path) -> None:
     """All that is asked of a store itself, and a part of what is asked of the gateway on it."""
     (tmp_path / "my.yaml").write_text("vector_store: {provider: cabinet, path: ./memory}\n", encoding="utf-8")
-    some = "(TestStore or lesson or owner or operator_alone or white or duplicate) and not exhaustive"
+    some = "TestStore or lesson or owner or operator_alone or duplicate or thresholds"
     pytest_ = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--memstack-config", "my.yaml")
     done = _python(package, tmp_path, *pytest_, "-k", some, "-m", "not exhaustive", f"--basetemp={tmp_path / 'base'}")
     assert done.returncode == 0, done.stdout[-3000:]
