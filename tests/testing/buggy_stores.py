@@ -194,12 +194,8 @@ VALUES: Final[dict[str, Callable[[Any], Any]]] = {
     "Normalises": lambda value: unicodedata.normalize("NFC", value) if isinstance(value, str) else value,
     "Strips": lambda value: value.strip() if isinstance(value, str) else value,
     "Cuts": lambda value: value[:32_767] if isinstance(value, str) else value,
-    "HasNoPlanes": lambda value: (
-        value.encode("utf-16-be")[:200].decode("utf-16-be", "replace")
-        if isinstance(value, str) and any(ord(sign) > 0xFFFF for sign in value)
-        else value.replace("\u2028", " ")
-        if isinstance(value, str)
-        else value
+    "KnowsSixteenBits": lambda value: (
+        "".join(sign for sign in value if ord(sign) <= 0xFFFF) if isinstance(value, str) else value
     ),
     "MakesFloats": lambda value: float(value) if type(value) is int else value,
     "RoundsLargeInts": lambda value: int(float(value)) if type(value) is int else value,
