@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memstack.records import Conflict
 
 __all__ = [
+    "TELL",
     "ConfigError",
     "ConflictFound",
     "CursorError",
@@ -72,6 +73,7 @@ def _restored(kind: type[MemstackError], args: tuple[object, ...]) -> MemstackEr
     return kind.__new__(kind, *args)
 
 
+TELL = "Tell its author: docs/plugins.md says what a plug-in has."
 _LONGEST_NAME = 64
 _LARGEST_SHOWN = 10**12
 _LONGEST_PLACE = 300

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import importlib
+import inspect
 import os
+from abc import ABCMeta
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from memstack.config import Settings
 from memstack.config.sections import data_folder
-from memstack.errors import ConfigError, MemstackError
+from memstack.errors import TELL, ConfigError, MemstackError, StoreError, describe
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
 from memstack.gateway.together import check_not_lost, settle
 from memstack.history import MEMORY, SqliteHistory
 from memstack.offline import Guard
 from memstack.payload import scope_of
-from memstack.providers.base import LLM, Embedder, Finding
+from memstack.providers.base import LLM, Embedder, Finding, Provider
 from memstack.registry import PROVIDERS, STORES
 from memstack.retrieval.reranking import Reranker
 from memstack.retrieval.weights import Weights
@@ -116,9 +118,52 @@ def _open_store(settings: Settings, embedder: Embedder) -> Store:
             f"is {section.embedding_dims}, and the embedder {embedder.model!r} makes {embedder.dimensions} dimensions",
             "Leave it out, or configure the embedder that it is meant for.",
         )
-    store_class: Any = STORES.load(section.key, "vector_store.provider")
-    store: Store = store_class.open(section, dimensions=embedder.dimensions)
+    where = "vector_store.provider"
+    if STORES.is_ours(section.key):
+        return STORES.load(section.key, where).open(section, dimensions=embedder.dimensions)
+    # A third party with one mode has one name, whatever its options call that mode.
+    name = section.key if section.key in STORES.names() else section.provider
+    return _plugged_store(name, where, section, embedder.dimensions)
+
+
+def _plugged_store(name: str, where: str, section: Any, dimensions: int) -> Store:
+    """The store that a third party opens.
+
+    Raises:
+        ConfigError: it is no store, or lacks what a store has.
+        StoreError: it cannot be opened.
+    """
+    store_class, told = STORES.load(name, where), STORES.told(name)
+    _check_class(store_class, Store, told, where)
+    try:
+        store: object = store_class.open(section, dimensions=dimensions)
+    except MemstackError:
+        raise
+    except Exception as error:  # its engine's
+        raise StoreError(name, f"could not be opened ({type(error).__name__})") from error
+    if not isinstance(store, Store):
+        raise ConfigError(where, f"`open` of {told} gave {describe(store)}, no store", TELL)
+    missing = [said for said in ("capabilities", "label", "collection", "dimensions") if not hasattr(store, said)]
+    if missing:
+        store.close()
+        raise ConfigError(where, f"what {told} opens lacks {', '.join(missing)}", TELL)
     return store
+
+
+def _check_class(found: object, base: ABCMeta, told: str, where: str) -> None:
+    """See that what an entry point names is a class of the kind that it has to be, with all of its methods.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    wanted = f"{base.__module__}.{base.__name__}"
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(where, f"{told} is no subclass of {wanted}", TELL)
+    awaited = [name for name in base.__abstractmethods__ if inspect.iscoroutinefunction(getattr(found, name, None))]
+    if awaited:
+        raise ConfigError(where, f"{told} has coroutine functions: {', '.join(sorted(awaited))}", TELL)
+    if inspect.isabstract(found):
+        raise ConfigError(where, f"{told} lacks {', '.join(sorted(found.__abstractmethods__))} of {wanted}", TELL)
 
 
 def load_schemas(paths: Sequence[str]) -> Schemas:
@@ -139,7 +184,7 @@ def load_schemas(paths: Sequence[str]) -> Schemas:
 
 
 def load_reranker(settings: Settings) -> Reranker | None:
-    """The configured reranker; None where there is none.
+    """The configured reranker; None where there is none. A class is made, once, without arguments.
 
     Raises:
         ConfigError: its path leads to nothing that can be called.
@@ -148,11 +193,21 @@ def load_reranker(settings: Settings) -> Reranker | None:
     if path is None:
         return None
     where = "retrieval.reranker"
-    found = _imported(path, where, "Name a function by its module and name, as in my_app.ranking.score.")
+    hint = "Name a function by its module and name, as in my_app.ranking.score."
+    found = _imported(path, where, hint)
+    takes = "Name a function that takes a query and a list of texts."
+    if isinstance(found, type):  # its instances are what is called: it may load a model when it is made
+        try:
+            found = found()
+        except MemstackError:
+            raise
+        except Exception as error:  # the class is the user's, and may raise anything
+            problem = f"the class {path!r} cannot be made without arguments ({type(error).__name__})"
+            raise ConfigError(where, problem, takes) from error
     if not callable(found):
-        raise ConfigError(
-            where, f"{path!r} cannot be called", "Name a function that takes a query and a list of texts."
-        )
+        raise ConfigError(where, f"{path!r} cannot be called", takes)
+    if any(map(inspect.iscoroutinefunction, (found, getattr(found, "__call__", None)))):  # noqa: B004  # its method
+        raise ConfigError(where, f"{path!r} is a coroutine function", f"{takes} It is called in a thread.")
     scores = cast("Callable[[str, Sequence[str]], Sequence[float]]", found)
     return Reranker(scores, settings.retrieval.rerank, path)
 
@@ -160,18 +215,30 @@ def load_reranker(settings: Settings) -> Reranker | None:
 def make_embedder(settings: Settings) -> Embedder:
     """The configured embedder."""
     section = settings.embedder
-    embedder = PROVIDERS.load(section.key, "embedder.provider").embedder(section)
+    provider = _provider(section.key, "embedder.provider")
     if PROVIDERS.is_ours(section.key):
-        return embedder
-    from memstack.providers.plugged import PluggedEmbedder  # noqa: PLC0415  # beside its only use
+        return provider.embedder(section)
+    from memstack.providers.plugged import plugged_embedder  # noqa: PLC0415  # beside its only use
 
-    return PluggedEmbedder(embedder)
+    return plugged_embedder(section.key, PROVIDERS.told(section.key), lambda: provider.embedder(section))
 
 
 def make_llm(settings: Settings) -> LLM | None:
     """The configured LLM; None where there is none."""
     section = settings.llm
-    return PROVIDERS.load(section.key, "llm.provider").llm(section)
+    provider = _provider(section.key, "llm.provider")
+    if PROVIDERS.is_ours(section.key):
+        return provider.llm(section)
+    from memstack.providers.plugged import plugged_llm  # noqa: PLC0415  # beside its only use
+
+    return plugged_llm(section.key, PROVIDERS.told(section.key), lambda: provider.llm(section))
+
+
+def _provider(key: str, where: str) -> type[Provider]:
+    found = PROVIDERS.load(key, where)
+    if not PROVIDERS.is_ours(key):
+        _check_class(found, Provider, PROVIDERS.told(key), where)
+    return found
 
 
 def examine_models(settings: Settings, section: Literal["embedder", "llm"], *, pull: bool = False) -> list[Finding]:
@@ -186,7 +253,7 @@ def examine_models(settings: Settings, section: Literal["embedder", "llm"], *, p
         ConfigError: the section cannot be used.
     """
     config: Any = getattr(settings, section)
-    provider = PROVIDERS.load(config.key, f"{section}.provider")
+    provider = _provider(config.key, f"{section}.provider")
     return list(provider.examine(config, section, pull=pull and not settings.offline))
 
 
@@ -194,7 +261,7 @@ def _imported(path: str, where: str, hint: str) -> object:
     """What stands at a dotted path."""
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        inside = importlib.import_module(module)
     except ModuleNotFoundError as error:
         problem = f"{path!r} cannot be imported: there is no module {error.name!r}"
         raise ConfigError(where, problem, f"{hint} A module that is not installed is found by PYTHONPATH.") from error
@@ -202,6 +269,10 @@ def _imported(path: str, where: str, hint: str) -> object:
         raise
     except Exception as error:  # the module is the user's, and may raise anything
         raise ConfigError(where, f"{path!r} cannot be imported ({type(error).__name__})", hint) from error
+    try:
+        return getattr(inside, name)
+    except AttributeError as error:
+        raise ConfigError(where, f"there is no {name!r} in the module {module!r}", hint) from error
 
 
 def _scope_in(store: Store, memory_id: str) -> Scope | None:

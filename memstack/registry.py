@@ -66,9 +66,15 @@ class Registry(Generic[T]):
         """Whether what stands behind a name comes with memstack."""
         return name in self._ours
 
+    def told(self, name: str) -> str:
+        """How messages call a plug-in: by its name, and by what its entry point names."""
+        entry = self._entries.get(name)
+        targets = [entry.target] if entry is not None else sorted({point.value for point in self._points(name)})
+        return f"the plug-in {name!r} ({self.group}: {' or '.join(targets)})"
+
     def names(self) -> list[str]:
         """All names, our own and third parties'."""
-        return sorted({*self._entries, *self._plugins()})
+        return sorted({*self._entries, *(point.name for point in entry_points(group=self.group))})
 
     def load(self, name: str, where: str) -> type[T]:
         """Import the class behind a name. Our own names are ours: a plug-in cannot take one.
@@ -80,26 +86,26 @@ class Registry(Generic[T]):
         Raises:
             UnknownName: nothing has this name.
             MissingDependency: an optional dependency is not installed; the message is the pip command.
-            ConfigError: a plug-in cannot be imported.
+            ConfigError: a plug-in cannot be imported, or another one has the same name.
         """
         entry = self._entries.get(name)
         if entry is not None:
             return self._import(entry, where)  # without reading every installed package's entry points
-        plugin = self._plugins().get(name)
-        if plugin is not None:
-            try:
-                found: type[T] = plugin.load()
-            except (ImportError, AttributeError) as error:
-                raise ConfigError(where, f"the plug-in {plugin.value!r} cannot be loaded ({error})") from error
-            except Exception as error:  # its module is a third party's, and may raise anything
-                raise ConfigError(
-                    where, f"the plug-in {plugin.value!r} cannot be loaded ({type(error).__name__})"
-                ) from error
-            return found
-        raise UnknownName(where, self.kind, name, self.names())
+        points = self._points(name)
+        if not points:
+            raise UnknownName(where, self.kind, name, self.names())
+        if len({point.value for point in points}) > 1:
+            raise ConfigError(where, f"several packages bring {self.told(name)}", "Uninstall all of them but one.")
+        try:
+            found: type[T] = points[0].load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(where, f"{self.told(name)} cannot be loaded ({error})") from error
+        except Exception as error:  # its module is a third party's, and may raise anything
+            raise ConfigError(where, f"{self.told(name)} cannot be loaded ({type(error).__name__})") from error
+        return found
 
-    def _plugins(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+    def _points(self, name: str) -> list[EntryPoint]:
+        return list(entry_points(group=self.group, name=name))
 
     def _import(self, entry: _Entry, where: str) -> type[T]:
         check_installed(where, entry.modules, entry.extra)

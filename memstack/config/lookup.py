@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -24,7 +25,10 @@ from memstack.config.sections import (
     SectionConfig,
     StoreConfig,
 )
-from memstack.errors import ConfigError, UnknownName, describe
+from memstack.errors import TELL, ConfigError, UnknownName, describe
+
+if TYPE_CHECKING:
+    from memstack.registry import Registry
 
 __all__ = [
     "BUILTIN",
@@ -108,7 +112,10 @@ def model_of(name: SectionName, section: Mapping[str, Any]) -> tuple[str, type[S
     if provider not in providers:
         raise UnknownName(f"{name}.provider", "provider", provider, providers)
     key = provider if name != "vector_store" else _store_key(provider, section, known)
-    return key, builtin.get(key) or plugin_model(name, key)
+    model = builtin.get(key) or plugin_model(name, key)
+    if name == "vector_store" and section.get("mode") is not None and ":" not in key and not _has_modes(model):
+        raise ConfigError("vector_store.mode", f"the store {key!r} has no modes", "Leave it out.")
+    return key, model
 
 
 def siblings(name: SectionName, key: str) -> dict[str, type[SectionConfig]]:
@@ -167,17 +174,24 @@ def plugin_model(name: SectionName, key: str) -> type[SectionConfig]:
     from memstack.registry import PROVIDERS, STORES  # noqa: PLC0415
 
     where = f"{name}.provider"
-    attribute, base = ("config_model", StoreConfig) if name == "vector_store" else (f"{name}_config", SectionConfig)
-    found: object = STORES.load(key, where) if name == "vector_store" else PROVIDERS.load(key, where)
-    model = getattr(found, attribute, None)
-    if model is None:
-        raise ConfigError(where, f"the provider {key!r} has nothing for this section", "Choose another provider.")
+    registry: Registry[Any]
+    registry, attribute, base = (
+        (STORES, "config_model", StoreConfig)
+        if name == "vector_store"
+        else (PROVIDERS, f"{name}_config", SectionConfig)
+    )
+    model = getattr(registry.load(key, where), attribute, None)
+    if model is None and name != "vector_store":  # one that makes embedders need not make LLMs
+        raise ConfigError(where, f"{registry.told(key)} has no `{attribute}`", "Choose another provider.")
     if not (isinstance(model, type) and issubclass(model, base)):
         raise ConfigError(
             where,
-            f"the plug-in {key!r} has a `{attribute}` that is no subclass of memstack.config.{base.__name__}",
-            "Tell its author.",
+            f"{registry.told(key)} has no `{attribute}` that is a subclass of memstack.config.{base.__name__}",
+            TELL,
         )
+    provider = model.model_fields["provider"].annotation
+    if get_origin(provider) is Literal and key.partition(":")[0] not in get_args(provider):
+        raise ConfigError(where, f"{registry.told(key)} has a section for {get_args(provider)[0]!r}", TELL)
     return model
 
 
@@ -199,6 +213,12 @@ def _store_key(provider: str, section: Mapping[str, Any], known: list[str]) -> s
     if mode not in modes:
         raise UnknownName("vector_store.mode", f"mode of {provider}", mode, modes)
     return f"{provider}:{mode}"
+
+
+def _has_modes(model: type[SectionConfig]) -> bool:
+    """Whether a model says itself what its `mode` is, beside what every section of a store inherits."""
+    own = (base for base in model.__mro__ if issubclass(base, StoreConfig) and base is not StoreConfig)
+    return any("mode" in inspect.get_annotations(base) for base in own)
 
 
 def _word(where: str, value: object) -> str | None:

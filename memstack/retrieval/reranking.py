@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memstack.errors import ProviderError
+from memstack.errors import MemstackError, ProviderError, amount, describe
 from memstack.records import Hit
 
 __all__ = ["Reranker", "reranked"]
@@ -32,21 +33,49 @@ def reranked(reranker: Reranker, query: str, hits: Sequence[Hit]) -> list[Hit]:
     """The best hits in the reranker's order, with its scores; ties, and what it was not given, stay in theirs.
 
     Raises:
-        ProviderError: it failed, or did not give one score in [0, 1] for each text.
+        ProviderError: it failed, or did not give one score in [0, 1] for each text. Errors of ours stay what they are.
     """
     best, rest = hits[: reranker.candidates], hits[reranker.candidates :]
     if not best:
         return list(hits)
-    try:
-        given = [float(value) for value in reranker.scores(query, [hit.text for hit in best])]
-    except Exception as error:
-        raise ProviderError("rerank", reranker.name, f"failed ({type(error).__name__})") from error
-    if len(given) != len(best) or not all(0 <= value <= 1 for value in given):
-        raise ProviderError("rerank", reranker.name, f"did not give {len(best)} scores from 0 to 1")
+    given = _scores(reranker, query, [hit.text for hit in best])
     order = sorted(range(len(best)), key=lambda place: -given[place])
     first = [dataclasses.replace(best[i], score=given[i], explain=_told(best[i])) for i in order]
     lowest = min(given)
     return first + [dataclasses.replace(hit, score=min(hit.score, lowest)) for hit in rest]
+
+
+def _scores(reranker: Reranker, query: str, texts: list[str]) -> list[float]:
+    wanted = len(texts)
+    try:
+        told = reranker.scores(query, texts)
+        given: list[object] = [] if isinstance(told, str | Coroutine) else list(told)
+    except MemstackError:
+        raise
+    except Exception as error:
+        raise ProviderError("rerank", reranker.name, f"failed ({type(error).__name__})") from error
+    if isinstance(told, Coroutine):
+        told.close()
+    if isinstance(told, str | Coroutine):
+        raise ProviderError("rerank", reranker.name, f"gave {describe(told)}, and not a score for each text")
+    if len(given) != wanted:
+        raise ProviderError("rerank", reranker.name, f"gave {len(given)} scores for {wanted} texts")
+    scores: list[float] = []
+    for i, value in enumerate(given):
+        number = _number(value)
+        if not 0 <= number <= 1:
+            problem = f"gave {amount(value)} as score {i + 1} of {wanted}: one is a number from 0 to 1"
+            raise ProviderError("rerank", reranker.name, problem)
+        scores.append(number)
+    return scores
+
+
+def _number(value: Any) -> float:
+    """A score as Python has it, of whichever library's kind it is; NaN where it is no number."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _told(hit: Hit) -> dict[str, Any] | None:

@@ -17,12 +17,12 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 
 from memstack import payload as payloads
 from memstack.batching import batched
 from memstack.clues import Clue, read_clue, write_clue
-from memstack.errors import EmbedderMismatch, StoreError
+from memstack.errors import EmbedderMismatch, MemstackError, NotSupported, StoreError
 from memstack.filters.ast import ALL, FINGERPRINT, In, Node, all_of
 from memstack.filters.evaluate import evaluate
 from memstack.filters.visit import FilterCompiler, Plan
@@ -32,6 +32,10 @@ from memstack.scope import Scope
 from memstack.stores.foreign import odd_row
 from memstack.stores.index import own_values
 from memstack.stores.mem0 import Mem0VectorStore
+from memstack.stores.translated import failed, translate
+
+if TYPE_CHECKING:
+    from memstack.config import StoreConfig
 
 __all__ = [
     "ENTITIES",
@@ -142,9 +146,12 @@ class Capabilities:
 
 
 class Store(Mem0VectorStore, ABC):
-    """An engine adapter. Safe to be called from several threads.
+    """An engine adapter. Safe to be called from several threads. `docs/plugins.md` writes one.
+
+    What a third party's adapter raises that is no `MemstackError` is made a `StoreError` here, with its cause.
 
     Attributes:
+        config_model: the model of its section in the configuration.
         capabilities: what the engine does.
         one_search_at_a_time: whether threads that search at once get less done than one: where the engine answers in a
             fraction of a millisecond, they spend more on passing the interpreter lock around.
@@ -153,6 +160,7 @@ class Store(Mem0VectorStore, ABC):
         dimensions: length of its vectors.
     """
 
+    config_model: ClassVar[type[StoreConfig]]
     capabilities: ClassVar[Capabilities]
     one_search_at_a_time: ClassVar[bool] = False
     label: str
@@ -160,7 +168,26 @@ class Store(Mem0VectorStore, ABC):
     dimensions: int
     _planned: tuple[Node, Plan[Any]] | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "memstack":  # ours translate what their engines raise themselves
+            translate(cls, Store)
+
     # -- what an adapter writes ------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, config: Any, *, dimensions: int) -> Store:
+        """Open the collection that a section names, making it when missing.
+
+        Args:
+            config: the section, a `config_model`.
+            dimensions: length of its vectors. One that has others is refused, and is left as it is.
+
+        Raises:
+            StoreLocked: another process has it, and it is not shared.
+            StoreError: it cannot be opened, or has vectors of other dimensions.
+        """
+        raise NotSupported(f"the store {cls.__name__}", "being opened", "Its class method `open` is to be written.")
 
     @property
     @abstractmethod
@@ -177,7 +204,10 @@ class Store(Mem0VectorStore, ABC):
 
     @abstractmethod
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
-        """The rows with these ids, in any order; ids that are not there are left out."""
+        """The rows with these ids, in any order, each once; ids that are not there are left out.
+
+        Payloads are as they were written, types included: `memstack.metadata.encode` and `decode` see to that.
+        """
 
     @abstractmethod
     def remove(self, ids: Sequence[str]) -> None:
@@ -185,7 +215,11 @@ class Store(Mem0VectorStore, ABC):
 
     @abstractmethod
     def native_nearest(self, vector: Sequence[float], condition: Any, limit: int) -> list[Scored]:
-        """The `limit` rows nearest to a vector, best first, among those where a native condition holds."""
+        """The `limit` rows nearest to a vector, best first, among those where a native condition holds.
+
+        Nearness is the cosine, whatever the lengths of the vectors; a zero vector's is 0 to all. Two rows with the same
+        vector have the same, to 1e-6, whatever else is among the candidates. Fewer than `limit`: there are no more.
+        """
 
     @abstractmethod
     def native_scan(
@@ -193,8 +227,8 @@ class Store(Mem0VectorStore, ABC):
     ) -> list[Row]:
         """`limit` rows where a native condition holds, sorted by (field, id).
 
-        Ties in the field are sorted by id, ascending in both directions. `after` is the sort key of the last row
-        before them.
+        A row is sorted by `sort_value`, to the microsecond. Ties in the field are sorted by id, ascending in both
+        directions. `after` is the sort key of the last row before them. Fewer than `limit`: there are no more.
         """
 
     @abstractmethod
@@ -324,7 +358,12 @@ class Store(Mem0VectorStore, ABC):
         """How a filter is answered here. The last one is kept: a search asks twice."""
         kept = self._planned
         if kept is None or kept[0] is not where:
-            kept = self._planned = (where, self.compiler.plan(where))
+            try:
+                kept = self._planned = (where, self.compiler.plan(where))
+            except MemstackError:
+                raise
+            except Exception as error:
+                raise failed(self, "compiler", error) from error
         return kept[1]
 
     def nearest(self, vector: Sequence[float], *, where: Node = ALL, limit: int) -> list[Scored]:

@@ -16,6 +16,7 @@ import pytest
 
 from memstack.config import Settings
 from memstack.errors import MemstackError
+from memstack.testing import report
 from memstack.testing.contract import Backend, opening
 from memstack.testing.report import LABEL
 
@@ -33,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = Settings.load(config.getoption("--memstack-config"))
     except MemstackError as error:
         raise pytest.UsageError(f"--memstack-config: {error}") from error
-    config.pluginmanager.import_plugin("memstack.testing.report")
+    if not config.pluginmanager.has_plugin(report.__name__):  # imported above: pytest could not rewrite it any more
+        config.pluginmanager.register(report, report.__name__)
     config.stash[_SETTINGS] = settings
     config.stash[LABEL] = settings.vector_store.key
     if config.args_source is not pytest.Config.ArgsSource.ARGS:

@@ -85,6 +85,9 @@ class FakeRegistry:
         self.asked.append("*")
         return sorted(self.entries)
 
+    def told(self, name: str) -> str:
+        return f"the plug-in {name!r}"
+
     def load(self, name: str, where: str) -> Any:
         self.asked.append(name)
         if isinstance(self.entries[name], str):
@@ -105,7 +108,14 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeRegistry, FakeRegis
         }
     )
     providers = FakeRegistry(
-        {"builtin": None, "none": None, "acme": Classes.Provider, "wrong": Classes.Wrong, "absent": "absent_client"}
+        {
+            "builtin": None,
+            "none": None,
+            "acme": Classes.Provider,
+            "alias": Classes.Provider,
+            "wrong": Classes.Wrong,
+            "absent": "absent_client",
+        }
     )
     monkeypatch.setattr("memstack.registry.STORES", stores)
     monkeypatch.setattr("memstack.registry.PROVIDERS", providers)
@@ -142,7 +152,7 @@ def test_unknown_providers_are_answered_with_all_choices() -> None:
     assert caught.value.choices == ("absent", "acme", "chroma", "empty", "pgvector", "qdrant", "wrong")
     with pytest.raises(UnknownName) as caught:
         Settings.load({"embedder": {"provider": "nobody"}})
-    assert caught.value.choices == ("absent", "acme", "builtin", "ollama", "openai", "wrong")
+    assert caught.value.choices == ("absent", "acme", "alias", "builtin", "ollama", "openai", "wrong")
 
 
 def test_unknown_options_are_answered_with_the_models() -> None:
@@ -160,10 +170,20 @@ def test_ours_are_found_without_asking(registries: tuple[FakeRegistry, FakeRegis
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"llm": {"provider": "acme"}}, r"llm\.provider: the provider 'acme' has nothing for this section"),
-        ({"vector_store": {"provider": "empty"}}, r"vector_store\.provider: the provider 'empty' has nothing"),
-        ({"vector_store": {"provider": "wrong"}}, r"no subclass of memstack\.config\.StoreConfig"),
-        ({"embedder": {"provider": "wrong"}}, r"no subclass of memstack\.config\.SectionConfig"),
+        (
+            {"llm": {"provider": "acme"}},
+            r"llm\.provider: the plug-in 'acme' has no `llm_config`\. Choose another provider",
+        ),
+        ({"vector_store": {"provider": "empty"}}, r"vector_store\.provider: the plug-in 'empty' has no `config_model`"),
+        (
+            {"vector_store": {"provider": "wrong"}},
+            r"no `config_model` that is a subclass of memstack\.config\.StoreConfig",
+        ),
+        (
+            {"embedder": {"provider": "wrong"}},
+            r"no `embedder_config` that is a subclass of memstack\.config\.SectionConfig",
+        ),
+        ({"embedder": {"provider": "alias"}}, r"the plug-in 'alias' has a section for 'acme'\. Tell its author"),
     ],
 )
 def test_a_plugin_without_a_proper_model_is_refused(options: dict[str, Any], says: str) -> None:
@@ -222,3 +242,18 @@ def test_options_without_a_source_are_described_by_their_fields(
     assert found["told"] == "Told here."
     assert "untold" not in found
     assert found["provider"] == "Who provides it."
+
+
+class PlainStore(StoreConfig, frozen=True):
+    """A store that runs in one way only."""
+
+    provider: Literal["plain"] = "plain"
+    """Plain."""
+
+
+def test_a_mode_that_a_plugin_does_not_know_is_refused(registries: tuple[FakeRegistry, FakeRegistry]) -> None:
+    """A mode is an error where the plug-in's section says nothing of one: it would be ignored."""
+    registries[0].entries["plain"] = type("Plain", (), {"config_model": PlainStore})
+    assert Settings.load({"vector_store": {"provider": "plain"}}).vector_store.key == "plain"
+    with pytest.raises(ConfigError, match=r"vector_store\.mode: the store 'plain' has no modes\. Leave it out"):
+        Settings.load({"vector_store": {"provider": "plain", "mode": "embedded"}})

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memstack import MemoryGateway, Settings
-from memstack.errors import ConfigError, ProviderError, SchemaError
+from memstack.errors import ConfigError, OfflineViolation, ProviderError, SchemaError
 from memstack.factory import load_reranker
 
 Open = Callable[..., MemoryGateway]
@@ -58,9 +59,67 @@ def too_low(_query: str, texts: Sequence[str]) -> list[float]:
     return [-0.5 for _ in texts]
 
 
+def words(_query: str, texts: Sequence[str]) -> Any:
+    """Scores as a model writes them."""
+    return ["0.5" for _ in texts]
+
+
+def one_word(_query: str, texts: Sequence[str]) -> Any:
+    """Digits, which come one by one where nobody looks."""
+    return "1" * len(texts)
+
+
+def later(query: str, texts: Sequence[str]) -> Any:
+    """Something to be awaited."""
+    return awaited(query, texts)
+
+
+def nothing(_query: str, texts: Sequence[str]) -> Any:
+    """A function that forgot to return."""
+
+
+def lists(_query: str, texts: Sequence[str]) -> Any:
+    """As some models give them, a list for each text."""
+    return [[0.5] for _ in texts]
+
+
+def offline(_query: str, texts: Sequence[str]) -> list[float]:
+    """It was kept from its model."""
+    raise OfflineViolation("socket.connect", "models.example")
+
+
+def numpys(_query: str, texts: Sequence[str]) -> Any:
+    """An array of numpy's own numbers, as models give them."""
+    return np.asarray([len(text) / 100 for text in texts], dtype=np.float32)
+
+
 def no_numbers(_query: str, texts: Sequence[str]) -> list[float]:
     """Nothing that can be sorted."""
     return [math.nan for _ in texts]
+
+
+class Longest:
+    """A reranker that is made once, as one that loads a model would be."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+
+    def __call__(self, query: str, texts: Sequence[str]) -> list[float]:
+        return by_length(query, texts)
+
+
+class Demanding(Longest):
+    """One that cannot be made without being told what of."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+
+
+async def awaited(_query: str, texts: Sequence[str]) -> list[float]:
+    """Nobody awaits it."""
+    return [0.5 for _ in texts]
 
 
 def named(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
@@ -111,13 +170,42 @@ def _opened(open_here: Open, folder: Path, **overrides: Any) -> MemoryGateway:
     return handle
 
 
-@pytest.mark.parametrize("function", [failing, too_few, too_many, too_high, too_low, no_numbers])
-def test_a_reranker_that_fails(open_here: Open, tmp_path: Path, function: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (failing, r"failed \(RuntimeError\)"),
+        (too_few, "gave 0 scores for 1 texts"),
+        (too_many, "gave 2 scores for 1 texts"),
+        (too_high, r"gave 1\.5 as score 1 of 1: one is a number from 0 to 1"),
+        (too_low, r"gave -0\.5 as score 1 of 1"),
+        (no_numbers, "gave NaN as score 1 of 1"),
+        (words, "gave a string of 3 characters as score 1 of 1"),
+        (lists, "gave a list of 1 item as score 1 of 1"),
+        (one_word, "gave a string of 1 character, and not a score for each text"),
+        (later, "gave a coroutine, and not a score for each text"),
+        (nothing, r"failed \(TypeError\)"),
+    ],
+)
+def test_a_reranker_that_fails(open_here: Open, tmp_path: Path, function: Callable[..., Any], told: str) -> None:
     """A reranker that fails, or gives no usable scores, is an error that names it; there is no silent fallback."""
     memory = open_here(tmp_path, retrieval=named(function)).for_user("alex")
     memory.add("tea")
-    with pytest.raises(ProviderError, match=function.__name__):
+    with pytest.raises(ProviderError, match=rf"{function.__name__}\): {told}"):
         memory.search("tea")
+
+
+def test_what_a_reranker_says_in_our_words_stays(open_here: Open, tmp_path: Path) -> None:
+    """An error of memstack's that comes through a reranker keeps its kind and its way out."""
+    memory = open_here(tmp_path, retrieval=named(offline)).for_user("alex")
+    memory.add("tea")
+    with pytest.raises(OfflineViolation):
+        memory.search("tea")
+
+
+def test_scores_of_whichever_library(open_here: Open, tmp_path: Path) -> None:
+    """Numbers are numbers, whoever made them."""
+    memory = _opened(open_here, tmp_path / "memory", retrieval=named(numpys))
+    assert [hit.text for hit in memory.search("tea")] == sorted(TEXTS, key=len, reverse=True)
 
 
 @pytest.mark.parametrize("path", ["no.such.module", "memstack.nothing", "memstack.__version__", "justaname", ""])
@@ -133,7 +221,7 @@ def test_a_path_to_nothing(open_here: Open, tmp_path: Path, path: str) -> None:
         ("import no_such_package_of_anyone", ConfigError, "there is no module 'no_such_package_of_anyone'"),
         ("def score(:", ConfigError, r"cannot be imported \(SyntaxError\)"),
         ("import os; os.environ['NOT_SET_BY_ANYONE']", ConfigError, r"cannot be imported \(KeyError\)"),
-        ("x = 1", ConfigError, r"cannot be imported \(AttributeError\)"),
+        ("x = 1", ConfigError, "there is no 'score' in the module"),
         (
             "from memstack import MemorySchema\nclass Broken(MemorySchema):\n    category, version = 'broken', 2",
             SchemaError,
@@ -150,3 +238,23 @@ def test_a_module_of_the_users_that_fails_is_told_as_theirs(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(error, match=told):
         load_reranker(Settings.load({"retrieval": {"reranker": f"{name}.score"}}))
+
+
+def test_a_class_is_made_once(open_here: Open, tmp_path: Path) -> None:
+    """A class that is named is made when the memory is opened, and its instance orders the hits of every search."""
+    Longest.made = 0
+    memory = _opened(open_here, tmp_path / "memory", retrieval=named(Longest))
+    for _ in range(2):
+        assert [hit.text for hit in memory.search("tea")] == sorted(TEXTS, key=len, reverse=True)
+    assert Longest.made == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [(Demanding, "cannot be made without arguments"), (awaited, "is a coroutine function"), (math.nan, "no 'nan_'")],
+)
+def test_what_cannot_be_a_reranker(open_here: Open, tmp_path: Path, function: Any, told: str) -> None:
+    """A class that wants arguments, a coroutine function, a name that is not there: told when the memory is opened."""
+    section = named(function) if callable(function) else {"reranker": f"{__name__}.nan_"}
+    with pytest.raises(ConfigError, match=told):
+        open_here(tmp_path, retrieval=section)

@@ -57,7 +57,8 @@ CORE = "TestStore or called or awaited or thresholds or page or lesson or owner"
 def test_the_plugin_of_these_tests_passes(site: Path, tmp_path: Path) -> None:
     """``pytest --memstack-config`` runs the suites on a configured store, and shows what came of each verb."""
     (tmp_path / "my.yaml").write_text("vector_store: {provider: shelf}\n")
-    done = _pytest(site, tmp_path, "--memstack-config", "my.yaml", "-k", CORE)
+    strict = ("-W", "error::pytest.PytestAssertRewriteWarning")  # as those have it who make errors of warnings
+    done = _pytest(site, tmp_path, *strict, "--memstack-config", "my.yaml", "-k", CORE)
     assert done.returncode == 0, done.stdout[-3000:]
     table = done.stdout[done.stdout.index("= memstack contract =") :]
     for verb in ("add", "search", "get_all", "delete", "(no verb)", "all tests"):

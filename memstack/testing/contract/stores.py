@@ -5,28 +5,28 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 import pytest
 
-from memstack.clues import read_clue, write_clue
+from memstack.clues import name_keys, place_in_run, place_of, read_clue, word_keys, write_clue
 from memstack.config import Settings
 from memstack.errors import EmbedderMismatch, StoreError
 from memstack.filters import F, Node
-from memstack.filters.ast import ALL, OWN, WORD, Contains, IContains, In, Not, all_of
+from memstack.filters.ast import ALL, FINGERPRINT, NAME, OWN, PLACE, WORD, Contains, IContains, In, Not, all_of
 from memstack.filters.visit import NODES, render
 from memstack.gateway import MemoryGateway
 from memstack.ids import new_id
-from memstack.payload import build, instant_of
+from memstack.payload import build, fingerprint_of, instant_of
 from memstack.records import Source
 from memstack.scope import Scope
-from memstack.stores.base import Fingerprint, Row, SortField, Store
+from memstack.stores.base import Fingerprint, Row, SortField, Store, sort_value
 from memstack.stores.index import own_values
 from memstack.testing.contract.base import Backend, Contract, OpenHere
 from memstack.testing.contract.state import parts_of
@@ -85,6 +85,39 @@ def a_vector(store: Store, seed: int) -> list[float]:
 def by_id(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """The payloads of some rows."""
     return {row.id: dict(row.payload) for row in rows}
+
+
+# What metadata may hold and engines are tempted to change: in type, in precision, in spelling, in size.
+ODD_VALUES: Final[dict[str, Any]] = {
+    "ints": [2**63 - 1, -(2**63), 2**53 + 1, 0, 1],
+    "floats": [1.0, -0.0, 0.1 + 0.2, 5e-324, 1.7976931348623157e308],
+    "int": 2**53 + 1,
+    "whole": 3.0,
+    "zero": -0.0,
+    "flags": [True, 1, False, 0],
+    "texts": ["e\u0301", "\u00e9", " x ", "", "\U0001f375", "2024-05-01", "1", "true", "null", "\u2028\x7f", "a", "a"],
+    "decomposed": "e\u0301",
+    "long": "ü" * 40_000,
+    "nothing": None,
+    "no text": "",
+    "no items": [],
+    "no fields": {},
+    "day": date(2024, 2, 29),
+    "at": datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC),
+    "Case": 1,
+    "case": 2,
+    "deep": {"a.b": {"$date": [{"": None, "k": [[], {}, [1.0]]}]}, "1": 1},
+    "ключ ü e\u0301": "значение",
+}
+
+
+def exactly(value: Any) -> str:
+    """A value in words that tell 1 from 1.0 and from True, but not the order of a mapping's keys."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{key!r}: {exactly(item)}' for key, item in value.items()))}}}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}({', '.join(map(exactly, value))})"
+    return value.isoformat() + "@" + type(value).__name__ if isinstance(value, date) else repr(value)
 
 
 def in_order(rows: Sequence[Row], field: SortField, *, descending: bool) -> list[str]:
@@ -156,6 +189,60 @@ class StoreContract(Contract):
         assert [row.id for row in store.fetch([gone.id, other.id])] == [other.id]
         assert [lead.clue.id for lead in store.leads(a_vector(store, 1), limit=2)] == [other.id]
 
+    def test_payloads_come_back_exactly(self, open_here: OpenHere, tmp_path: Path) -> None:
+        """Every value that metadata may hold is read back as it was, by every way, and after opening again."""
+        memory = open_here(tmp_path)
+        store = parts_of(memory).store
+        row = a_row(store, 1, **ODD_VALUES)
+        store.upsert([row, a_row(store, 2)])
+        mine, vector = exactly(row.payload), row.vector or ()
+        for told in (
+            store.fetch([row.id]),
+            store.scan(where=F.n == 1),
+            [hit.row for hit in store.nearest(vector, limit=1)],
+            [found for some in store.batches(where=F.n == 1, size=5) for found in some],
+        ):
+            assert [exactly(found.payload) for found in told] == [mine]
+        kept = store.capabilities.persistent
+        memory.close()
+        again = parts_of(open_here(tmp_path)).store
+        assert [exactly(found.payload) for found in again.fetch([row.id])] == ([mine] if kept else [])
+
+    def test_what_is_told_may_be_changed(self, store: Store) -> None:
+        """What a caller does to a payload that it gave, or was given, changes nothing of what is stored."""
+        row = a_row(store, 1, tags=["a"], nested={"deep": [1]})
+        mine = exactly(row.payload)
+        store.upsert([row])
+        told: list[Callable[[], Row]] = [
+            lambda: row,
+            lambda: store.fetch([row.id])[0],
+            lambda: store.scan()[0],
+            lambda: store.nearest(row.vector or (), limit=1)[0].row,
+            lambda: next(store.batches(size=5))[0],
+        ]
+        for tell in told:
+            payload = tell().payload
+            payload["tags"].append("b")
+            payload["nested"]["deep"].clear()
+            del payload["data"]
+            assert [exactly(found.payload) for found in store.fetch([row.id])] == [mine]
+            assert [exactly(found.payload) for found in store.scan(where=Contains("tags", "a"))] == [mine]
+
+    def test_threads_write_at_once(self, store: Store) -> None:
+        """What several threads write, read and delete at once is all there in the end, and nothing else."""
+        rows = [[a_row(store, 10 * worker + i) for i in range(10)] for worker in range(8)]
+
+        def work(mine: list[Row]) -> None:
+            for row in mine:
+                store.upsert([row])
+                assert by_id(store.fetch([row.id])) == by_id([row])
+            store.remove([row.id for row in mine[::2]])
+            assert len(store.nearest(mine[1].vector or (), limit=5)) == 5
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, rows))
+        assert by_id(store.scan()) == by_id([row for mine in rows for row in mine[1::2]])
+
     def test_nothing_to_do_is_done(self, store: Store) -> None:
         """No rows, no ids, an id twice, an id that is gone: none of them is an error."""
         store.upsert([])
@@ -205,6 +292,37 @@ class StoreContract(Contract):
                 hits = store.nearest(query, where=where, limit=20)
                 assert [hit.row.id for hit in hits] == [rows[i].id for i in best]
                 assert [hit.similarity for hit in hits] == pytest.approx([similar[i] for i in best], abs=1e-4)
+
+    def test_only_directions_count(self, store: Store) -> None:
+        """Similarity is the cosine, whatever the lengths of the vectors: 1 along the query, -1 opposite to it."""
+        along, across = a_vector(store, 1), a_vector(store, 2)
+        across = [b - a * float(np.dot(along, across)) for a, b in zip(along, across, strict=True)]
+        directions = {
+            "along": [0.01 * x for x in along],
+            "half": [3 * (a + b / float(np.linalg.norm(across))) for a, b in zip(along, across, strict=True)],
+            "across": [20 * x for x in across],
+            "opposite": [-4 * x for x in along],
+        }
+        store.upsert([Row(new_id(), a_row(store, 1, way=way).payload, some) for way, some in directions.items()])
+        expected = {"along": 1.0, "half": 0.5**0.5, "across": 0.0, "opposite": -1.0}
+        for length in (1, 0.2, 7):
+            query = [length * x for x in along]
+            hits = store.nearest(query, limit=3)
+            assert [hit.row.payload["way"] for hit in hits[:2]] == ["along", "half"]
+            told = {hit.row.payload["way"]: hit.similarity for hit in store.nearest(query, limit=9)}
+            assert told == pytest.approx(expected, abs=1e-4)
+            leads = sorted(lead.similarity for lead in store.leads(query, limit=9))
+            assert leads == pytest.approx(sorted(expected.values()), abs=1e-4)
+
+    def test_as_many_as_are_asked_for(self, large: Store) -> None:
+        """There are fewer hits and leads than a limit only where there are no more rows, however large it is."""
+        large.upsert([a_row(large, i, category="work" if i % 2 else "home") for i in range(1500)])
+        query = a_vector(large, 3000)
+        for where, there in ((ALL, 1500), (F.category == "work", 750)):
+            for limit in (300, 749, 1400, 2000):
+                assert len(large.nearest(query, where=where, limit=limit)) == min(limit, there)
+                assert len(large.leads(query, where=where, limit=limit)) >= min(limit, there)
+                assert len(large.scan(where=where, limit=limit)) == min(limit, there)
 
     def test_leads_are_the_nearest_in_short(self, store: Store) -> None:
         """What a store tells in short for ranking is what the rows say, also of those that changed since."""
@@ -369,6 +487,64 @@ class StoreContract(Contract):
                 rest = store.scan(where=where, field=field, descending=descending, after=after, limit=9)
                 assert [row.id for row in rest] == expected[place + 1 : place + 10]
 
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_listings_to_the_microsecond(self, store: Store, descending: bool) -> None:
+        """Instants a microsecond apart are in order, however they are written, also from a row on that is gone."""
+        step = timedelta(microseconds=1)
+        times = [START + i * step for i in (-1, 0, 1, 2, 1000, 1001, 10**6)]
+        rows = []
+        for i, at in enumerate(times[3:] + times[:3]):
+            row = a_row(store, i)
+            written = at.astimezone(timezone(timedelta(hours=-7))) if i % 2 else at
+            rows.append(Row(row.id, {**row.payload, **dict.fromkeys(FIELDS, written.isoformat())}, row.vector))
+        store.upsert(rows)
+        for field in FIELDS:
+            expected = in_order(rows, field, descending=descending)
+            assert [row.id for row in store.scan(field=field, descending=descending)] == expected
+        expected = in_order(rows, "created_at", descending=descending)
+        (gone,) = store.fetch([expected[2]])
+        store.remove([gone.id])
+        rest = store.scan(descending=descending, after=(sort_value(gone, "created_at"), gone.id), limit=9)
+        assert [row.id for row in rest] == expected[3:]
+
+    def test_rows_without_an_instant(self, store: Store) -> None:
+        """A row of Mem0's that tells only when it was stored is in every listing, where `sort_value` has it."""
+        full, bare = [a_row(store, i) for i in range(4)], a_row(store, 9)
+        payload = {name: value for name, value in bare.payload.items() if name not in ("updated_at", "occurred_at")}
+        rows = [*full, Row(bare.id, payload, bare.vector)]
+        store.upsert(rows)
+        for field in FIELDS:
+            dated = sorted((sort_value(row, field), row.id) for row in rows)
+            expected = [row_id for _, row_id in dated]
+            listed = [row.id for size in (1, 9) for row in store.iter_scan(field=field, descending=False, size=size)]
+            assert listed == expected * 2
+
+    def test_fields_that_no_payload_has(self, store: Store) -> None:
+        """Rows are found by fingerprint, word, speaker and place in a run, as duplicates and ranking ask for them."""
+        talk = Scope("alex", run_id="talk")
+        when: dict[str, Any] = dict.fromkeys(FIELDS, START)
+        rows = []
+        for i, (name, text) in enumerate([("Maria", "tea at noon"), ("Ivo", "a walk"), (None, "tea and a walk")]):
+            base = a_row(store, i)
+            source = (Source("user", name, i),)
+            payload = build(text=text, scope=talk, metadata={}, source=source, **when)
+            rows.append(Row(base.id, payload, base.vector))
+        store.upsert([*rows, a_row(store, 9)])
+
+        def found(field: str, *values: str) -> list[int]:
+            ids = {row.id for row in store.scan(where=all_of(F.user_id == "alex", In(field, values)))}
+            return [i for i, row in enumerate(rows) if row.id in ids]
+
+        prints = [fingerprint_of(row.payload) for row in rows]
+        assert sorted(row.id for row in store.equal_to(prints[:2])) == sorted(row.id for row in rows[:2])
+        assert found(FINGERPRINT, prints[2], "none") == [2]
+        for word in word_keys({"data": "tea"}):
+            assert found(WORD, word) == [0, 2]
+        assert found(NAME, *name_keys(rows[0].payload)) == [0]
+        assert found(NAME, *name_keys(rows[1].payload), *name_keys(rows[0].payload)) == [0, 1]
+        places = [place_of(*place_in_run(row.payload)) for row in rows]
+        assert found(PLACE, places[1], places[2]) == [1, 2]
+
     @pytest.mark.parametrize("where", [F.category == "work", F.category.icontains("WOR")], ids=["native", "residual"])
     @pytest.mark.parametrize("vectors", [False, True])
     def test_batches(self, store: Store, where: Node, vectors: bool) -> None:
@@ -461,6 +637,30 @@ class StoreContract(Contract):
         sibling.write_fingerprint(Fingerprint("another", "model", store.dimensions))
         assert store.read_fingerprint() == mine
         assert store.sibling("other").read_fingerprint() == Fingerprint("another", "model", store.dimensions)
+
+    def test_siblings_are_apart_from_each_other(self, store: Store) -> None:
+        """Two siblings have rows of their own, and neither `clear` of the store nor of another sibling takes them."""
+        one, two = store.sibling("other"), store.sibling("another")
+        rows = [a_row(store, i) for i in range(3)]
+        for place, row in zip((store, one, two), rows, strict=True):
+            place.upsert([row])
+        for place, row in zip((store, one, two), rows, strict=True):
+            assert [found.id for found in place.scan()] == [row.id]
+        store.clear()
+        assert (one.count(), two.count()) == (1, 1)
+        one.clear()
+        assert two.count() == 1
+        two.clear()
+        for place in (one, two):
+            place.close()
+
+    def test_the_note_is_told_as_it_was_written(self, store: Store) -> None:
+        """Capitals, spaces and signs of a model's name are kept; what is written last counts."""
+        sibling = store.sibling("other")
+        for model in ("Org/Modell-Ü v1.5:Q4", "org/modell"):
+            sibling.write_fingerprint(Fingerprint("Provider", model, store.dimensions))
+            assert sibling.read_fingerprint() == Fingerprint("Provider", model, store.dimensions)
+        assert store.sibling("other").read_fingerprint() == sibling.read_fingerprint()
 
     def test_rows_of_mem0s_entities(self, store: Store) -> None:
         """A row that does not tell when it was stored, and has links without end, is told as it was given."""
@@ -556,6 +756,55 @@ class StoreContract(Contract):
         assert by_id(again.scan()) == (by_id(rows) if kept else {})
         assert again.read_fingerprint() == mine
 
+    def test_opening_again_after_changes(self, open_here: OpenHere, tmp_path: Path) -> None:
+        """What was replaced, removed or cleared is so when it is opened again, in the store and in a sibling."""
+        first = open_here(tmp_path)
+        store = parts_of(first).store
+        kept = store.capabilities.persistent
+        rows = [a_row(store, i, category="work") for i in range(6)]
+        new = Row(rows[0].id, a_row(store, 50).payload, a_vector(store, 50))
+        sibling = store.sibling("other")
+        for place in (store, sibling):
+            place.upsert(rows)
+            place.upsert([new])
+            place.remove([row.id for row in rows[3:]])
+        sibling.close()
+        first.close()
+        second = open_here(tmp_path)
+        store = parts_of(second).store
+        sibling = store.sibling("other")
+        expected = [new, *rows[1:3]]
+        for place in (store, sibling):
+            assert by_id(place.scan()) == (by_id(expected) if kept else {})
+            assert place.count(F.category == "work") == (2 if kept else 0)
+            place.clear()
+        sibling.close()
+        second.close()
+        assert parts_of(open_here(tmp_path)).store.count() == 0
+
+    def test_collections_are_apart(self, backend: Backend, open_here: OpenHere, tmp_path: Path) -> None:
+        """Another collection in the same place has nothing of the first one, and takes nothing from it."""
+        name = f"{Settings.load(backend.config(tmp_path)).vector_store.collection}_b"
+        with open_here(tmp_path) as first:
+            kept = parts_of(first).store.capabilities.persistent
+            (tea,) = first.add("tea", user_id="alex").stored
+        with open_here(tmp_path, vector_store={"collection": name}) as other:
+            assert not other.get_all(user_id="alex").memories
+            other.add("coffee", user_id="alex")
+            other.reset()
+        assert [found.id for found in open_here(tmp_path).get_all(user_id="alex")] == ([tea.id] if kept else [])
+
+    def test_a_process_that_is_killed(self, backend: Backend, open_here: OpenHere, tmp_path: Path) -> None:
+        """What a process was told is stored is there after its end, though it closed nothing; and nothing is locked."""
+        config = repr(dict(backend.config(tmp_path)))
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, config], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.stdout.strip() == "stored", done.stderr
+        memory = open_here(tmp_path)
+        expected = ["coffee", "tea at noon"] if parts_of(memory).store.capabilities.persistent else []
+        assert sorted(found.text for found in memory.get_all(user_id="alex")) == expected
+
     def test_an_embedder_of_other_dimensions(self, backend: Backend, open_here: OpenHere, tmp_path: Path) -> None:
         """A collection is refused to vectors of another length when it is opened, and is as it was; or it is gone."""
         first = open_here(tmp_path)
@@ -625,6 +874,18 @@ class StoreContract(Contract):
         assert len({successor for successor in chain.values() if successor}) == 29
         assert len(here.get_all(user_id="alex")) == 2
 
+
+_KILLED: Final = """
+import ast, os, sys
+from memstack.factory import open_memory
+memory = open_memory(ast.literal_eval(sys.argv[1]))
+tea, gone = memory.add(["tea", "water"], user_id="alex").stored
+memory.add("coffee", user_id="alex")
+memory.update(tea.id, text="tea at noon")
+memory.delete(gone.id)
+print("stored", flush=True)
+os._exit(1)
+"""
 
 _OTHER: Final = """
 import ast, sys

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
@@ -119,12 +119,12 @@ class ShelfStore(Store):
         if any(row.vector is None or len(row.vector) != self.dimensions for row in rows):
             raise StoreError(self.label, f"a vector has not the {self.dimensions} dimensions of the collection")
         with self._open():
-            self._rows.update({row.id: row for row in rows})
+            self._rows.update({row.id: _copied(row) for row in rows})
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         with self._open():
             found = [self._rows[key] for key in dict.fromkeys(ids) if key in self._rows]
-        return found if vectors else [replace(row, vector=None) for row in found]
+        return [_copied(row) if vectors else replace(_copied(row), vector=None) for row in found]
 
     def remove(self, ids: Sequence[str]) -> None:
         with self._open():
@@ -133,7 +133,8 @@ class ShelfStore(Store):
 
     def native_nearest(self, vector: Sequence[float], condition: Condition | None, limit: int) -> list[Scored]:
         hits = [Scored(row, _cosine(vector, row.vector or ())) for row in self._where(condition)]
-        return sorted(hits, key=lambda hit: -hit.similarity)[:limit]
+        best = sorted(hits, key=lambda hit: -hit.similarity)[:limit]
+        return [replace(hit, row=_copied(hit.row)) for hit in best]
 
     def native_scan(
         self,
@@ -151,7 +152,7 @@ class ShelfStore(Store):
         rows = sorted(self._where(condition), key=lambda row: key(sort_value(row, field), row.id))
         if after is not None:
             rows = [row for row in rows if key(sort_value(row, field), row.id) > key(*after)]
-        return rows[:limit]
+        return [_copied(row) for row in rows[:limit]]
 
     def native_count(self, condition: Condition | None) -> int:
         return len(self._where(condition))
@@ -184,6 +185,11 @@ class ShelfStore(Store):
         with self._open():
             rows = list(self._rows.values())
         return [row for row in rows if condition is None or condition(row)]
+
+
+def _copied(row: Row) -> Row:
+    """The same row, of which a caller may do with the payload what it likes."""
+    return replace(row, payload=deepcopy(row.payload))
 
 
 def _cosine(left: Sequence[Any], right: Sequence[Any]) -> float:
