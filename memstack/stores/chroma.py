@@ -36,7 +36,8 @@ _BATCH: Final = 5_000  # its own limit is 5 461
 # So many writes Chroma keeps in its queue before its vector index is written to the disk, and each write reads all that
 # are there anew: of its own 1,000, that takes 35 ms on an average.
 _SYNC_AFTER: Final = 100
-_LONG: Final = 1_000  # rows that are read at once, even where fewer, or none, turn out to be needed
+_LONG: Final = 1_000  # rows of a listing that are read at once even for a short page
+_FEW: Final = 300  # rows whose vectors are read at once
 _SAMPLE: Final = 300
 
 
@@ -66,6 +67,7 @@ class ChromaStore(Store):
         *,
         gate: Gate | None = None,
         kept: Kept[str, Told] | None = None,
+        vectors: Kept[str, bytes] | None = None,
         place: Path | None = None,
     ) -> None:
         self.client = client
@@ -75,6 +77,7 @@ class ChromaStore(Store):
         self._on_close = on_close
         self._gate = gate or Gate()
         self._kept = kept
+        self._vectors = vectors
         self._place = place
         self._closed = False
         self._rows: Any = None
@@ -162,16 +165,32 @@ class ChromaStore(Store):
     def _few(self, where: Any) -> Mapping[str, Any] | None:
         """The rows where a condition holds, with their vectors; None where they are more than are compared here.
 
-        Most scopes are small, and told at once. Of others the ids are looked at first: thousands of vectors take long.
+        Most scopes are small, and told at once. Of others the ids come first: to read vectors takes several times as
+        long, and where the process has the folder alone it has read most of them before.
         """
         include = ["embeddings"] if self._kept is not None else ["metadatas", "embeddings"]
-        found = self._get(where=where, limit=_LONG + 1, include=include)
-        if len(found["ids"]) <= _LONG:
+        found = self._get(where=where, limit=_FEW + 1, include=include)
+        if len(found["ids"]) <= _FEW:
             return found
-        if len(self._get(where=where, limit=_EXACT_UP_TO + 1, include=[])["ids"]) > _EXACT_UP_TO:
+        ids = self._get(where=where, limit=_EXACT_UP_TO + 1, include=[])["ids"]
+        if len(ids) > _EXACT_UP_TO:
             return None
-        found = self._get(where=where, limit=_EXACT_UP_TO + 1, include=include)
-        return found if len(found["ids"]) <= _EXACT_UP_TO else None  # some may have come in between
+        if self._vectors is None:
+            found = self._get(where=where, limit=_EXACT_UP_TO + 1, include=include)
+            return found if len(found["ids"]) <= _EXACT_UP_TO else None  # some may have come in between
+        vectors = self._vectors.through(ids, self._directions)
+        there = [row_id for row_id in ids if row_id in vectors]  # others were deleted in between
+        told = np.frombuffer(b"".join([vectors[row_id] for row_id in there]), dtype=np.float32)
+        return {"ids": there, "embeddings": told.reshape(len(there), self.dimensions)}
+
+    def _directions(self, ids: Sequence[str]) -> dict[str, bytes]:
+        self._check_open("search")
+        told: dict[str, bytes] = {}
+        for some in batched(ids, _BATCH):
+            found = self._get(ids=some, include=["embeddings"])
+            vectors = np.asarray(found["embeddings"], dtype=np.float32)
+            told.update(zip(found["ids"], [vector.tobytes() for vector in vectors], strict=True))
+        return told
 
     def _told(self, ids: Sequence[str]) -> dict[str, Told]:
         self._check_open("read")
@@ -188,8 +207,9 @@ class ChromaStore(Store):
         try:
             yield
         finally:
-            if self._kept is not None:
-                self._kept.forget(ids)
+            for kept in (self._kept, self._vectors):
+                if kept is not None:
+                    kept.forget(ids)
 
     def native_scan(
         self,

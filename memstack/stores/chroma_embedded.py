@@ -83,6 +83,7 @@ class ChromaEmbeddedStore(ChromaStore):
             on_close,
             gate=opened.gate,
             kept=opened.kept_of(collection),
+            vectors=opened.vectors_of(collection, dimensions),
             place=opened.folder,
         )
 

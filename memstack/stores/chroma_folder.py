@@ -29,6 +29,8 @@ __all__ = ["Folder", "open_folder"]
 _log: Final = logging.getLogger(__name__)
 _VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _KEPT_ROWS: Final = 20_000  # about 20 MB, for messages of common length
+_KEPT_VECTORS: Final = 5_000_000  # numbers of them, 20 MB; at least ...
+_COMPARED: Final = 5_000  # ... the rows that one search compares
 
 
 @dataclass(slots=True)
@@ -46,10 +48,15 @@ class Folder:
     gate: Gate
     failed: bool = False
     kept: dict[str, Kept[str, Told]] = field(default_factory=dict)
+    vectors: dict[str, Kept[str, bytes]] = field(default_factory=dict)
 
     def kept_of(self, collection: str) -> Kept[str, Told]:
         """What is kept of the rows of a collection; the folder is this process's alone."""
         return self.kept.setdefault(collection, Kept(_KEPT_ROWS))
+
+    def vectors_of(self, collection: str, dimensions: int) -> Kept[str, bytes]:
+        """The same of its vectors: each as the bytes of its numbers, of 32 bits."""
+        return self.vectors.setdefault(collection, Kept(max(_COMPARED, _KEPT_VECTORS // dimensions)))
 
     @contextmanager
     def using(self, label: str) -> Iterator[Any]:

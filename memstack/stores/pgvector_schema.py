@@ -132,7 +132,7 @@ class Tables:
                 "body text NOT NULL, terms text[] NOT NULL, numbers jsonb NOT NULL, instants jsonb NOT NULL, "
                 "created_at bigint NOT NULL, updated_at bigint NOT NULL, occurred_at bigint NOT NULL, "
                 "expires_at bigint, valid_from bigint, valid_to bigint, clue text, place text, "
-                "fingerprint text, embedding vector({}) NOT NULL)"
+                "fingerprint text, embedding vector({}) NOT NULL) WITH (toast_tuple_target = 4080)"
             ).format(self.table, sql.Literal(self.dimensions))
         )
         for name in SCOPE_FIELDS:
@@ -142,7 +142,7 @@ class Tables:
                 )
             )
         connection.execute(
-            sql.SQL("CREATE INDEX {} ON {} USING gin (terms)").format(
+            sql.SQL("CREATE INDEX {} ON {} USING gin (terms) WITH (gin_pending_list_limit = 256)").format(
                 sql.Identifier(f"{self.collection}_terms"), self.table
             )
         )
