@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from memstack import payload as payloads
 from memstack.batching import batched
@@ -33,9 +33,6 @@ from memstack.stores.foreign import odd_row
 from memstack.stores.index import own_values
 from memstack.stores.mem0 import Mem0VectorStore
 from memstack.stores.translated import failed, translate
-
-if TYPE_CHECKING:
-    from memstack.config import StoreConfig
 
 __all__ = [
     "ENTITIES",
@@ -151,7 +148,7 @@ class Store(Mem0VectorStore, ABC):
     What a third party's adapter raises that is no `MemstackError` is made a `StoreError` here, with its cause.
 
     Attributes:
-        config_model: the model of its section in the configuration.
+        config_model: the model of its section in the configuration, a `memstack.config.StoreConfig`.
         capabilities: what the engine does.
         one_search_at_a_time: whether threads that search at once get less done than one: where the engine answers in a
             fraction of a millisecond, they spend more on passing the interpreter lock around.
@@ -160,7 +157,7 @@ class Store(Mem0VectorStore, ABC):
         dimensions: length of its vectors.
     """
 
-    config_model: ClassVar[type[StoreConfig]]
+    config_model: ClassVar[type[Any]]
     capabilities: ClassVar[Capabilities]
     one_search_at_a_time: ClassVar[bool] = False
     label: str
