@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from memstack.clues import place_of
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluated", "scored"]
 
+_WHOLE: Final = 2  # where no more than so many times `candidates` pass, all are looked at: that takes one question
 _BY_WORDS: Final = 2  # so many times `candidates` are found by words
 _MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
 _REACH: Final = 2  # neighbours to either side
 _BEST: Final = 128  # whose neighbours are looked at; those of all that are wanted, where more are
+_TIE: Final = 1e-6  # nearer than that, no engine tells them apart: see `memstack.stores.base.Store.leads`
 _MOST_IDS: Final = 10_000  # of what passes a filter; a server takes so many in a request
 _AT_ONCE: Final = 1024  # rows
 _SOME_ID: Final = "00000000-0000-4000-8000-000000000000"
@@ -83,14 +86,15 @@ def scored(
         The candidates, oldest first, and their scores.
     """
     size = max(limit, weights.candidates)
-    leads = {lead.clue.id: lead for lead in store.leads(vector, where=where, limit=size)}
+    nearest = store.leads(vector, where=where, limit=_WHOLE * size)
     words = query_words(query)[:_MOST_WORDS]
     absent = 0.0 if likeness is None else weights.related
     times = windows(query, now) if weights.time else ()
-    if len(leads) < size:  # these are all
-        found = _ordered(leads)
+    if len(nearest) < _WHOLE * size:  # these are all
+        found = _ordered(nearest)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
-    asked, counts = _asked(store, where, words, times, absent, known=_names(leads.values()))
+    leads = {lead.clue.id: lead for lead in _best(nearest, size)}
+    asked, counts = _asked(store, where, words, times, absent, known=_names(nearest))
     rare = _rare(counts, _BY_WORDS * size) if weights.words else ()
     for special, most in (
         (In(WORD, rare) if rare else None, _BY_WORDS * size),
@@ -100,20 +104,26 @@ def scored(
         if special is not None:
             some = store.leads(vector, where=all_of(where, special), limit=most)
             leads.update({lead.clue.id: lead for lead in some})
-    found = _ordered(leads)
+    found = _ordered(leads.values())
     scores = score(found, asked, weights, likeness)
     places = _missing_places(found, scores, max(limit, _BEST)) if weights.neighbours or weights.answers else ()
     if places:
         beside = store.leads(vector, where=all_of(where, In(PLACE, places)), limit=len(places))
         leads.update({lead.clue.id: lead for lead in beside})
-        found = _ordered(leads)
+        found = _ordered(leads.values())
         scores = score(found, asked, weights, likeness)
     return found, scores
 
 
-def _ordered(leads: dict[str, Lead]) -> list[Lead]:
+def _best(nearest: Sequence[Lead], size: int) -> Iterable[Lead]:
+    """The first of them, and those that tie with the last of these."""
+    least = nearest[size - 1].similarity - _TIE
+    return takewhile(lambda lead: lead.similarity >= least, nearest)
+
+
+def _ordered(leads: Iterable[Lead]) -> list[Lead]:
     """In an order that no engine decides: by age."""
-    return sorted(leads.values(), key=lambda lead: (lead.clue.created, lead.clue.id))
+    return sorted(leads, key=lambda lead: (lead.clue.created, lead.clue.id))
 
 
 def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], absent: float) -> Asked:

@@ -195,7 +195,7 @@ class ScoreContract(Contract):
 
     def test_a_pasted_document(self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many words a query has, the engine is asked about the first of them."""
-        memory.for_user("pasted").add_many([f"which one is number {i}, and where is it?" for i in range(20)])
+        memory.for_user("pasted").add_many([f"which one is number {i}, and where is it?" for i in range(40)])
         drawing = _drawing(memory, candidates=16)
         store = parts_of(drawing).store
         asked: list[Sequence[str]] = []
@@ -265,7 +265,7 @@ class ScoreContract(Contract):
         ]
         apart = {"content": "Replaced the carburetor gasket", "name": "Zoe", "occurred_at": "2023-05-07T10:00:00Z"}
         handle.add_many([*talk, apart], batch_size=1000)
-        drawing = _drawing(memory, candidates=512).for_user("large")
+        drawing = _drawing(memory, candidates=256).for_user("large")
         for query in (
             "when should we schedule tasks?",
             "what did Ann1 prefer in the morning?",
