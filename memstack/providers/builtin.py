@@ -133,10 +133,16 @@ class _Directions:
                 places = [known.texts[text] for text in asked]
         counts = np.array([len(some) for some in places], dtype=np.intp) // _NUMBER
         begins = np.cumsum(counts) - counts
-        found = known.rows.take(np.frombuffer(b"".join(places), dtype=np.int64), axis=0)
+        told = np.frombuffer(b"".join(places), dtype=np.int64)
         first = begins[len(texts)]  # of the words
-        cosines = found[first:] @ found[:first].T
-        best: NDArray[np.float32] = np.maximum.reduceat(cosines, begins[: len(texts)], axis=1)
+        # A word is compared once, in however many texts it is.
+        there = np.zeros(len(known.rows), dtype=np.bool_)
+        there[told[:first]] = True
+        rows = np.flatnonzero(there)
+        cosines = known.rows[told[first:]] @ known.rows[rows].T
+        number = np.empty(len(known.rows), dtype=np.intp)
+        number[rows] = np.arange(len(rows))
+        best: NDArray[np.float32] = np.maximum.reduceat(cosines[:, number[told[:first]]], begins[: len(texts)], axis=1)
         return best.T
 
     def _learned(self, texts: Sequence[str]) -> _Known:

@@ -17,7 +17,7 @@ from memstack.clues import place_of
 from memstack.filters.ast import NAME, PLACE, WORD, Compare, In, Node, Or, all_of
 from memstack.instants import from_micros
 from memstack.retrieval.dates import Window, windows
-from memstack.retrieval.scoring import Asked, Scores, has_any, idf, score
+from memstack.retrieval.scoring import Asked, Scores, Texts, idf, score
 from memstack.words import query_words
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], a
     """What is asked, told from all the memories that pass."""
     spoken = _names(leads)
     names, kept = _without_names(words, spoken)
-    texts = [lead.clue.words for lead in leads]
-    counts = [(sum(has_any(texts, keys)), keys) for keys in kept]
+    texts = Texts(lead.clue.words for lead in leads)
+    counts = [(int(texts.having(keys).sum()), keys) for keys in kept]
     return Asked(_weighed(counts, len(leads), absent), names, times)
 
 

@@ -23,7 +23,7 @@ and its direction scores 1, in a run too. Every step stays in [0, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
     Likeness = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
 
-__all__ = ["Asked", "Scores", "has_any", "idf", "score"]
+__all__ = ["Asked", "Scores", "Texts", "idf", "score"]
 
 _DAY: Final = 86_400_000_000
 _ROOM: Final = 2**40  # between the places of two runs
@@ -80,13 +80,32 @@ def idf(memories: int, with_word: int) -> float:
     return math.log(1 + (max(0, memories - with_word) + 0.5) / (with_word + 0.5))
 
 
-def has_any(texts: Sequence[str], keys: Sequence[str]) -> list[bool]:
-    """Which of the texts (`Clue.words`) have one of the keys."""
-    first, *others = [f" {key} " for key in keys]
-    held = [first in text for text in texts]
-    for other in others:
-        held = [has or other in text for has, text in zip(held, texts, strict=True)]
-    return held
+class Texts:
+    """Some texts (`Clue.words`), in all of which keys are looked for at once: one by one takes ten times as long."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        import numpy as np  # noqa: PLC0415
+
+        texts = list(texts)
+        self._whole = "\n".join(texts)  # no key has one
+        self._ends = np.cumsum([len(text) + 1 for text in texts])
+
+    def having(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of them have one of the keys."""
+        import numpy as np  # noqa: PLC0415
+
+        having = np.zeros(len(self._ends), dtype=np.bool_)
+        for key in keys:
+            having[np.searchsorted(self._ends, self._places(f" {key} "), side="right")] = True
+        return having
+
+    def _places(self, wanted: str) -> list[int]:
+        found: list[int] = []
+        place = self._whole.find(wanted)
+        while place >= 0:
+            found.append(place)
+            place = self._whole.find(wanted, place + 1)
+        return found
 
 
 def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Likeness | None = None) -> Scores:
@@ -173,12 +192,13 @@ def _coverage(
     """How much of each of the query's words each memory covers: by that word alone, and by related ones too."""
     import numpy as np  # noqa: PLC0415
 
-    texts = [clue.words for clue in clues]
-    has = [has_any(texts, keys) for keys, _ in asked.words]
+    words = [clue.words for clue in clues]
+    texts = Texts(words)
+    has = [texts.having(keys) for keys, _ in asked.words]
     own = np.array(has, dtype=np.float64).reshape(len(has), len(clues)).T
     if likeness is None or not own.size:
         return own, own
-    nearest = likeness(texts, [keys[0] for keys, _ in asked.words])
+    nearest = likeness(words, [keys[0] for keys, _ in asked.words])
     alike = (nearest.astype(np.float64) - _NOTHING_ALIKE) * (weights.related / (1 - _NOTHING_ALIKE))
     return own, np.maximum(own, np.minimum(alike, weights.related))
 
@@ -212,7 +232,7 @@ def _speakers(clues: Sequence[Clue], asked: Asked) -> Any:
     """1 where the query names who spoke."""
     import numpy as np  # noqa: PLC0415
 
-    return np.array(has_any([clue.name for clue in clues], sorted(asked.names)), dtype=np.float64)
+    return Texts(clue.name for clue in clues).having(sorted(asked.names)).astype(np.float64)
 
 
 def _times(clues: Sequence[Clue], asked: Asked) -> Any:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memstack.clues import Clue
 from memstack.config import RetrievalConfig
 from memstack.retrieval.dates import Window
-from memstack.retrieval.scoring import Asked, idf, score
+from memstack.retrieval.scoring import Asked, Texts, idf, score
 from memstack.retrieval.weights import Weights
 from memstack.stores.base import Lead
 
@@ -39,6 +39,7 @@ clues = st.builds(
     words=st.sampled_from(["", " tea ", " green ", " green tea ", " teapot "]),
 )
 ALIKE = {("teapot", "tea"): 0.7, ("teapot", "green"): 0.3, ("green", "tea"): 0.5}
+words_ = st.sampled_from(["a", "aa", "ab", "b", "ba", "\u6771", "\U0001f375"])
 leads = st.lists(st.builds(Lead, clues, st.floats(-1, 1)), max_size=12)
 weights = st.builds(Weights, **{name: st.floats(0, 1) for name in PARTS}, candidates=st.just(128))
 
@@ -64,6 +65,13 @@ def _score_of(words: str, *others: str, asked: Asked = ASKED, given_: Weights = 
     """The score of a memory with these words, beside memories with others."""
     clues_ = [Clue(str(place), "", 0, "", False, 0, 0, f" {held} ") for place, held in enumerate([words, *others])]
     return float(score([Lead(clue, 0.2) for clue in clues_], asked, given_, _likeness).total[0])
+
+
+@given(st.lists(st.lists(words_, max_size=4, unique=True), max_size=8), st.lists(words_, max_size=3))
+def test_keys_are_looked_up_in_all_texts(held: list[list[str]], keys: list[str]) -> None:
+    """A text has a key where that is one of its words whole, whatever the words beside it and in other texts are."""
+    found = Texts(f" {' '.join(words)} " if words else "" for words in held).having(keys)
+    assert found.tolist() == [not set(words).isdisjoint(keys) for words in held]
 
 
 @given(leads, weights, st.sampled_from([None, _likeness]))
