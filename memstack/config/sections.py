@@ -792,7 +792,7 @@ class RetrievalConfig(FrozenOptions, frozen=True):
     """Bonus for what was said when the query says, as in "last May". Default: 0.35."""
     candidates: Annotated[int, Field(ge=16, le=10_000), NoBool] = 512
     """How many memories are looked at for their vectors at least, twice as many for their words, and as many for the
-    times and the speakers that a query names. Where no more than twice as many pass the filter, all are looked at.
+    times and the speakers that a query names. Where no more than four times as many pass the filter, all are.
     Default: 512."""
     reranker: Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")] | None = None
     """What orders the best anew: the dotted path of a callable, as `my_app.ranking.score`. Called with the query and a

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluated", "scored"]
 
-_WHOLE: Final = 2  # where no more than so many times `candidates` pass, all are looked at: that takes one question
+_AT_FIRST: Final = 2  # so many times `candidates` are asked for, and where no more pass, all are looked at, ...
+_WHOLE: Final = 4  # ... up to so many times: to draw takes half a dozen questions, which cost more than to look
 _BY_WORDS: Final = 2  # so many times `candidates` are found by words
 _MOST_WORDS: Final = 32  # of a query, the first ones: a pasted document is no question
 _REACH: Final = 2  # neighbours to either side
@@ -86,15 +87,21 @@ def scored(
         The candidates, oldest first, and their scores.
     """
     size = max(limit, weights.candidates)
-    nearest = store.leads(vector, where=where, limit=_WHOLE * size)
+    most = _AT_FIRST * size
+    nearest = store.leads(vector, where=where, limit=most)
+    memories = 0 if len(nearest) < most else store.count(where)
+    if most <= memories < _WHOLE * size:
+        most = _WHOLE * size
+        nearest = store.leads(vector, where=where, limit=most)
     words = query_words(query)[:_MOST_WORDS]
     absent = 0.0 if likeness is None else weights.related
     times = windows(query, now) if weights.time else ()
-    if len(nearest) < _WHOLE * size:  # these are all
+    if len(nearest) < most:  # these are all
         found = _ordered(nearest)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
     leads = {lead.clue.id: lead for lead in _best(nearest, size)}
-    asked, counts = _asked(store, where, words, times, absent, known=_names(nearest))
+    known = _names(nearest)
+    asked, counts = _asked(store, where, words, times, absent, memories=memories, known=known)
     rare = _rare(counts, _BY_WORDS * size) if weights.words else ()
     for special, most in (
         (In(WORD, rare) if rare else None, _BY_WORDS * size),
@@ -136,16 +143,22 @@ def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], a
 
 
 def _asked(
-    store: Store, where: Node, words: _Words, times: tuple[Window, ...], absent: float, *, known: set[str]
+    store: Store,
+    where: Node,
+    words: _Words,
+    times: tuple[Window, ...],
+    absent: float,
+    *,
+    memories: int,
+    known: set[str],
 ) -> tuple[Asked, _Counts]:
-    """The same, told from the engine's counts; and the words with how many memories have each.
+    """The same, told from the engine's counts; and the words with how many of the memories have each.
 
     Of the words of speakers' names some are `known`.
     """
     unknown = tuple(dict.fromkeys(key for keys in words for key in keys if key not in known))
     spoken = known | _spoken(store, where, unknown)
     names, kept = _without_names(words, spoken)
-    memories = store.count(where)
     counts = list(zip(store.counts(where, WORD, kept), kept, strict=True))
     return Asked(_weighed(counts, memories, absent), names, times), counts
 

@@ -18,6 +18,7 @@ from memstack.stores.base import holds
 def test_a_search_reads_the_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """What passes is found in one reading of the rows, and the answer is that of many readings."""
     monkeypatch.setattr(candidates, "_MOST_IDS", most)
+    monkeypatch.setattr(candidates, "_WHOLE", 2)
     section = {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}
     with open_memory({"vector_store": section, "retrieval": {"candidates": 16}}) as memory:
         alex = memory.for_user("alex")

@@ -173,7 +173,7 @@ class ScoreContract(Contract):
 
     def test_what_is_drawn_passes_the_filter(self, memory: MemoryGateway) -> None:
         """What is drawn for its words, time, speaker or place passes scope and filter, and is counted in them alone."""
-        near = [f"which one is number {i}, and where is it?" for i in range(40)]
+        near = [f"which one is number {i}, and where is it?" for i in range(90)]
         talk: list[dict[str, Any]] = [
             {"content": text, "name": "Zoe", "run_id": "talk", "occurred_at": "2023-05-07T10:00:00Z"}
             for text in ("Which cello is it, Zoe?", "Rusty", "Old")
@@ -195,7 +195,7 @@ class ScoreContract(Contract):
 
     def test_a_pasted_document(self, memory: MemoryGateway, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many words a query has, the engine is asked about the first of them."""
-        memory.for_user("pasted").add_many([f"which one is number {i}, and where is it?" for i in range(40)])
+        memory.for_user("pasted").add_many([f"which one is number {i}, and where is it?" for i in range(80)])
         drawing = _drawing(memory, candidates=16)
         store = parts_of(drawing).store
         asked: list[Sequence[str]] = []
@@ -265,7 +265,7 @@ class ScoreContract(Contract):
         ]
         apart = {"content": "Replaced the carburetor gasket", "name": "Zoe", "occurred_at": "2023-05-07T10:00:00Z"}
         handle.add_many([*talk, apart], batch_size=1000)
-        drawing = _drawing(memory, candidates=256).for_user("large")
+        drawing = _drawing(memory, candidates=128).for_user("large")
         for query in (
             "when should we schedule tasks?",
             "what did Ann1 prefer in the morning?",
