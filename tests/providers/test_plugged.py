@@ -149,12 +149,24 @@ def test_what_is_to_be_awaited_is_refused() -> None:
         async def vectors(self, texts: Sequence[str]) -> Any:  # type: ignore[override]
             return []
 
+    class ClosedLater(Given):
+        async def close(self) -> None:  # type: ignore[override]
+            pass
+
+    class LLMClosedLater(Saying):
+        async def close(self) -> None:  # type: ignore[override]
+            pass
+
     class AwaitedLLM(Saying):
         async def generate_response(self, *_: Any, **__: Any) -> Any:
             return ""
 
     with pytest.raises(ConfigError, match=r"`vectors` of what the plug-in 'acme' made is a coroutine function"):
         plugged_embedder("acme", "the plug-in 'acme'", lambda: Awaited(list))
+    with pytest.raises(ConfigError, match=r"`close` of what .* is a coroutine function"):
+        plugged_embedder("acme", "the plug-in 'acme'", lambda: ClosedLater(list))
+    with pytest.raises(ConfigError, match=r"`close` of what .* is a coroutine function"):
+        plugged_llm("acme", "the plug-in 'acme'", lambda: LLMClosedLater(_cannot))
     with pytest.raises(ConfigError, match=r"`generate_response` of what .* is a coroutine function"):
         plugged_llm("acme", "the plug-in 'acme'", lambda: AwaitedLLM(_cannot))
 
