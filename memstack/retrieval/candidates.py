@@ -86,11 +86,11 @@ def scored(
         The candidates, oldest first, and their scores.
     """
     size = max(limit, weights.candidates)
-    nearest = store.leads(vector, where=where, limit=_WHOLE * size)
+    nearest = store.leads(vector, where=where, limit=_WHOLE * size + 1)
     words = query_words(query)[:_MOST_WORDS]
     absent = 0.0 if likeness is None else weights.related
     times = windows(query, now) if weights.time else ()
-    if len(nearest) < _WHOLE * size:  # these are all
+    if len(nearest) <= _WHOLE * size:  # these are all
         found = _ordered(nearest)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
     leads = {lead.clue.id: lead for lead in _best(nearest, size)}
