@@ -136,8 +136,10 @@ class PluggedEmbedder(Embedder):
         if found.shape != wanted:
             problem = f"gave an array of the shape {found.shape} for {wanted[0]} texts and {wanted[1]} dimensions"
             raise ProviderError(self.provider, self.model, problem)
-        if not np.isfinite(found).all():
-            raise ProviderError(self.provider, self.model, "gave a vector with numbers that are not finite")
+        with np.errstate(over="ignore"):  # stores keep numbers of 32 bits
+            kept = found.astype(np.float32)
+        if not np.isfinite(kept).all():
+            raise ProviderError(self.provider, self.model, "gave a vector with numbers that are not finite in 32 bits")
         vectors: list[list[float]] = found.tolist()
         return vectors
 

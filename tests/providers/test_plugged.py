@@ -67,6 +67,7 @@ def test_vectors_come_in_one_form(make: Callable[[Sequence[str]], Any]) -> None:
         (lambda texts: [1.0 for _ in texts], r"shape \(2,\)"),
         (lambda texts: [[1.0, float("nan")] for _ in texts], "not finite"),
         (lambda texts: [[1.0, float("inf")] for _ in texts], "not finite"),
+        (lambda texts: [[1.0, 1e39] for _ in texts], "not finite in 32 bits"),
     ],
 )
 def test_what_is_no_vector_for_each_text_is_an_error(make: Callable[[Sequence[str]], Any], told: str) -> None:
