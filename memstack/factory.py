@@ -32,6 +32,7 @@ from memstack.retrieval.weights import Weights
 from memstack.schemas import MemorySchema, Schemas
 from memstack.scope import Scope
 from memstack.stores.base import Fingerprint, Store
+from memstack.stores.translated import is_awaited
 
 __all__ = [
     "Config",
@@ -159,9 +160,9 @@ def _check_class(found: object, base: ABCMeta, told: str, where: str) -> None:
     wanted = f"{base.__module__}.{base.__name__}"
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(where, f"{told} is no subclass of {wanted}", TELL)
-    awaited = [name for name in base.__abstractmethods__ if inspect.iscoroutinefunction(getattr(found, name, None))]
+    awaited = [name for name in dir(base) if not name.startswith("_") and is_awaited(getattr(found, name, None))]
     if awaited:
-        raise ConfigError(where, f"{told} has coroutine functions: {', '.join(sorted(awaited))}", TELL)
+        raise ConfigError(where, f"{told} has coroutine functions: {', '.join(awaited)}", TELL)
     if inspect.isabstract(found):
         raise ConfigError(where, f"{told} lacks {', '.join(sorted(found.__abstractmethods__))} of {wanted}", TELL)
 

@@ -35,7 +35,7 @@ def plugged_embedder(name: str, told: str, make: Callable[[], object]) -> Embedd
     found = _made(name, told, where, make)
     if not isinstance(found, Embedder):
         raise ConfigError(where, f"{told} made {describe(found)}, no memstack.providers.base.Embedder", TELL)
-    _check(found, "vectors", told, where)
+    _check(found, ("vectors", "likeness", "close", "stats"), told, where)
     if inspect.getattr_static(found, "dimensions", None) is None:
         raise ConfigError(where, f"what {told} made has no `dimensions`, the length of its vectors", TELL)
     embedder = PluggedEmbedder(found)
@@ -59,7 +59,7 @@ def plugged_llm(name: str, told: str, make: Callable[[], object]) -> LLM | None:
         return None
     if not isinstance(found, LLM):
         raise ConfigError(where, f"{told} made {describe(found)}, no memstack.providers.base.LLM", TELL)
-    _check(found, "generate_response", told, where)
+    _check(found, ("generate_response", "close", "stats"), told, where)
     return PluggedLLM(found)
 
 
@@ -74,14 +74,15 @@ def _made(name: str, told: str, where: str, make: Callable[[], object]) -> objec
         raise ProviderError(name, where.partition(".")[0], f"cannot be made ({type(error).__name__})") from error
 
 
-def _check(model: Embedder | LLM, method: str, told: str, where: str) -> None:
+def _check(model: Embedder | LLM, methods: Sequence[str], told: str, where: str) -> None:
     for attribute in ("provider", "model"):
         value = getattr(model, attribute, None)
         if not isinstance(value, str) or not value:
             problem = f"what {told} made has no `{attribute}`, a name by which errors and stores know it"
             raise ConfigError(where, problem, TELL)
-    if inspect.iscoroutinefunction(getattr(model, method)):
-        raise ConfigError(where, f"`{method}` of what {told} made is a coroutine function", TELL)
+    for method in methods:
+        if inspect.iscoroutinefunction(getattr(model, method)):
+            raise ConfigError(where, f"`{method}` of what {told} made is a coroutine function", TELL)
 
 
 @contextmanager
@@ -135,8 +136,10 @@ class PluggedEmbedder(Embedder):
         if found.shape != wanted:
             problem = f"gave an array of the shape {found.shape} for {wanted[0]} texts and {wanted[1]} dimensions"
             raise ProviderError(self.provider, self.model, problem)
-        if not np.isfinite(found).all():
-            raise ProviderError(self.provider, self.model, "gave a vector with numbers that are not finite")
+        with np.errstate(over="ignore"):  # stores keep numbers of 32 bits
+            kept = found.astype(np.float32)
+        if not np.isfinite(kept).all():
+            raise ProviderError(self.provider, self.model, "gave a vector with numbers that are not finite in 32 bits")
         vectors: list[list[float]] = found.tolist()
         return vectors
 

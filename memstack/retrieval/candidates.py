@@ -88,15 +88,15 @@ def scored(
     """
     size = max(limit, weights.candidates)
     most = _AT_FIRST * size
-    nearest = store.leads(vector, where=where, limit=most)
-    memories = 0 if len(nearest) < most else store.count(where)
-    if most <= memories < _WHOLE * size:
+    nearest = store.leads(vector, where=where, limit=most + 1)
+    memories = 0 if len(nearest) <= most else store.count(where)
+    if most < memories <= _WHOLE * size:
         most = _WHOLE * size
-        nearest = store.leads(vector, where=where, limit=most)
+        nearest = store.leads(vector, where=where, limit=most + 1)
     words = query_words(query)[:_MOST_WORDS]
     absent = 0.0 if likeness is None else weights.related
     times = windows(query, now) if weights.time else ()
-    if len(nearest) < most:  # these are all
+    if len(nearest) <= most:  # these are all
         found = _ordered(nearest)
         return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
     leads = {lead.clue.id: lead for lead in _best(nearest, size)}

@@ -74,7 +74,7 @@ def _number(value: Any) -> float:
     """A score as Python has it, of whichever library's kind it is; NaN where it is no number."""
     try:
         return math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001  # that kind's: of a number too large, or a tensor of several
         return math.nan
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime
@@ -26,7 +27,7 @@ from memstack.batching import batched
 from memstack.config import PgvectorEmbedded, PgvectorServer
 from memstack.errors import StoreError
 from memstack.filters.visit import FilterCompiler
-from memstack.instants import to_micros
+from memstack.instants import EPOCH, iso, to_micros
 from memstack.payload import INSTANTS, Payload
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store, sort_value
@@ -54,6 +55,7 @@ _COLUMNS: Final = (
     "id", *SCOPE_FIELDS, "data", "body", "terms", "numbers", "instants", *INSTANTS, "clue", "place", "fingerprint",
     "embedding",
 )  # fmt: skip
+_COUNTS: Final = 1_000  # in one answer; the server takes 1,664 columns
 # Named `id`, rows would be sorted by it; as a UUID, psycopg would make an object of it.
 _KEY: Final = "id::text AS key"
 _KEPT: Final = "Backups, replicas and the write-ahead log (pg_wal) keep what they hold until you replace them."
@@ -267,7 +269,7 @@ class PgvectorStore(Store):
         """The same, told in one answer, or a few where conditions are long."""
         counts: list[int] = []
         longest = max((len(condition.params) for condition in conditions if condition is not None), default=0)
-        for some in batched(conditions, max(1, PARAMETERS // max(1, longest))):
+        for some in batched(conditions, max(1, min(_COUNTS, PARAMETERS // max(1, longest)))):
             parts = [_where(condition) for condition in some]
             query = ", ".join(f"(SELECT count(*) FROM {self._name} WHERE {where})" for where, _ in parts)  # noqa: S608
             (told,) = self._select("count", f"SELECT {query}", [param for _, params in parts for param in params])
@@ -338,8 +340,11 @@ class PgvectorStore(Store):
             _log.warning("%s: %s: %s", self.label, failed, error)
 
     def _analyse(self, connection: psycopg.Connection[Any]) -> None:
-        """Tell the planner what there is, and put into the index of terms what waits to be; whoever owns them may."""
-        connection.execute(sql.SQL("ANALYZE {}").format(self._table))
+        """Tell the planner what there is, and put into the index of terms what waits to be; whoever owns them may.
+
+        Where the table is locked for as long as another process builds its index, nobody waits for that.
+        """
+        connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(self._table))
         index = sql.Identifier(self._schema, f"{self.collection}_terms")
         connection.execute(
             "SELECT gin_clean_pending_list(oid) FROM pg_class WHERE oid = to_regclass(%s) "
@@ -352,13 +357,29 @@ class PgvectorStore(Store):
         return self._maintain("vacuum", self._rewrite)
 
     def _rewrite(self, connection: psycopg.Connection[Any]) -> str:
+        self._forget_figures(connection)
+        file = ("SELECT pg_relation_filenode(%s)", (self._name,))
+        before = connection.execute(*file).fetchone()
         connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(self._table))
+        if connection.execute(*file).fetchone() == before:  # the server warns, and goes on
+            run = f"VACUUM (FULL, ANALYZE) {self._name}; VACUUM FULL pg_catalog.pg_statistic; CHECKPOINT"
+            return f"{self.label}: the table is another user's: as a superuser run `{run}`. {_KEPT}"
         try:
             connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
             connection.execute("CHECKPOINT")
         except psycopg.errors.InsufficientPrivilege:
             return f"{self.label}: as a superuser run `VACUUM FULL pg_catalog.pg_statistic; CHECKPOINT`. {_KEPT}"
         return f"{self.label}: {_KEPT}"
+
+    def _forget_figures(self, connection: psycopg.Connection[Any]) -> None:
+        """Of a table without rows, ANALYZE leaves the figures as they are, and these quote rows: it is given a row."""
+        with connection.transaction():
+            if _is_true(connection, f"SELECT EXISTS (SELECT FROM {self._name})", ()):  # noqa: S608
+                return
+            row = self._record(Row(str(uuid.uuid4()), {"created_at": iso(EPOCH)}, [0.0] * self.dimensions))
+            connection.execute(self._upsert, row)
+            connection.execute(sql.SQL("ANALYZE {}").format(self._table))
+            connection.execute(sql.SQL("DELETE FROM {} WHERE id = %s").format(self._table), row[:1])
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -20,6 +20,8 @@ _REFUSALS: Final = (
 _FULL: Final = ("too many connections", "too many clients", "connection slots are reserved")
 _PASSING: Final = ("starting up", "shutting down", "in recovery", "not yet accepting", "terminating connection")
 
+_TOO_MUCH: Final = "54"  # the class of what is too complex, or of too many parts: the server is there
+
 
 @contextmanager
 def translated(label: str, what: str) -> Iterator[None]:
@@ -62,6 +64,8 @@ def translated(label: str, what: str) -> Iterator[None]:
             retryable=True,
         ) from error
     except psycopg.OperationalError as error:
+        if (error.sqlstate or "").startswith(_TOO_MUCH):
+            raise StoreError(label, f"cannot {what}: PostgreSQL error {error.sqlstate}") from error
         if (refused := _refusal(label, what, str(error))) is not None:
             raise refused from error
         raise _unreachable(label, what) from error

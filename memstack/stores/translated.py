@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from types import FunctionType, TracebackType
 from typing import Any
 
 from memstack.errors import MemstackError, StoreError
 
-__all__ = ["failed", "translate"]
+__all__ = ["failed", "is_awaited", "translate"]
 
 
 def failed(store: Any, what: str, error: Exception) -> StoreError:
@@ -26,6 +26,11 @@ def failed(store: Any, what: str, error: Exception) -> StoreError:
     return StoreError(label, f"`{what}` failed ({type(error).__name__})", "The cause of this error has its words.")
 
 
+def is_awaited(found: object) -> bool:
+    """Whether something is a function whose answer has to be awaited."""
+    return iscoroutinefunction(found) or isasyncgenfunction(found)
+
+
 def translate(kind: type, contract: type) -> None:
     """Wrap each method of a contract that a class writes itself, or takes from a class that is not of the contract.
 
@@ -37,7 +42,7 @@ def translate(kind: type, contract: type) -> None:
         owner = next(base for base in kind.__mro__ if name in vars(base))
         known = owner in contract.__mro__ or (owner is not kind and issubclass(owner, contract))
         found = vars(owner)[name]
-        plain = isinstance(found, FunctionType) and not iscoroutinefunction(found)  # those are refused elsewhere
+        plain = isinstance(found, FunctionType) and not is_awaited(found)  # those are refused elsewhere
         if plain and not name.startswith("_") and not known:
             setattr(kind, name, _translated(name, found))
 

@@ -172,6 +172,8 @@ class NeverOpened(Unfinished):
     clear = ShelfStore.clear
 class Awaited(OddStore):
     async def upsert(self, rows): pass
+    async def tidy(self): pass
+    async def native_pages(self, condition, field, **asked): yield []
 class Failing(OddStore):
     @classmethod
     def open(cls, config, *, dimensions):
@@ -199,7 +201,7 @@ ODD = "the plug-in 'odd' (memstack.stores: stores:"
         ("NoConfig", f"{ODD}NoConfig) has no `config_model` that is a subclass of memstack.config.StoreConfig"),
         ("Unfinished", f"{ODD}Unfinished) lacks clear of memstack.stores.base.Store"),
         ("NeverOpened", "the store NeverOpened does not support being opened. Its class method `open`"),
-        ("Awaited", f"{ODD}Awaited) has coroutine functions: upsert"),
+        ("Awaited", f"{ODD}Awaited) has coroutine functions: native_pages, tidy, upsert"),
         ("Failing", "StoreError: odd: could not be opened (OSError)."),
         ("Nothing", f"`open` of {ODD}Nothing) gave nothing (None), no store"),
         ("Bare", f"what {ODD}Bare) opens lacks label"),

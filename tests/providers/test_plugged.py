@@ -67,6 +67,7 @@ def test_vectors_come_in_one_form(make: Callable[[Sequence[str]], Any]) -> None:
         (lambda texts: [1.0 for _ in texts], r"shape \(2,\)"),
         (lambda texts: [[1.0, float("nan")] for _ in texts], "not finite"),
         (lambda texts: [[1.0, float("inf")] for _ in texts], "not finite"),
+        (lambda texts: [[1.0, 1e39] for _ in texts], "not finite in 32 bits"),
     ],
 )
 def test_what_is_no_vector_for_each_text_is_an_error(make: Callable[[Sequence[str]], Any], told: str) -> None:
@@ -149,12 +150,24 @@ def test_what_is_to_be_awaited_is_refused() -> None:
         async def vectors(self, texts: Sequence[str]) -> Any:  # type: ignore[override]
             return []
 
+    class ClosedLater(Given):
+        async def close(self) -> None:  # type: ignore[override]
+            pass
+
+    class LLMClosedLater(Saying):
+        async def close(self) -> None:  # type: ignore[override]
+            pass
+
     class AwaitedLLM(Saying):
         async def generate_response(self, *_: Any, **__: Any) -> Any:
             return ""
 
     with pytest.raises(ConfigError, match=r"`vectors` of what the plug-in 'acme' made is a coroutine function"):
         plugged_embedder("acme", "the plug-in 'acme'", lambda: Awaited(list))
+    with pytest.raises(ConfigError, match=r"`close` of what .* is a coroutine function"):
+        plugged_embedder("acme", "the plug-in 'acme'", lambda: ClosedLater(list))
+    with pytest.raises(ConfigError, match=r"`close` of what .* is a coroutine function"):
+        plugged_llm("acme", "the plug-in 'acme'", lambda: LLMClosedLater(_cannot))
     with pytest.raises(ConfigError, match=r"`generate_response` of what .* is a coroutine function"):
         plugged_llm("acme", "the plug-in 'acme'", lambda: AwaitedLLM(_cannot))
 

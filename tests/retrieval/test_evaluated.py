@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from memstack import open_memory
-from memstack.filters.ast import IContains, In
+from memstack.filters import F
+from memstack.filters.ast import And, IContains, In, all_of
 from memstack.retrieval import candidates
 from memstack.stores.base import holds
 
@@ -54,6 +55,18 @@ def test_what_very_many_pass_stays_a_filter(tmp_path: Path, monkeypatch: pytest.
         assert tuple(sorted(map(str, found.values))) == ids
         monkeypatch.setattr(candidates, "_MOST_IDS", 19)
         assert candidates.evaluated(store, where) is where
+
+
+def test_what_the_engine_answers_stays_a_condition(tmp_path: Path) -> None:
+    """Beside the ids, the parts that an engine answers are asked for, the owner before all; nothing else is read."""
+    with open_memory({"vector_store": {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}}) as memory:
+        memory.for_user("alex").add_many(["green tea", "black coffee"])
+        store, owner = memory._core.parts.store, F.user_id == "alex"
+        assert candidates.evaluated(store, owner) is owner
+        found = candidates.evaluated(store, all_of(owner, IContains("data", "TEA")))
+        (row,) = store.scan(where=found)
+        assert isinstance(found, And)
+        assert set(found.children) == {owner, In("id", (row.id,))}
 
 
 def test_what_no_longer_passes_is_no_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

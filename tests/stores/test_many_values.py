@@ -114,6 +114,6 @@ def test_all_there_is_is_compared(memory: MemoryGateway, monkeypatch: pytest.Mon
     (vector,) = memory._core.parts.embedder.vectors(["tea"])
     assert store.nearest(vector, where=F.data.icontains("coffee"), limit=1) == []
     assert len(store.nearest(vector, limit=1)) == 1
-    assert (2001, True) in asked
+    assert (2002, True) in asked
     assert (2, False) in asked  # the best few may come from the graph
     assert {limit for limit, exact in asked if exact} == {limit for limit, _ in asked if limit >= 64}

