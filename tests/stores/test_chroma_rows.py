@@ -99,6 +99,56 @@ def test_others_take_the_place_of_what_is_deleted(store: ChromaEmbeddedStore, mo
     assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(4, 10))
 
 
+def ids(*numbers: int) -> list[str]:
+    return [str(uuid.UUID(int=number)) for number in numbers]
+
+
+@pytest.mark.parametrize("gone", [range(4), range(8)])
+def test_what_is_deleted_before_its_vector_is_read(
+    store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch, gone: range
+) -> None:
+    """Rows that were named, and are gone when their vectors are read, are no hits, and no error."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    store.upsert([a_row(number, vector=(1.0, number / 100)) for number in range(8)])
+    directions = store._directions
+
+    def late(wanted: Sequence[str]) -> dict[str, bytes]:
+        store.remove(ids(*gone))
+        return directions(wanted)
+
+    monkeypatch.setattr(store, "_directions", late)
+    hits = store.nearest((1.0, 0.0), limit=6)
+    assert [uuid.UUID(hit.row.id).int for hit in hits] == [number for number in range(8) if number not in gone]
+
+
+def test_up_to_so_many_all_are_compared(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`exact_up_to` rows are all compared here; Chroma's index, which may leave out some, is asked for more."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    asked: list[str] = []
+    call = store._call
+    monkeypatch.setattr(store, "_call", lambda what, do: asked.append(what) or call(what, do))
+    for number in range(5):
+        store.upsert([a_row(number, vector=(1.0, number / 100))])
+        asked.clear()
+        hits = store.nearest((1.0, 0.0), limit=3)
+        assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(min(3, number + 1)))
+        assert ("search" in asked) is (number == 4)
+
+
+def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of rows, vectors too, is in the process no longer than they are in the store."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    assert store._kept is not None
+    assert store._vectors is not None
+    store.upsert([*map(a_row, range(6))])
+    for wanted, forget in ((ids(0, 1), lambda: store.remove(ids(0, 1))), (ids(2, 3, 4, 5), store.clear)):
+        store.nearest((1.0, 0.0), limit=6)
+        assert None not in [*store._kept.get(wanted), *store._vectors.get(wanted)]
+        forget()
+        assert {*store._kept.get(wanted), *store._vectors.get(wanted)} == {None}
+
+
 def test_threads_meet_a_folder_that_is_opened_anew(
     store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
