@@ -134,6 +134,7 @@ def test_up_to_so_many_all_are_compared(store: ChromaEmbeddedStore, monkeypatch:
         hits = store.nearest((1.0, 0.0), limit=3)
         assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(min(3, number + 1)))
         assert ("search" in asked) is (number == 4)
+        assert [hit.similarity for hit in hits] == pytest.approx([(1 + (n / 100) ** 2) ** -0.5 for n in range(len(hits))])
 
 
 def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
