@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 
 from memstack.config import ChromaEmbedded
 from memstack.errors import StoreCorrupted, StoreError
+from memstack.filters import F
 from memstack.payload import build
 from memstack.scope import Scope
 from memstack.stores.base import Row
@@ -35,9 +36,11 @@ def store(tmp_path: Path) -> Iterator[ChromaEmbeddedStore]:
     store.close()
 
 
-def a_row(number: int, at: datetime = START, vector: Sequence[float] = (1.0, 0.5)) -> Row:
+def a_row(
+    number: int, at: datetime = START, vector: Sequence[float] = (1.0, 0.5), text: str = "row", user: str = "alex"
+) -> Row:
     payload = build(
-        text=f"row {number}", scope=Scope("alex"), metadata={}, created_at=at, updated_at=at, occurred_at=at
+        text=f"{text} {number}", scope=Scope(user), metadata={}, created_at=at, updated_at=at, occurred_at=at
     )
     return Row(str(uuid.UUID(int=number)), payload, vector)
 
@@ -84,6 +87,29 @@ def test_a_page_behind_many_that_tie(store: ChromaEmbeddedStore, descending: boo
     assert [uuid.UUID(row.id).int for row in page] == list(range(791, 1091))
 
 
+def test_what_is_not_behind_the_cursor(store: ChromaEmbeddedStore) -> None:
+    """Of those that tie with the cursor, the row that it names is not behind it, nor are those before."""
+    from memstack.stores.chroma_rows import Listing
+
+    store.upsert([*map(a_row, range(10))])
+    for descending in (False, True):
+        after = (START, str(uuid.UUID(int=5)))
+        assert store._before(Listing(None, "created_at", descending=descending, after=after)) == 6
+        assert store._before(Listing(None, "created_at", descending=descending)) == 0
+
+
+def test_a_long_listing_under_changes(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is changed before its turn is told as it is then, and only where the filter holds for it still."""
+    monkeypatch.setattr("memstack.stores.chroma._BATCH", 2)
+    rows = [a_row(number, START + timedelta(seconds=number)) for number in range(8)]
+    store.upsert(rows)
+    listed = store.iter_scan(where=F.user_id == "alex", descending=False, size=2)
+    first = [next(listed), next(listed)]
+    store.upsert([a_row(5, START + timedelta(seconds=5), text="new"), a_row(6, START, user="bo")])
+    store.remove([rows[4].id])
+    assert [row.payload["data"] for row in [*first, *listed]] == ["row 0", "row 1", "row 2", "row 3", "new 5", "row 7"]
+
+
 def test_others_take_the_place_of_what_is_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the best hits are deleted during a search, the next ones are told, as many as were asked for."""
     store.upsert([a_row(number, vector=(1.0, number / 100)) for number in range(20)])
@@ -127,14 +153,20 @@ def test_up_to_so_many_all_are_compared(store: ChromaEmbeddedStore, monkeypatch:
     monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
     asked: list[str] = []
     call = store._call
-    monkeypatch.setattr(store, "_call", lambda what, do: asked.append(what) or call(what, do))
+
+    def noted(what: str, do: Callable[[], Any]) -> Any:
+        asked.append(what)
+        return call(what, do)
+
+    monkeypatch.setattr(store, "_call", noted)
     for number in range(5):
         store.upsert([a_row(number, vector=(1.0, number / 100))])
         asked.clear()
         hits = store.nearest((1.0, 0.0), limit=3)
         assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(min(3, number + 1)))
         assert ("search" in asked) is (number == 4)
-        assert [hit.similarity for hit in hits] == pytest.approx([(1 + (n / 100) ** 2) ** -0.5 for n in range(len(hits))])
+        cosines = [(1 + (n / 100) ** 2) ** -0.5 for n in range(len(hits))]
+        assert [hit.similarity for hit in hits] == pytest.approx(cosines)
 
 
 def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +175,8 @@ def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeyp
     assert store._kept is not None
     assert store._vectors is not None
     store.upsert([*map(a_row, range(6))])
-    for wanted, forget in ((ids(0, 1), lambda: store.remove(ids(0, 1))), (ids(2, 3, 4, 5), store.clear)):
+    forgetting: list[Callable[[], None]] = [lambda: store.remove(ids(0, 1)), store.clear]
+    for wanted, forget in zip((ids(0, 1), ids(2, 3, 4, 5)), forgetting, strict=True):
         store.nearest((1.0, 0.0), limit=6)
         assert None not in [*store._kept.get(wanted), *store._vectors.get(wanted)]
         forget()

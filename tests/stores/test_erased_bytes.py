@@ -141,10 +141,10 @@ def test_a_table_of_another_user(tmp_path: Path) -> None:
             connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest")
             connection.execute("GRANT CREATE ON SCHEMA public TO guest")
             place = connection.info
-        section = {"provider": "pgvector", "mode": "server", "host": place.host, "user": "guest", "dbname": place.dbname}
-        options: Any = {"vector_store": {**section, "port": place.port}, "history": {"path": ":memory:"}}
+        section = {"provider": "pgvector", "mode": "server", "host": place.host, "port": place.port, "user": "guest"}
+        options: Any = {"vector_store": {**section, "dbname": place.dbname}, "history": {"path": ":memory:"}}
         with open_memory(options) as guests:
             receipt = guests.erase(user_id="alex")
         assert receipt.memories == 1
         (told,) = receipt.to_do
-        assert "VACUUM (FULL, ANALYZE) \"public\".\"memories\"" in told
+        assert 'VACUUM (FULL, ANALYZE) "public"."memories"' in told
