@@ -18,7 +18,7 @@ from memstack.errors import StoreCorrupted, StoreError
 from memstack.filters import F
 from memstack.payload import build
 from memstack.scope import Scope
-from memstack.stores.base import Row
+from memstack.stores.base import Fingerprint, Row
 
 if TYPE_CHECKING:
     from memstack.stores.chroma_embedded import ChromaEmbeddedStore
@@ -180,7 +180,18 @@ def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeyp
         store.nearest((1.0, 0.0), limit=6)
         assert None not in [*store._kept.get(wanted), *store._vectors.get(wanted)]
         forget()
-        assert {*store._kept.get(wanted), *store._vectors.get(wanted)} == {None}
+        assert [*store._kept.get(wanted), *store._vectors.get(wanted)] == [None] * 2 * len(wanted)
+
+
+def test_a_note_that_another_wrote(store: ChromaEmbeddedStore, tmp_path: Path) -> None:
+    """What filled a collection is known to all who have it open, also to those who opened it before."""
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    try:
+        assert other.read_fingerprint() is None
+        store.write_fingerprint(Fingerprint("acme", "one", 2))
+        assert other.read_fingerprint() == Fingerprint("acme", "one", 2)
+    finally:
+        other.close()
 
 
 def test_threads_meet_a_folder_that_is_opened_anew(
