@@ -194,6 +194,24 @@ def test_a_note_that_another_wrote(store: ChromaEmbeddedStore, tmp_path: Path) -
         other.close()
 
 
+def test_a_collection_that_another_makes_just_now(
+    store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds no collection, and then cannot make it since another was faster, opens that one."""
+    store.upsert([a_row(1)])
+    find, looked = type(store)._found, 0
+
+    def late(self: ChromaEmbeddedStore, name: str) -> Any:
+        nonlocal looked
+        looked += 1
+        return find(self, name) if looked > 1 else None
+
+    monkeypatch.setattr(type(store), "_found", late)
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    assert (other.count(), looked) == (1, 2)
+    other.close()
+
+
 def test_threads_meet_a_folder_that_is_opened_anew(
     store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
