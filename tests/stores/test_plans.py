@@ -59,7 +59,7 @@ def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     from memstack.stores.pgvector import PgvectorStore
 
     monkeypatch.setattr("memstack.stores.pgvector._TELL_FROM", 100)
-    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path), "pool_min": 1, "pool_max": 1}
     with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
         store = memory._core.parts.store
         assert isinstance(store, PgvectorStore)
@@ -71,6 +71,7 @@ def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                     "SELECT reltuples::int, gin_clean_pending_list('memories_terms') FROM pg_class WHERE relname = %s"
                 )
                 known, waiting = connection.execute(query, ("memories",)).fetchone() or (0, 0)
+                assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)  # it had none meanwhile
             told.append((known, bool(waiting)))
         assert told == [(-1, True), (100, False), (100, True), (300, False)]
 
