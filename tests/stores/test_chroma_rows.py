@@ -183,6 +183,21 @@ def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeyp
         assert [*store._kept.get(wanted), *store._vectors.get(wanted)] == [None] * 2 * len(wanted)
 
 
+def test_a_vector_that_another_wrote(
+    store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors that were read through one handle are read anew after they were written through another one."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    try:
+        store.upsert([a_row(number, vector=(1.0, number)) for number in range(4)])
+        assert store.nearest((1.0, 0.0), limit=1)[0].row.id == ids(0)[0]
+        other.upsert([a_row(0, vector=(0.0, 1.0))])
+        assert store.nearest((1.0, 0.0), limit=1)[0].row.id == ids(1)[0]
+    finally:
+        other.close()
+
+
 def test_a_note_that_another_wrote(store: ChromaEmbeddedStore, tmp_path: Path) -> None:
     """What filled a collection is known to all who have it open, also to those who opened it before."""
     other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
