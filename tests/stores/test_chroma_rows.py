@@ -16,6 +16,7 @@ import pytest
 from memstack.config import ChromaEmbedded
 from memstack.errors import StoreCorrupted, StoreError
 from memstack.filters import F
+from memstack.filters.ast import FINGERPRINT, PLACE, In, all_of
 from memstack.payload import build
 from memstack.scope import Scope
 from memstack.stores.base import Fingerprint, Row
@@ -256,3 +257,11 @@ def test_threads_meet_a_folder_that_is_opened_anew(
     other = type(store).open(ChromaEmbedded(path=tmp_path, collection="other"), dimensions=2)
     assert other.count() == 0
     other.close()
+
+
+def test_thousands_of_fingerprints_and_places_are_a_condition(store: ChromaEmbeddedStore) -> None:
+    """What the library asks for by the thousand is looked up: it is not evaluated on all the rows of an owner."""
+    for field in (FINGERPRINT, PLACE):
+        many = In(field, tuple(f"value {number}" for number in range(4_096)))
+        assert store.plan(all_of(F.user_id == "alex", many)).residual is None
+        assert store.count(all_of(F.user_id == "alex", many)) == 0
