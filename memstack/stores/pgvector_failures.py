@@ -19,7 +19,6 @@ _REFUSALS: Final = (
 )  # fmt: skip
 _FULL: Final = ("too many connections", "too many clients", "connection slots are reserved")
 _PASSING: Final = ("starting up", "shutting down", "in recovery", "not yet accepting", "terminating connection")
-
 _TOO_MUCH: Final = "54"  # the class of what is too complex, or of too many parts: the server is there
 
 

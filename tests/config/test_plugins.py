@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from json import JSONDecoder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from memstack.config import LocalPath, SectionConfig, Settings, StoreConfig
 from memstack.config.docs import descriptions
 from memstack.config.schema import config_schema
 from memstack.errors import ConfigError, MissingDependency, UnknownName
+from memstack.registry import Registry
 
 Write = Callable[..., Path]
 
@@ -257,3 +259,16 @@ def test_a_mode_that_a_plugin_does_not_know_is_refused(registries: tuple[FakeReg
     assert Settings.load({"vector_store": {"provider": "plain"}}).vector_store.key == "plain"
     with pytest.raises(ConfigError, match=r"vector_store\.mode: the store 'plain' has no modes\. Leave it out"):
         Settings.load({"vector_store": {"provider": "plain", "mode": "embedded"}})
+
+
+def test_an_entry_of_this_process_says_what_it_needs() -> None:
+    """It is no entry of ours, its name is taken from then on, and a package that it lacks is told as that."""
+    registry: Registry[Any] = Registry("thing", "memstack.things", {})
+    registry.register("whole", "json:JSONDecoder", module="json")
+    registry.register("lacking", "json:JSONDecoder", module="no_such_package", extra="things")
+    assert (registry.names(), registry.is_ours("whole")) == (["lacking", "whole"], False)
+    assert registry.load("whole", "thing") is JSONDecoder
+    with pytest.raises(MissingDependency, match=r"pip install \"memstack\[things\]\""):
+        registry.load("lacking", "thing")
+    with pytest.raises(ConfigError, match="is registered already"):
+        registry.register("whole", "json:JSONEncoder")

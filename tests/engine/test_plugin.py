@@ -194,6 +194,13 @@ class Moded(OddStore):
 ODD = "the plug-in 'odd' (memstack.stores: stores:"
 
 
+def test_one_plugin_that_is_found_twice(installed: Path, tmp_path: Path) -> None:
+    """Two packages, or two installations of one, that name the same class leave nothing to guess."""
+    _plugin(tmp_path, "stores", ODD_STORES, store="stores:Moded")
+    _plugin(tmp_path, "again", "", store="stores:Moded")
+    assert _opened(installed, tmp_path, vector_store="odd") == "opened"
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -14,6 +14,7 @@ from memstack.clues import Clue
 from memstack.filters import F, Node
 from memstack.filters.ast import NAME, PLACE, WORD, And, In
 from memstack.gateway import MemoryGateway
+from memstack.retrieval import candidates
 from memstack.retrieval.candidates import _best, _missing_places, _ordered, _rare, _spoken, _without_names, scored
 from memstack.retrieval.scoring import Scores
 from memstack.stores.base import Lead
@@ -123,7 +124,9 @@ def test_up_to_four_times_the_candidates_all_are_looked_at(
     assert _drawn(memory, "tea", limit) == (looked_at, {})
 
 
-def test_what_is_asked_for_beside_the_nearest(open_here: OpenHere, tmp_path: Path) -> None:
+def test_what_is_asked_for_beside_the_nearest(
+    open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Words, speakers, times and places are each asked for where they count, and nowhere else; so many at most."""
     memory = open_here(tmp_path)
     said = ["green tea"] * 10 + ["a walk in the park"] * 12 + ["something else"] * 50
@@ -147,6 +150,9 @@ def test_what_is_asked_for_beside_the_nearest(open_here: OpenHere, tmp_path: Pat
         assert set(asked) == {PLACE}
         assert asked[PLACE][1] == len(asked[PLACE][0]) > 0
     assert of(session=1) == {}
+    monkeypatch.setattr(candidates, "_BEST", 1)
+    few, many = (_drawn(memory, query, limit, answers=1)[1].get(PLACE, ((), 0))[1] for limit in (1, 12))
+    assert few < many  # beside all that are wanted
 
 
 def _lead(number: int, created: int = 0, similarity: float = 0.5) -> Lead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,9 +15,11 @@ import pytest
 
 from memstack.config import ChromaEmbedded
 from memstack.errors import StoreCorrupted, StoreError
+from memstack.filters import F
+from memstack.filters.ast import FINGERPRINT, PLACE, In, all_of
 from memstack.payload import build
 from memstack.scope import Scope
-from memstack.stores.base import Row
+from memstack.stores.base import Fingerprint, Row
 
 if TYPE_CHECKING:
     from memstack.stores.chroma_embedded import ChromaEmbeddedStore
@@ -35,9 +37,11 @@ def store(tmp_path: Path) -> Iterator[ChromaEmbeddedStore]:
     store.close()
 
 
-def a_row(number: int, at: datetime = START, vector: Sequence[float] = (1.0, 0.5)) -> Row:
+def a_row(
+    number: int, at: datetime = START, vector: Sequence[float] = (1.0, 0.5), text: str = "row", user: str = "alex"
+) -> Row:
     payload = build(
-        text=f"row {number}", scope=Scope("alex"), metadata={}, created_at=at, updated_at=at, occurred_at=at
+        text=f"{text} {number}", scope=Scope(user), metadata={}, created_at=at, updated_at=at, occurred_at=at
     )
     return Row(str(uuid.UUID(int=number)), payload, vector)
 
@@ -84,6 +88,29 @@ def test_a_page_behind_many_that_tie(store: ChromaEmbeddedStore, descending: boo
     assert [uuid.UUID(row.id).int for row in page] == list(range(791, 1091))
 
 
+def test_what_is_not_behind_the_cursor(store: ChromaEmbeddedStore) -> None:
+    """Of those that tie with the cursor, the row that it names is not behind it, nor are those before."""
+    from memstack.stores.chroma_rows import Listing
+
+    store.upsert([*map(a_row, range(10))])
+    for descending in (False, True):
+        after = (START, str(uuid.UUID(int=5)))
+        assert store._before(Listing(None, "created_at", descending=descending, after=after)) == 6
+        assert store._before(Listing(None, "created_at", descending=descending)) == 0
+
+
+def test_a_long_listing_under_changes(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is changed before its turn is told as it is then, and only where the filter holds for it still."""
+    monkeypatch.setattr("memstack.stores.chroma._BATCH", 2)
+    rows = [a_row(number, START + timedelta(seconds=number)) for number in range(8)]
+    store.upsert(rows)
+    listed = store.iter_scan(where=F.user_id == "alex", descending=False, size=2)
+    first = [next(listed), next(listed)]
+    store.upsert([a_row(5, START + timedelta(seconds=5), text="new"), a_row(6, START, user="bo")])
+    store.remove([rows[4].id])
+    assert [row.payload["data"] for row in [*first, *listed]] == ["row 0", "row 1", "row 2", "row 3", "new 5", "row 7"]
+
+
 def test_others_take_the_place_of_what_is_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the best hits are deleted during a search, the next ones are told, as many as were asked for."""
     store.upsert([a_row(number, vector=(1.0, number / 100)) for number in range(20)])
@@ -97,6 +124,108 @@ def test_others_take_the_place_of_what_is_deleted(store: ChromaEmbeddedStore, mo
     monkeypatch.setattr(store, "_told", late)
     hits = store.nearest((1.0, 0.0), limit=6)
     assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(4, 10))
+
+
+def ids(*numbers: int) -> list[str]:
+    return [str(uuid.UUID(int=number)) for number in numbers]
+
+
+@pytest.mark.parametrize("gone", [range(4), range(8)])
+def test_what_is_deleted_before_its_vector_is_read(
+    store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch, gone: range
+) -> None:
+    """Rows that were named, and are gone when their vectors are read, are no hits, and no error."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    store.upsert([a_row(number, vector=(1.0, number / 100)) for number in range(8)])
+    directions = store._directions
+
+    def late(wanted: Sequence[str]) -> dict[str, bytes]:
+        store.remove(ids(*gone))
+        return directions(wanted)
+
+    monkeypatch.setattr(store, "_directions", late)
+    hits = store.nearest((1.0, 0.0), limit=6)
+    assert [uuid.UUID(hit.row.id).int for hit in hits] == [number for number in range(8) if number not in gone]
+
+
+def test_up_to_so_many_all_are_compared(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`exact_up_to` rows are all compared here; Chroma's index, which may leave out some, is asked for more."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    asked: list[str] = []
+    call = store._call
+
+    def noted(what: str, do: Callable[[], Any]) -> Any:
+        asked.append(what)
+        return call(what, do)
+
+    monkeypatch.setattr(store, "_call", noted)
+    for number in range(5):
+        store.upsert([a_row(number, vector=(1.0, number / 100))])
+        asked.clear()
+        hits = store.nearest((1.0, 0.0), limit=3)
+        assert [uuid.UUID(hit.row.id).int for hit in hits] == list(range(min(3, number + 1)))
+        assert ("search" in asked) is (number == 4)
+        cosines = [(1 + (n / 100) ** 2) ** -0.5 for n in range(len(hits))]
+        assert [hit.similarity for hit in hits] == pytest.approx(cosines)
+
+
+def test_nothing_is_kept_of_what_was_deleted(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of rows, vectors too, is in the process no longer than they are in the store."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    assert store._kept is not None
+    assert store._vectors is not None
+    store.upsert([*map(a_row, range(6))])
+    forgetting: list[Callable[[], None]] = [lambda: store.remove(ids(0, 1)), store.clear]
+    for wanted, forget in zip((ids(0, 1), ids(2, 3, 4, 5)), forgetting, strict=True):
+        store.nearest((1.0, 0.0), limit=6)
+        assert None not in [*store._kept.get(wanted), *store._vectors.get(wanted)]
+        forget()
+        assert [*store._kept.get(wanted), *store._vectors.get(wanted)] == [None] * 2 * len(wanted)
+
+
+def test_a_vector_that_another_wrote(
+    store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors that were read through one handle are read anew after they were written through another one."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    try:
+        store.upsert([a_row(number, vector=(1.0, number)) for number in range(4)])
+        assert store.nearest((1.0, 0.0), limit=1)[0].row.id == ids(0)[0]
+        other.upsert([a_row(0, vector=(0.0, 1.0))])
+        assert store.nearest((1.0, 0.0), limit=1)[0].row.id == ids(1)[0]
+    finally:
+        other.close()
+
+
+def test_a_note_that_another_wrote(store: ChromaEmbeddedStore, tmp_path: Path) -> None:
+    """What filled a collection is known to all who have it open, also to those who opened it before."""
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    try:
+        assert other.read_fingerprint() is None
+        store.write_fingerprint(Fingerprint("acme", "one", 2))
+        assert other.read_fingerprint() == Fingerprint("acme", "one", 2)
+    finally:
+        other.close()
+
+
+def test_a_collection_that_another_makes_just_now(
+    store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds no collection, and then cannot make it since another was faster, opens that one."""
+    store.upsert([a_row(1)])
+    find, looked = type(store)._found, 0
+
+    def late(self: ChromaEmbeddedStore, name: str) -> Any:
+        nonlocal looked
+        looked += 1
+        return find(self, name) if looked > 1 else None
+
+    monkeypatch.setattr(type(store), "_found", late)
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    assert (other.count(), looked) == (1, 2)
+    other.close()
 
 
 def test_threads_meet_a_folder_that_is_opened_anew(
@@ -179,3 +308,11 @@ def test_what_the_index_finds_is_read_once(store: ChromaEmbeddedStore, monkeypat
     ]
     assert [len(ids) for ids in read] == [8, 0, 1]
     assert asked == [["distances"]] * 3
+
+
+def test_thousands_of_fingerprints_and_places_are_a_condition(store: ChromaEmbeddedStore) -> None:
+    """What the library asks for by the thousand is looked up: it is not evaluated on all the rows of an owner."""
+    for field in (FINGERPRINT, PLACE):
+        many = In(field, tuple(f"value {number}" for number in range(4_096)))
+        assert store.plan(all_of(F.user_id == "alex", many)).residual is None
+        assert store.count(all_of(F.user_id == "alex", many)) == 0

