@@ -163,7 +163,7 @@ class ChromaStore(Store):
         )
         ids, distances = answer["ids"][0], answer["distances"][0]
         metadatas = [{}] * len(ids) if self._kept is not None else answer["metadatas"][0]
-        found = [
+        found: list[tuple[str, float, Mapping[str, Any]]] = [
             (row_id, 1.0 - float(distance), metadata)
             for row_id, distance, metadata in zip(ids, distances, metadatas, strict=True)
         ]
