@@ -20,6 +20,7 @@ from memstack.errors import GatewayClosed
 from memstack.filters.ast import all_of
 from memstack.filters.parse import parse
 from memstack.gateway.conflicts import SIMILAR, OnConflict
+from memstack.gateway.cursors import FIRST_PAGE, larger
 from memstack.gateway.files import Target
 from memstack.gateway.inputs import Messages
 from memstack.gateway.items import Item
@@ -49,7 +50,6 @@ __all__ = ["AsyncMemoryGateway"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=MemorySchema)
-_PAGE = 500
 
 
 class AsyncMemoryGateway:
@@ -494,6 +494,7 @@ class AsyncMemoryGateway:
     ) -> AsyncIterator[Memory[S] | Memory]:
         """All memories of a listing, one after the other; fetched in pages."""
         cursor: str | None = None
+        size = FIRST_PAGE
         where = filters if schema is None else all_of(check_schema(schema).where(), parse(filters))
         while True:
             page = await self.get_all(
@@ -503,7 +504,7 @@ class AsyncMemoryGateway:
                 filters=where,
                 as_of=as_of,
                 show_expired=show_expired,
-                limit=_PAGE,
+                limit=size,
                 cursor=cursor,
                 order=order,
             )
@@ -512,6 +513,7 @@ class AsyncMemoryGateway:
             cursor = page.next_cursor
             if cursor is None:
                 return
+            size = larger(size)
 
     async def get(
         self,

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 from datetime import datetime
+from typing import Final
 
 from memstack.errors import CursorError, InvalidInput, describe
 from memstack.filters.ast import Node
@@ -15,7 +16,15 @@ from memstack.ids import canonical_id
 from memstack.instants import from_micros, to_micros
 from memstack.scope import Scope
 
-__all__ = ["read_cursor", "write_cursor"]
+__all__ = ["FIRST_PAGE", "larger", "read_cursor", "write_cursor"]
+
+FIRST_PAGE: Final = 500  # of all memories of a listing, one after the other
+_LARGEST_PAGE: Final = 4000
+
+
+def larger(size: int) -> int:
+    """How many the next page has: some engines look at all that is left of a listing for each page of it."""
+    return max(size, min(2 * size, _LARGEST_PAGE))
 
 
 def write_cursor(scope: Scope, where: Node, order: str, last: tuple[datetime, str]) -> str:

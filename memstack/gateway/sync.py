@@ -15,6 +15,7 @@ from memstack.filters.scoping import split_scope
 from memstack.gateway import batches, conflicts, erasing, inference, pending, portability, queries, writing
 from memstack.gateway.conflicts import SIMILAR, OnConflict, check_policy
 from memstack.gateway.core import Core
+from memstack.gateway.cursors import FIRST_PAGE, larger
 from memstack.gateway.drafts import Draft, digest_of
 from memstack.gateway.files import Target, reading
 from memstack.gateway.inputs import (
@@ -76,7 +77,6 @@ S = TypeVar("S", bound=MemorySchema)
 Filters = Node | Mapping[str, Any] | None
 _MAX_KEY: Final = 256
 _MORE: Final = "iter_all() has no limit"
-_PAGE: Final = 500
 
 
 class MemoryGateway:
@@ -790,17 +790,18 @@ class MemoryGateway:
         handle = MemoryGateway(self._core, scope.require())
         where = rest if schema is None else all_of(check_schema(schema).where(), rest)
         listed = partial(
-            handle.get_all, filters=where, as_of=as_of, show_expired=show_expired, limit=_PAGE, order=order
+            handle.get_all, filters=where, as_of=as_of, show_expired=show_expired, limit=FIRST_PAGE, order=order
         )
         page = listed()
 
         def pages() -> Iterator[Memory[S] | Memory]:
-            current = page
+            current, size = page, FIRST_PAGE
             while True:
                 yield from current if schema is None else (fit(memory, schema) for memory in current)
                 if current.next_cursor is None:
                     return
-                current = listed(cursor=current.next_cursor)
+                size = larger(size)
+                current = listed(cursor=current.next_cursor, limit=size)
 
         return pages()
 

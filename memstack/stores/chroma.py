@@ -21,7 +21,7 @@ from memstack.instants import to_micros
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.chroma_failures import translated
 from memstack.stores.chroma_filters import CONDITIONS, MANY, Both, ChromaCompiler
-from memstack.stores.chroma_rows import Listing, Told, compared, hash_of, row_of, rows_of, to_chroma
+from memstack.stores.chroma_rows import KEPT, Listing, Told, compared, hash_of, row_of, rows_of, to_chroma
 from memstack.stores.foreign import not_ours
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
@@ -163,7 +163,7 @@ class ChromaStore(Store):
         )
         ids, distances = answer["ids"][0], answer["distances"][0]
         metadatas = [{}] * len(ids) if self._kept is not None else answer["metadatas"][0]
-        found = [
+        found: list[tuple[str, float, Mapping[str, Any]]] = [
             (row_id, 1.0 - float(distance), metadata)
             for row_id, distance, metadata in zip(ids, distances, metadatas, strict=True)
         ]
@@ -211,7 +211,7 @@ class ChromaStore(Store):
         for some in batched(ids, _BATCH):
             found = self._call("read", lambda some=some: self._rows.get(ids=some, include=["metadatas"]))  # type: ignore[misc]
             for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-                told[row_id] = {name: metadata[name] for name in ("body", "clue") if name in (metadata or {})}
+                told[row_id] = {name: metadata[name] for name in KEPT if name in (metadata or {})}
         return told
 
     @contextmanager
@@ -253,12 +253,18 @@ class ChromaStore(Store):
         Rows that come meanwhile are not among them.
         """
         where = None if condition is None else condition.holds
-        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
+        version = self._version
         ids = self._get(where=where, include=[])["ids"]
+        still: set[str] | None = None  # all
         for number, some in enumerate(batched(ids, min(size, _BATCH))):
-            still = set(self._get(where=where, include=[])["ids"]) if number and where is not None else set(some)
-            there = [row_id for row_id in some if row_id in still]
-            yield rows_of(self._get(ids=there, include=include)) if there else []
+            if number and where is not None and (version is None or version != self._version):
+                version = self._version
+                still = set(self._get(where=where, include=[])["ids"])
+            there = [row_id for row_id in some if still is None or row_id in still]
+            if vectors:
+                yield rows_of(self._get(ids=there, include=["metadatas", "embeddings"])) if there else []
+            else:
+                yield [row_of(row_id, told, None) for row_id, told in self._read(there).items()]
 
     def _narrowed(self, listing: Listing, limit: int) -> Listing:
         """The same listing, ended where at least `limit` rows of a long one are before the end.
@@ -271,7 +277,7 @@ class ChromaStore(Store):
             if before is None:
                 before = self._before(listing)
             step = len(ids) // _SAMPLE
-            sample = sorted(listing.places(self._get(ids=ids[::step], include=["metadatas"])))
+            sample = sorted(listing.places(self._read(ids[::step])))
             expected = limit / step
             for place, _ in sample[int(expected + 2 * expected**0.5) + 1 :: _SAMPLE // 8]:
                 shorter = listing.until(place)
@@ -303,25 +309,37 @@ class ChromaStore(Store):
         Few are read at once. Of more, the places are noted, and each is read again when its turn has come: Chroma fails
         when it is to read more than 32 766.
         """
-        found = self._get(where=listing.where, limit=_BATCH + 1, include=["metadatas"])
-        if len(found["ids"]) <= _BATCH:
-            told = dict(zip(found["ids"], found["metadatas"], strict=True))
-            for _, row_id in sorted(listing.places(found)):
+        most = _BATCH if self._kept is None else _FEW  # of more, what is kept has not to be read again
+        found = self._get(where=listing.where, limit=most + 1, include=["metadatas"])
+        if len(found["ids"]) <= most:
+            told: Mapping[str, Told] = dict(zip(found["ids"], found["metadatas"], strict=True))
+            for _, row_id in sorted(listing.places(told)):
                 yield row_of(row_id, told[row_id], None)
             return
         places: list[tuple[int, str]] = []
         bodies: dict[str, int] = {}
         for some in batched(self._named(listing), _BATCH):
-            found = self._get(ids=some, include=["metadatas"])
-            places.extend(listing.places(found))
-            bodies.update((key, hash_of(told)) for key, told in zip(found["ids"], found["metadatas"], strict=True))
+            told = self._read(some)
+            places.extend(listing.places(told))
+            bodies.update((row_id, hash_of(metadata)) for row_id, metadata in told.items())
         for some in batched((row_id for _, row_id in sorted(places)), _BATCH):
-            found = self._get(ids=some, include=["metadatas"])
-            told = dict(zip(found["ids"], found["metadatas"], strict=True))
-            gone = {key for key in told if hash_of(told[key]) != bodies[key]}
+            told = self._read(some)
+            gone = {row_id for row_id, metadata in told.items() if hash_of(metadata) != bodies[row_id]}
             if gone:  # of those that were changed meanwhile, some may still be asked for
                 gone -= set(self._get(ids=list(gone), where=listing.where, include=[])["ids"])
             yield from (row_of(row_id, told[row_id], None) for row_id in some if row_id in told and row_id not in gone)
+
+    @property
+    def _version(self) -> int | None:
+        """Changes with what is written; None where others may write, too."""
+        return None if self._kept is None else self._kept.version
+
+    def _read(self, ids: Sequence[str]) -> Mapping[str, Told]:
+        """The metadata of rows, as far as these are there; kept, where nobody else writes: most of it takes long."""
+        if self._kept is not None:
+            return self._kept.through(ids, self._told)
+        found = self._get(ids=ids, include=["metadatas"]) if ids else {"ids": [], "metadatas": []}
+        return dict(zip(found["ids"], found["metadatas"], strict=True))
 
     def _get(self, **asked: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._call("scan", lambda: self._rows.get(**asked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from memstack.stores.chroma_filters import Both, all_hold, between
 from memstack.stores.foreign import payload_of_row
 from memstack.stores.index import index_of, number_key
 
-__all__ = ["Listing", "Told", "compared", "hash_of", "row_of", "rows_of", "to_chroma"]
+__all__ = ["KEPT", "Listing", "Told", "compared", "hash_of", "row_of", "rows_of", "to_chroma"]
 
-Told = Mapping[str, Any]  # of the metadata of a row: what it is, and its clue
+KEPT: Final = ("body", "clue", "created_at", "updated_at", "occurred_at")
+Told = Mapping[str, Any]  # of the metadata of a row: these, at least
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Listing:
             parts.append(between(self.field, before, self.sign * self.end))
         return all_hold([part.holds for part in parts]) if parts else None
 
-    def places(self, found: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-        """What found rows are sorted by; those before the cursor are left out."""
+    def places(self, told: Mapping[str, Told | None]) -> Iterator[tuple[int, str]]:
+        """What rows are sorted by; those before the cursor are left out."""
         first = None if self.after is None else (self.sign * to_micros(self.after[0]), self.after[1])
-        for row_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
+        for row_id, metadata in told.items():
             instant = (metadata or {}).get(self.field)  # others may have written it
             place = (self.sign * instant if isinstance(instant, int) else 0, row_id)
             if first is None or place > first:

@@ -316,3 +316,31 @@ def test_thousands_of_fingerprints_and_places_are_a_condition(store: ChromaEmbed
         many = In(field, tuple(f"value {number}" for number in range(4_096)))
         assert store.plan(all_of(F.user_id == "alex", many)).residual is None
         assert store.count(all_of(F.user_id == "alex", many)) == 0
+
+
+def test_a_long_listing_is_read_once(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were listed are not read again, in whatever order; what changed or went since is told as it is."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 4)
+    rows = [a_row(number, START + timedelta(days=number % 5)) for number in range(1, 13)]
+    store.upsert(rows)
+    assert {row.id for some in store.batches(size=5) for row in some} == {row.id for row in rows}
+    read: list[str] = []
+    told = store._told
+
+    def noted(ids: Sequence[str]) -> Any:
+        read.extend(ids)
+        return told(ids)
+
+    monkeypatch.setattr(store, "_told", noted)
+    changed = a_row(5, START + timedelta(days=9))
+    ids = [row.id for row in sorted(rows, key=lambda row: (row.payload["created_at"], row.id))]
+    assert [row.id for row in store.iter_scan(descending=False)] == ids
+    assert read == []
+    store.upsert([changed])
+    store.remove([rows[7].id])
+    left = [row_id for row_id in ids if row_id not in (changed.id, rows[7].id)]
+    assert [row.id for row in store.iter_scan(descending=False)] == [*left, changed.id]
+    listed = {row.id: row for some in store.batches(size=5) for row in some}
+    assert sorted(listed) == sorted([*left, changed.id])
+    assert listed[changed.id].payload == changed.payload
+    assert read == [changed.id]

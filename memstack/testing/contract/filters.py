@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from memstack.errors import CursorError, FilterError, InvalidInput, MemoryNotFound, ScopeError
 from memstack.filters import F, Node, evaluate, parse
-from memstack.gateway import MemoryGateway
+from memstack.gateway import MemoryGateway, queries
 from memstack.payload import fingerprint_of
 from memstack.records import Memory, Order
 from memstack.scope import Scope
@@ -502,6 +502,23 @@ class FilterContract(Contract):
         for place in (3, 50, 7):
             memories[place] = handle.update(memories[place].id, metadata={"n": 9})
         return Corpus(handle, tuple(memories), words_of(memories))
+
+    def test_pages_grow(self, listing: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One after the other, a long listing takes few pages, and all of it is told, in every order."""
+        monkeypatch.setattr("memstack.gateway.sync.FIRST_PAGE", 4)
+        sizes: list[int] = []
+        page = queries.page
+
+        def noted(*given: Any, **asked: Any) -> Any:
+            sizes.append(asked["limit"])
+            return page(*given, **asked)
+
+        monkeypatch.setattr(queries, "page", noted)
+        for order in ORDERS:
+            sizes.clear()
+            told = [memory.id for memory in listing.handle.iter_all(order=order)]
+            assert told == sorted_by(listing.memories, order)
+            assert sizes == [4, 8, 16, 32, 64]
 
     @pytest.mark.parametrize("order", ORDERS)
     def test_pages_equal_the_whole(self, listing: Corpus, order: Order) -> None:
