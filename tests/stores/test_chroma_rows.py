@@ -102,6 +102,7 @@ def test_what_is_not_behind_the_cursor(store: ChromaEmbeddedStore) -> None:
 def test_a_long_listing_under_changes(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is changed before its turn is told as it is then, and only where the filter holds for it still."""
     monkeypatch.setattr("memstack.stores.chroma._BATCH", 2)
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
     rows = [a_row(number, START + timedelta(seconds=number)) for number in range(8)]
     store.upsert(rows)
     listed = store.iter_scan(where=F.user_id == "alex", descending=False, size=2)
