@@ -95,8 +95,9 @@ class Texts:
         import numpy as np  # noqa: PLC0415
 
         having = np.zeros(len(self._ends), dtype=np.bool_)
-        for key in keys:
-            having[np.searchsorted(self._ends, self._places(f" {key} "), side="right")] = True
+        found = [place for key in keys for place in self._places(f" {key} ")]
+        if found:
+            having[np.searchsorted(self._ends, found, side="right")] = True
         return having
 
     def _places(self, wanted: str) -> list[int]:
