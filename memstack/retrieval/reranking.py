@@ -49,14 +49,15 @@ def _scores(reranker: Reranker, query: str, texts: list[str]) -> list[float]:
     wanted = len(texts)
     try:
         told = reranker.scores(query, texts)
-        given: list[object] = [] if isinstance(told, str | Coroutine) else list(told)
+        unfit = isinstance(told, str | Coroutine)
+        given: list[object] = [] if unfit else list(told)
     except MemstackError:
         raise
     except Exception as error:
         raise ProviderError("rerank", reranker.name, f"failed ({type(error).__name__})") from error
     if isinstance(told, Coroutine):
         told.close()
-    if isinstance(told, str | Coroutine):
+    if unfit:
         raise ProviderError("rerank", reranker.name, f"gave {describe(told)}, and not a score for each text")
     if len(given) != wanted:
         raise ProviderError("rerank", reranker.name, f"gave {len(given)} scores for {wanted} texts")

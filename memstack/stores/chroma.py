@@ -21,7 +21,7 @@ from memstack.instants import to_micros
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.chroma_failures import translated
 from memstack.stores.chroma_filters import CONDITIONS, MANY, Both, ChromaCompiler
-from memstack.stores.chroma_rows import KEPT, Listing, Told, compared, hash_of, row_of, rows_of, to_chroma
+from memstack.stores.chroma_rows import EXACT_UP_TO, KEPT, Listing, Told, compared, hash_of, row_of, rows_of, to_chroma
 from memstack.stores.foreign import not_ours
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
@@ -30,7 +30,6 @@ from memstack.stores.remote import retrying
 __all__ = ["ChromaStore"]
 
 T = TypeVar("T")
-_EXACT_UP_TO: Final = 5_000
 _MANIFEST: Final = "memstack"
 _BATCH: Final = 5_000  # its own limit is 5 461
 # So many writes Chroma keeps in its queue before its vector index is written to the disk, and each write reads all that
@@ -47,7 +46,7 @@ class ChromaStore(Store):
     capabilities = Capabilities(
         pushdown=frozenset({"And", "Or", "Not", "Eq", "In", "Compare", "Contains", "Exists"}),
         shared_by_processes=True,
-        exact_up_to=_EXACT_UP_TO,
+        exact_up_to=EXACT_UP_TO,
         notes=(
             "`contains` with a string and `icontains` are evaluated on the candidates of the scope.",
             f"`in` with more than {MANY} values is, too, and what a filter has beyond {CONDITIONS:,} conditions.",
@@ -108,9 +107,9 @@ class ChromaStore(Store):
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
         wanted = list(dict.fromkeys(ids))
-        if self._kept is not None and not vectors:
-            return [row_of(row_id, told, None) for row_id, told in self._kept.through(wanted, self._told).items()]
-        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
+        if not vectors:
+            return [row_of(row_id, told, None) for row_id, told in self._read(wanted).items()]
+        include = ["metadatas", "embeddings"]
         rows: list[Row] = []
         for some in batched(wanted, _BATCH):
             rows += rows_of(self._call("read", lambda some=some: self._rows.get(ids=some, include=include)))  # type: ignore[misc]
@@ -144,7 +143,7 @@ class ChromaStore(Store):
         best = self._by_index(query, where, limit) if few is None else compared(query, few, limit)
         if self._kept is None:
             return best
-        told = self._kept.through([row_id for row_id, *_ in best], self._told)
+        told = self._read([row_id for row_id, *_ in best])
         if len(told) < len(best):  # some were deleted in between: others take their places
             return self._nearest(vector, condition, limit)
         return [(row_id, similarity, told[row_id]) for row_id, similarity, _ in best]
@@ -185,12 +184,12 @@ class ChromaStore(Store):
         found = self._get(where=where, limit=_FEW + 1, include=include)
         if len(found["ids"]) <= _FEW:
             return found
-        ids = self._get(where=where, limit=_EXACT_UP_TO + 1, include=[])["ids"]
-        if len(ids) > _EXACT_UP_TO:
+        ids = self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]
+        if len(ids) > EXACT_UP_TO:
             return None
         if self._vectors is None:
-            found = self._get(where=where, limit=_EXACT_UP_TO + 1, include=include)
-            return found if len(found["ids"]) <= _EXACT_UP_TO else None  # some may have come in between
+            found = self._get(where=where, limit=EXACT_UP_TO + 1, include=include)
+            return found if len(found["ids"]) <= EXACT_UP_TO else None  # some may have come in between
         vectors = self._vectors.through(ids, self._directions)
         there = [row_id for row_id in ids if row_id in vectors]  # others were deleted in between
         told = np.frombuffer(b"".join([vectors[row_id] for row_id in there]), dtype=np.float32)
@@ -336,10 +335,7 @@ class ChromaStore(Store):
 
     def _read(self, ids: Sequence[str]) -> Mapping[str, Told]:
         """The metadata of rows, as far as these are there; kept, where nobody else writes: most of it takes long."""
-        if self._kept is not None:
-            return self._kept.through(ids, self._told)
-        found = self._get(ids=ids, include=["metadatas"]) if ids else {"ids": [], "metadatas": []}
-        return dict(zip(found["ids"], found["metadatas"], strict=True))
+        return self._told(ids) if self._kept is None else self._kept.through(ids, self._told)
 
     def _get(self, **asked: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._call("scan", lambda: self._rows.get(**asked))

@@ -19,7 +19,7 @@ from memstack.errors import StoreCorrupted, StoreLocked
 from memstack.folders import make_folder
 from memstack.stores import chroma_rewrite, chroma_tuning
 from memstack.stores.chroma_failures import is_damage, translated
-from memstack.stores.chroma_rows import Told
+from memstack.stores.chroma_rows import EXACT_UP_TO, Told
 from memstack.stores.foreign import writing_to
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
@@ -29,8 +29,7 @@ __all__ = ["Folder", "open_folder"]
 _log: Final = logging.getLogger(__name__)
 _VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
 _KEPT_ROWS: Final = 20_000  # about 20 MB, for messages of common length
-_KEPT_VECTORS: Final = 5_000_000  # numbers of them, 20 MB; at least ...
-_COMPARED: Final = 5_000  # ... the rows that one search compares
+_KEPT_VECTORS: Final = 5_000_000  # numbers of them, 20 MB; at least as many vectors as one search compares
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class Folder:
 
     def vectors_of(self, collection: str, dimensions: int) -> Kept[str, bytes]:
         """The same of its vectors: each as the bytes of its numbers, of 32 bits."""
-        return self.vectors.setdefault(collection, Kept(max(_COMPARED, _KEPT_VECTORS // dimensions)))
+        return self.vectors.setdefault(collection, Kept(max(EXACT_UP_TO, _KEPT_VECTORS // dimensions)))
 
     @contextmanager
     def using(self, label: str) -> Iterator[Any]:

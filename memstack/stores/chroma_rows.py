@@ -17,8 +17,9 @@ from memstack.stores.chroma_filters import Both, all_hold, between
 from memstack.stores.foreign import payload_of_row
 from memstack.stores.index import index_of, number_key
 
-__all__ = ["KEPT", "Listing", "Told", "compared", "hash_of", "row_of", "rows_of", "to_chroma"]
+__all__ = ["EXACT_UP_TO", "KEPT", "Listing", "Told", "compared", "hash_of", "row_of", "rows_of", "to_chroma"]
 
+EXACT_UP_TO: Final = 5_000  # rows: of so many each is compared
 KEPT: Final = ("body", "clue", "created_at", "updated_at", "occurred_at")
 Told = Mapping[str, Any]  # of the metadata of a row: these, at least
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
 from types import FunctionType, TracebackType
@@ -50,12 +50,8 @@ def translate(kind: type, contract: type) -> None:
 def _translated(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with _failing(self, name):
             result = method(self, *args, **kwargs)
-        except MemstackError:
-            raise
-        except Exception as error:
-            raise failed(self, name, error) from error
         if isinstance(result, Iterator):
             return _iterated(self, name, result)
         return _Block(self, name, result) if name == "exclusive" else result
@@ -65,8 +61,15 @@ def _translated(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _iterated(store: Any, name: str, rows: Iterator[Any]) -> Iterator[Any]:
     """What is only done when the next one is asked for."""
-    try:
+    with _failing(store, name):
         yield from rows
+
+
+@contextmanager
+def _failing(store: Any, name: str) -> Iterator[None]:
+    """What an engine raises in a block is a `StoreError`; our own errors stay what they are."""
+    try:
+        yield
     except MemstackError:
         raise
     except Exception as error:
@@ -82,12 +85,8 @@ class _Block(AbstractContextManager[object]):
         self._inner = inner
 
     def __enter__(self) -> object:
-        try:
+        with _failing(self._store, self._name):
             return self._inner.__enter__()
-        except MemstackError:
-            raise
-        except Exception as error:
-            raise failed(self._store, self._name, error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, inside: BaseException | None, traceback: TracebackType | None

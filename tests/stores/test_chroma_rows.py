@@ -152,7 +152,7 @@ def test_what_is_deleted_before_its_vector_is_read(
 def test_up_to_so_many_all_are_compared(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """`exact_up_to` rows are all compared here; Chroma's index, which may leave out some, is asked for more."""
     monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
-    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    monkeypatch.setattr("memstack.stores.chroma.EXACT_UP_TO", 4)
     asked: list[str] = []
     call = store._call
 
@@ -262,7 +262,7 @@ def test_threads_meet_a_folder_that_is_opened_anew(
 
 def test_rows_that_the_index_does_not_reach(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for all rows of a scope, and for one more than the index tells, it tells all, the best first."""
-    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    monkeypatch.setattr("memstack.stores.chroma.EXACT_UP_TO", 4)
     monkeypatch.setattr("memstack.stores.chroma._FEW", 4)
     rows = [a_row(number, vector=(1.0, number / 10)) for number in range(1, 13)]
     store.upsert(rows)
@@ -282,7 +282,7 @@ def test_rows_that_the_index_does_not_reach(store: ChromaEmbeddedStore, monkeypa
 
 def test_what_the_index_finds_is_read_once(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second search among more rows than are compared reads no metadata again; what changed since is read anew."""
-    monkeypatch.setattr("memstack.stores.chroma._EXACT_UP_TO", 4)
+    monkeypatch.setattr("memstack.stores.chroma.EXACT_UP_TO", 4)
     monkeypatch.setattr("memstack.stores.chroma._FEW", 4)
     store.upsert([a_row(number, vector=(1.0, number / 10)) for number in range(1, 13)])
     read: list[Sequence[str]] = []

@@ -15,10 +15,7 @@ from memstack import payload as payloads
 from memstack.config import StoreConfig
 from memstack.errors import StoreError
 from memstack.filters import (
-    FINGERPRINT,
-    NAME,
-    PLACE,
-    WORD,
+    OWN,
     Compare,
     Compiled,
     Contains,
@@ -67,7 +64,7 @@ class ShelfCompiler(FilterCompiler[Condition]):
         return _evaluated(node)
 
     def visit_in(self, node: In) -> Compiled[Condition]:
-        if node.field in (FINGERPRINT, WORD, NAME, PLACE):  # the library's own, which no payload has
+        if node.field in OWN:  # the library's own, which no payload has
             wanted = {eq_term(node.field, value) for value in node.values}
             return Compiled(lambda row: not wanted.isdisjoint(index_of(row.payload).terms))
         return _evaluated(node)
