@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from memstack.errors import TELL, ConfigError, MemstackError, ProviderError, describe
 from memstack.providers.base import LLM, Embedder
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PluggedEmbedder", "PluggedLLM", "plugged_embedder", "plugged_llm"]
 
+M = TypeVar("M", bound=Embedder | LLM)
 _ABSTRACT: Final = "Can't instantiate abstract class"  # Python's words: the rest names the class and what it lacks
 
 
@@ -96,7 +97,26 @@ def _failing(model: Embedder | LLM, what: str) -> Iterator[None]:
         raise ProviderError(model.provider, model.model, f"`{what}` failed ({type(error).__name__})") from error
 
 
-class PluggedEmbedder(Embedder):
+class _Plugged(Generic[M]):
+    """What both kinds have: who they are, and their end."""
+
+    def __init__(self, inner: M) -> None:
+        self._inner = inner
+        self.provider = inner.provider
+        self.model = inner.model
+
+    def close(self) -> None:
+        """Release what it holds."""
+        with _failing(self._inner, "close"):
+            self._inner.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for a person."""
+        with _failing(self._inner, "stats"):
+            return self._inner.stats()
+
+
+class PluggedEmbedder(_Plugged[Embedder], Embedder):
     """An embedder whose vectors are looked at before anybody uses them.
 
     Args:
@@ -104,9 +124,7 @@ class PluggedEmbedder(Embedder):
     """
 
     def __init__(self, inner: Embedder) -> None:
-        self._inner = inner
-        self.provider = inner.provider
-        self.model = inner.model
+        super().__init__(inner)
         self.quick = inner.quick
         self.knows_words = inner.knows_words
 
@@ -159,28 +177,13 @@ class PluggedEmbedder(Embedder):
             raise ProviderError(self.provider, self.model, problem)
         return found
 
-    def close(self) -> None:
-        """Release what it holds."""
-        with _failing(self, "close"):
-            self._inner.close()
 
-    def stats(self) -> dict[str, Any]:
-        """Figures for a person."""
-        with _failing(self, "stats"):
-            return self._inner.stats()
-
-
-class PluggedLLM(LLM):
+class PluggedLLM(_Plugged[LLM], LLM):
     """An LLM whose failures have its name.
 
     Args:
         inner: the third party's.
     """
-
-    def __init__(self, inner: LLM) -> None:
-        self._inner = inner
-        self.provider = inner.provider
-        self.model = inner.model
 
     def generate_response(
         self,
@@ -196,13 +199,3 @@ class PluggedLLM(LLM):
         """
         with _failing(self, "generate_response"):
             return self._inner.generate_response(messages, tools=tools, tool_choice=tool_choice, **kwargs)
-
-    def close(self) -> None:
-        """Release what it holds."""
-        with _failing(self, "close"):
-            self._inner.close()
-
-    def stats(self) -> dict[str, Any]:
-        """Figures for a person."""
-        with _failing(self, "stats"):
-            return self._inner.stats()
