@@ -1,9 +1,10 @@
 """How long does it take to store memories, embedding included, and to delete or erase them again?
 
 Compared on the same engine with the same embedder: memstack's `add_many` and `add`, and bare Mem0's `add(infer=False)`;
-then `delete_all` of one user's memories on both, and `erase` of memstack, which rewrites the files too. The subjects
-take turns, round by round; told are medians of the rounds, for one memory. What bare Mem0 is to delete is put into its
-store directly, in batches, since its `add` would take longer than the rest.
+then `delete_all` of one user's memories on both, and `erase` of memstack, which rewrites the files too. Both begin with
+the same memories of others, `--filled` of them. The subjects take turns, round by round; told are medians of the
+rounds, for one memory. What bare Mem0 begins with, and what it is to delete, is put into its store directly, in
+batches, since its `add` would take longer than the rest.
 
     python -m benchmarks.ingest --stores qdrant-embedded chroma-embedded pgvector
 """
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.support import STORES, Report, Series, arguments, bare_mem0, facts, memstack_on, ratio, scratch
 from memstack import MemoryGateway
+from memstack.batching import batched
 from memstack.providers.builtin import WordLlamaEmbedder
 
-Items = list[dict[str, Any]]
+BATCH: Final = 1000
+Items = Sequence[dict[str, Any]]
 
 
 def add_one_by_one(memory: MemoryGateway, items: Items) -> None:
@@ -37,9 +40,10 @@ def mem0_add(memory: Any, items: Items) -> None:
 
 def mem0_fill(memory: Any, items: Items) -> None:
     """Put rows into bare Mem0's store directly, with the payload that it writes itself."""
-    vectors = WordLlamaEmbedder().vectors([item["content"] for item in items])
-    payloads = [{"data": item["content"], "user_id": item["user_id"], **item["metadata"]} for item in items]
-    memory.vector_store.insert(vectors, payloads, [str(uuid.uuid4()) for _ in items])
+    for some in batched(items, BATCH):
+        vectors = WordLlamaEmbedder().vectors([item["content"] for item in some])
+        payloads = [{"data": item["content"], "user_id": item["user_id"], **item["metadata"]} for item in some]
+        memory.vector_store.insert(vectors, payloads, [str(uuid.uuid4()) for _ in some])
 
 
 class Race:
@@ -56,7 +60,7 @@ class Race:
         self.series.setdefault((verb, subject), Series()).times.append(took / count)
 
 
-def compare(store: str, report: Report, *, rounds: int, bulk: int, single: int, delete: int) -> None:
+def compare(store: str, report: Report, *, rounds: int, filled: int, bulk: int, single: int, delete: int) -> None:
     """Add the rows of one store to the report."""
     race = Race()
     ours_name, theirs_name = f"memstack on {store}", f"bare Mem0 on {STORES[store]}"
@@ -64,6 +68,9 @@ def compare(store: str, report: Report, *, rounds: int, bulk: int, single: int, 
         folder = stack.enter_context(scratch())
         ours = stack.enter_context(memstack_on(store, folder))
         theirs = stack.enter_context(bare_mem0(store, folder))
+        others = [{**item, "user_id": f"other {item['user_id']}"} for item in facts(filled, users=100, seed=99)]
+        ours.add_many(others)
+        mem0_fill(theirs, others)
         ours.add("warm up", user_id="nobody")
         theirs.add("warm up", user_id="nobody", infer=False)
         for number in range(rounds):
@@ -92,6 +99,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--stores", nargs="+", default=["qdrant-embedded"], choices=[s for s in STORES if STORES[s]])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--filled", type=int, default=10_000, help="memories of others that both begin with")
     parser.add_argument("--bulk", type=int, default=2_000, help="items for add_many, in each round")
     parser.add_argument("--single", type=int, default=20, help="items for add, in each round")
     parser.add_argument("--delete", type=int, default=1_000, help="memories to delete, in every third round")
@@ -99,7 +107,15 @@ def main() -> None:
     report = Report("ingest", ("verb", "subject", "memories a round", "per second", "times bare Mem0"))
     report.notes.append("`add_many` is compared with bare Mem0's `add`, and `erase` with its `delete_all`.")
     for store in args.stores:
-        compare(store, report, rounds=args.rounds, bulk=args.bulk, single=args.single, delete=args.delete)
+        compare(
+            store,
+            report,
+            rounds=args.rounds,
+            filled=args.filled,
+            bulk=args.bulk,
+            single=args.single,
+            delete=args.delete,
+        )
 
     def plot(axes: Any) -> None:
         names = [f"{row[0]}, {row[1]}" for row in report.rows]

@@ -11,7 +11,6 @@ To delete everything has no way back: what was announced is done to its end inst
 
 from __future__ import annotations
 
-import json
 import logging
 import struct
 from base64 import b64decode, b64encode
@@ -31,7 +30,7 @@ __all__ = ["Write", "check_not_lost", "reset", "settle", "together"]
 
 _log: Final = logging.getLogger(__name__)
 _FLOAT: Final = struct.calcsize("f")
-_CLEAR: Final = json.dumps({"clear": True})
+_CLEAR: Final = encode({"clear": True})
 
 
 class Write:
@@ -157,7 +156,7 @@ def _take_back(store: Store, log: Transaction) -> bool:
                     found.clear()
             continue
         with store.exclusive():
-            _undone(store, json.loads(undo))
+            _undone(store, decode(undo))
     if _CLEAR in unfinished:
         return True
     log.forget()
@@ -167,7 +166,7 @@ def _take_back(store: Store, log: Transaction) -> bool:
 def _undone(store: Store, step: Mapping[str, Any]) -> None:
     """Undo one write of rows, as far as they are as it left them or found them."""
     added: dict[str, str] = step["remove"]
-    changed = [(Row(key, decode(payload), _floats(vector)), after) for key, payload, vector, after in step["restore"]]
+    changed = [(Row(key, payload, _floats(vector)), after) for key, payload, vector, after in step["restore"]]
     if store.capabilities.shared_by_processes:
         now = {row.id: _state(row.payload) for row in store.fetch([*added, *(row.id for row, _ in changed)])}
         wanted = len(added) + len(changed)
@@ -208,8 +207,8 @@ def _undo(added: Sequence[Row], before: Sequence[Row], after: Mapping[str, str])
         before: what is changed or deleted, as it was.
         after: the states that it is left in; what is deleted has none.
     """
-    restore = [[row.id, encode(row.payload), _text(row.vector or ()), after.get(row.id)] for row in before]
-    return json.dumps({"remove": {row.id: _state(row.payload) for row in added}, "restore": restore})
+    restore = [[row.id, row.payload, _text(row.vector or ()), after.get(row.id)] for row in before]
+    return encode({"remove": {row.id: _state(row.payload) for row in added}, "restore": restore})
 
 
 def _ours(now: str | None, before: Row, after: str | None) -> bool:

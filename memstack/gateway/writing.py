@@ -469,11 +469,12 @@ def delete_rows(parts: Parts, scope: Scope, where: Node) -> int:
 
 def _delete(write: Write, rows: Sequence[Row]) -> None:
     sources = {row.id: payloads.source_of(row.payload) for row in rows}
+    now = tick()
     changes = [
         Change(
             memory_id=row.id,
             event="DELETE",
-            at=tick(),
+            at=now,
             scope=payloads.scope_of(row.payload),
             old_text=payloads.text_of(row.payload),
             old_metadata=payloads.metadata_of(row.payload),

@@ -17,6 +17,7 @@ __all__ = ["Journal"]
 
 # What is left when all is forgotten: some file systems bring a file that loses its last byte to the disk at once.
 _HEAD: Final = b"\n"
+_ANY: Final = "surrogatepass"  # others may have written text that is none
 
 
 class Journal:
@@ -36,7 +37,7 @@ class Journal:
         Raises:
             OSError: there is no room for it. What is there of it is no note.
         """
-        line = f"{number} {content}\n".encode()
+        line = f"{number} {content}\n".encode("utf-8", _ANY)
         if self._file is None:
             self._kept += line
             return len(self._kept) - len(line)
@@ -47,6 +48,13 @@ class Journal:
 
     def read(self) -> list[tuple[int, str]]:
         """The notes, oldest first. One that its writer did not finish was not acted on, and is left out."""
+        return [(number, text.decode("utf-8", _ANY)) for number, text in self._lines()]
+
+    def numbers(self) -> list[int]:
+        """The numbers of the notes, oldest first."""
+        return [number for number, _ in self._lines()]
+
+    def _lines(self) -> list[tuple[int, bytes]]:
         content = self._kept
         if self._file is not None:
             try:
@@ -54,7 +62,7 @@ class Journal:
             except FileNotFoundError:
                 return []
         *lines, _ = content.split(b"\n")
-        split = [line.decode().partition(" ") for line in lines if line]
+        split = [line.partition(b" ") for line in lines if line]
         return [(int(number), text) for number, _, text in split]
 
     def cut(self, length: int = 0) -> None:

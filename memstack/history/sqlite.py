@@ -448,7 +448,7 @@ class SqliteHistory:
         try:
             connection.execute("PRAGMA busy_timeout = 0")
             connection.execute("BEGIN IMMEDIATE")
-            if all(number <= committed for number, _ in self._journal.read()):
+            if all(number <= committed for number in self._journal.numbers()):
                 self._journal.cut()
         except (sqlite3.Error, OSError):  # the write is done; the next one comes back to this
             pass
