@@ -39,11 +39,13 @@ class Shelf:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self.fetches = 0
 
     def iter_scan(self, *, where: Node) -> Iterator[Row]:
         return iter([row for row in reversed(self.rows.values()) if holds(where, row)])
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        self.fetches += 1
         return [self.rows[key] if vectors else Row(key, self.rows[key].payload) for key in ids if key in self.rows]
 
     def check_inside(self, row: Row, scope: Scope) -> None:
@@ -291,3 +293,25 @@ def test_many_of_a_slot_look_at_their_neighbours_only(monkeypatch: pytest.Monkey
         assert len(timeline.ended) >= count - 1
         taken.append(looks)
     assert taken[1] < 6 * taken[0]
+
+
+@pytest.mark.parametrize("slots", [True, False])
+def test_the_end_of_a_chain_is_found_in_few_questions(slots: bool) -> None:
+    """By the first of many in its slot, the last is found without a question for each; no row is asked for twice."""
+    shelf = Shelf()
+    parts = cast("Parts", SimpleNamespace(store=shelf, schemas=Schemas()))
+    now = utcnow()
+    timeline = Timeline(parts, Replacement())
+    steps = [Step(SCOPES[0], "k", str(day), day, None, None, (), None) for day in range(-40, 0)]
+    for draft, row in drafts_of(steps, 20, now):
+        timeline.place(draft, row)
+    shelf.rows.update((row.id, row) for row in timeline.rows)
+    first, *_, last = shelf.rows
+    again = Timeline(parts, Replacement({60: (first,)}, slots))
+    found = again.current(first, SCOPES[0])
+    assert found is not None
+    assert found.id == last
+    ((draft, row),) = drafts_of([Step(SCOPES[0], "k", "new", 0, None, None, (), None)], 60, now)
+    again.place(draft, row)
+    assert [(memory.id, successor) for memory, successor, _ in again.ended] == [(last, row.id)]
+    assert shelf.fetches == (2 if slots else 41)

@@ -16,7 +16,7 @@ from memstack import payload as payloads
 from memstack.filters.ast import And, Eq, In, Node, all_of
 from memstack.filters.evaluate import comparable, resolve
 from memstack.filters.scoping import scope_filter
-from memstack.gateway.drafts import Draft
+from memstack.gateway.drafts import Draft, draft_of
 from memstack.gateway.lines import Line, Span
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.instants import as_instant, iso
@@ -122,6 +122,7 @@ class Timeline:
         self._replacement = replacement
         self._new = _NewRows()
         self._spans: dict[str, Span] = {}  # of all rows that were looked at, by id
+        self._fetched: dict[str, Row | None] = {}  # by id, as they are stored: nobody else writes meanwhile
         self._lines: dict[str, tuple[Line, int]] = {}  # by the slot's condition; so many of the new rows were looked at
         self.before: list[Row] = []
         self.changed: dict[str, Row] = {}
@@ -267,6 +268,10 @@ class Timeline:
         What stands in its place outside of the scope is as if it were not there.
         """
         row = self._find(key, scope)
+        if (
+            row is not None and "superseded_by" in row.payload
+        ):  # most chains are of one slot: read at once, not by steps
+            self._of_slot(draft_of(memory_from(row.id, row.payload)))
         seen = {key}
         while row is not None:
             following = row.payload.get("superseded_by")
@@ -278,11 +283,13 @@ class Timeline:
         return None
 
     def _find(self, key: str, scope: Scope) -> Row | None:
-        known = self._new.rows.get(key) or self.changed.get(key)
-        for row in self._parts.store.fetch([key]) if known is None else [known]:
-            if scope.covers(payloads.scope_of(row.payload)):
-                return row
-        return None
+        known = self._new.rows.get(key)
+        if known is None and key in self._spans:
+            known = self._spans[key].row
+        if known is None and key not in self._fetched:
+            self._fetched[key] = next(iter(self._parts.store.fetch([key])), None)
+        row = self._fetched[key] if known is None else known
+        return row if row is not None and scope.covers(payloads.scope_of(row.payload)) else None
 
 
 def ended(row: Row, at: datetime, successor: str) -> dict[str, Any]:
