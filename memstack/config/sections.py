@@ -118,6 +118,15 @@ def not_blank(value: object) -> object:
     return value
 
 
+def _no_memory(value: object) -> object:
+    """Other libraries keep data in memory under this name: a folder of that name is not what was meant."""
+    if isinstance(value, (str, Path)) and str(value).strip() == IN_MEMORY:
+        problem = f"is {IN_MEMORY!r}, and a folder is wanted"
+        way_out = "To keep memories in this process alone, use `provider: qdrant` and `mode: memory` without a path."
+        raise ConfigError("vector_store.path", problem, way_out)
+    return value
+
+
 def _header_text(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().strip()
     if not text:
@@ -230,6 +239,9 @@ def _header_name(value: str) -> str:
 
 LocalPath = Annotated[Path, BeforeValidator(not_blank), AfterValidator(_absolute)]
 """A path on this machine: ``~`` is expanded, and what is relative hangs on the working directory."""
+
+Folder = Annotated[LocalPath, BeforeValidator(_no_memory)]
+"""The same, of an engine's data."""
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Host = Annotated[Name, AfterValidator(_bare_host)]
@@ -395,7 +407,7 @@ class QdrantEmbedded(StoreConfig, frozen=True):
     """In this process. Default where neither `url` nor `host` is given."""
     collection: Annotated[QdrantCollection, AfterValidator(_own_folder)] = "memories"
     """Name of the collection: 1 to 240 letters, digits, `_`, `-` or `.`, no `.` last. Default: memories."""
-    path: LocalPath = Field(default_factory=_default_path)
+    path: Folder = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
 
@@ -474,7 +486,7 @@ class ChromaEmbedded(StoreConfig, frozen=True):
     collection: ChromaCollection = "memories"
     """Name of the collection: 3 to 503 letters, digits, `_`, `-` or `.`, a letter or digit first and last.
     Default: memories."""
-    path: LocalPath = Field(default_factory=_default_path)
+    path: Folder = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
     @property
@@ -606,7 +618,7 @@ class PgvectorEmbedded(_Pgvector, frozen=True):
 
     mode: Literal["embedded"] = "embedded"
     """Run by memstack. Default where neither `url` nor `host` is given."""
-    path: LocalPath = Field(default_factory=_default_path)
+    path: Folder = Field(default_factory=_default_path)
     """Folder of the data. Relative to the folder of the YAML file. Default: `memory` in the user's data folder."""
 
     @property

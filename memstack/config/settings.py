@@ -90,7 +90,7 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     connection. Default: false."""
     offline_guard: Literal["process", "memory"] = "process"
     """Whose connections `offline` refuses while the memory is open: those of the whole process, or only those of
-    memstack and the libraries that it uses. Default: process."""
+    memstack and the libraries that it uses. Only with `offline`. Default: process."""
     telemetry: bool = False
     """Let Mem0 send its usage figures home. Default: false."""
     remember_roles: Annotated[tuple[Role, ...], Field(min_length=1), BeforeValidator(_listed)] = ("user",)
@@ -100,7 +100,8 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     """Schemas of your own for the metadata of a category, by dotted path: my_app.memories.Habit. Default: none beside
     those of memstack."""
     custom_instructions: str | None = None
-    """What the LLM is told beside the prompt when it draws memories out of messages. Default: nothing."""
+    """What the LLM is told beside the prompt when it draws memories out of messages. Only with an LLM. Default:
+    nothing."""
     extraction_prompt: Annotated[str, BeforeValidator(not_blank)] | None = None
     """What the LLM is told in place of Mem0's prompt when it draws memories out of messages; the answer it asks for is
     JSON of Mem0's form, {"memory": [{"text": "…"}]}. Default: Mem0's prompt."""
@@ -115,6 +116,7 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
             raise config_error(error, type(self), merged.options, merged.origins()) from None
         self._origins = self._all_origins(merged.origins())  # pyright: ignore[reportAttributeAccessIssue]  # private
         self._check_offline()
+        self._check_idle()
 
     @classmethod
     def load(cls, config: ConfigLike = None, /, **overrides: Any) -> Settings:
@@ -202,6 +204,22 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
             if getattr(section, "auto_pull", False):
                 raise ConfigError(
                     f"{name}.auto_pull", "would download a model, and `offline` is true", "Drop one of the two."
+                )
+
+    def _check_idle(self) -> None:
+        """Refuse what was set for a part that is off."""
+        if "offline_guard" in self.model_fields_set and not self.offline:
+            raise ConfigError(
+                "offline_guard",
+                f"says whom `offline` guards (it comes from {self._origins['offline_guard']}), and `offline` is false",
+                "Set `offline: true`, or leave it out.",
+            )
+        for name in ("custom_instructions", "extraction_prompt"):
+            if getattr(self, name) and isinstance(self.llm, NoLLM):
+                raise ConfigError(
+                    name,
+                    f"is for a language model (it comes from {self._origins[name]}), and `llm.provider` is 'none'",
+                    "Configure `llm`, or leave it out.",
                 )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from memstack.errors import InvalidInput, describe
+from memstack.stores.tally import sync_folder
 
 __all__ = ["Target", "reading", "writing"]
 
@@ -53,8 +54,13 @@ def writing(target: Target) -> Iterator[Callable[[str], object]]:
                 with _told("target", str(path)):
                     draft.chmod(mode)
             yield _writer(stream, str(path))
+            with _told("target", str(path)):  # before it takes the place of what is there
+                stream.flush()
+                os.fsync(stream.fileno())
         with _told("target", str(path)):
             draft.replace(place)
+        with suppress(OSError):  # who may write in a folder may not always read it; the file is whole in its place
+            sync_folder(place.parent)
     finally:
         with suppress(OSError):  # it is in its place, or what failed first is what is told
             draft.unlink()

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from inspect import iscoroutinefunction
 from typing import Any, Final, cast, get_args
 
-from memstack.errors import InvalidInput, amount, describe, named
+from memstack.errors import InvalidInput, amount, describe, named, nearest
 from memstack.instants import as_instant
 from memstack.metadata import check_text
 from memstack.records import ROLES, Message, Order, Role
@@ -25,6 +25,7 @@ __all__ = [
     "check_progress",
     "check_query",
     "check_threshold",
+    "read_message",
     "read_messages",
 ]
 
@@ -35,6 +36,8 @@ _FIELDS: Final = tuple(item.name for item in dataclasses.fields(Message))
 _CALLS: Final = ("tool_calls", "tool_call_id", "function_call")  # what chat clients keep beside the words, ...
 _KNOWN: Final = frozenset({*_FIELDS, *_CALLS, "annotations"})  # ... and we do not
 _MAX_NAME: Final = 256
+_MAX_FIELD: Final = 64  # characters of a field's name that may be a misspelt one
+_GUESSES: Final = 8  # of so many is guessed what was meant
 MAX_LIMIT: Final = 10_000  # results of one call
 
 
@@ -63,7 +66,19 @@ def read_messages(messages: object, max_text: int) -> list[Message]:
     return [_read(message, f"messages[{i}]", max_text) for i, message in enumerate(messages)]
 
 
-def _read(message: object, where: str, max_text: int) -> Message:
+def read_message(message: MessageInput, where: str, max_text: int, *, beside: Sequence[str] = ()) -> Message:
+    """One message, as `read_messages` reads it.
+
+    Args:
+        message: a string, a message, or its fields.
+        where: its place.
+        max_text: characters that its text may have.
+        beside: names of fields that were taken out of it, and might have been meant.
+    """
+    return _read(message, where, max_text, beside)
+
+
+def _read(message: object, where: str, max_text: int, beside: Sequence[str] = ()) -> Message:
     if isinstance(message, str):
         return Message("user", _text(message, where, max_text))
     if isinstance(message, Message):
@@ -73,7 +88,11 @@ def _read(message: object, where: str, max_text: int) -> Message:
         unknown = [key for key, value in given.items() if key not in _KNOWN and not _says_nothing(value)]
         if unknown:
             names = ", ".join(sorted(map(named, unknown)))
-            raise InvalidInput(where, f"has {names}", f"A message has {', '.join(_FIELDS)}: leave the rest out.")
+            known = (*_FIELDS, *beside)
+            hint = f"A message has {', '.join(known)}: leave the rest out."
+            short = sorted(key for key in unknown if isinstance(key, str) and len(key) <= _MAX_FIELD)
+            guess = next(filter(None, (nearest(key, known) for key in short[:_GUESSES])), None)
+            raise InvalidInput(where, f"has {names}", f"Did you mean {guess!r}? {hint}" if guess else hint)
     else:
         raise InvalidInput(where, f"is {describe(message)}", 'A message is {"role": "user", "content": …}.')
     role = _role(given.get("role"), f"{where}.role")

@@ -7,15 +7,16 @@ from typing import Any, Final
 
 from memstack.errors import InvalidInput, describe
 from memstack.gateway.drafts import Draft
-from memstack.gateway.inputs import MessageInput, read_messages
+from memstack.gateway.inputs import MessageInput, read_message
 from memstack.gateway.parts import Options
 from memstack.gateway.typed import read_metadata, read_times, schema_of
+from memstack.records import Message
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["Item", "read_item"]
 
 Item = MessageInput
-_OWN: Final = frozenset({"metadata", "expires_at", "valid_from", *SCOPE_FIELDS})
+_OWN: Final = ("metadata", "expires_at", "valid_from", *SCOPE_FIELDS)
 
 
 def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft:
@@ -31,15 +32,17 @@ def read_item(item: object, index: int, outer: Scope, options: Options) -> Draft
     Raises:
         InvalidInput: naming the field.
     """
-    message: object = item
     own: dict[str, Any] = {}
     if isinstance(item, (dict, Mapping)):
         fields = {"role": "user", **item}
         own = {name: fields.pop(name) for name in _OWN if name in fields}
-        message = fields
-    elif isinstance(item, (list, tuple)):
-        raise InvalidInput("item", f"is {describe(item)}", "Each item is one message.")
-    (said,) = read_messages(message, options.max_text)
+        said = read_message(fields, "item", options.max_text, beside=_OWN)
+    elif isinstance(item, (str, Message)):
+        said = read_message(item, "item", options.max_text)
+    else:
+        raise InvalidInput(
+            "item", f"is {describe(item)}", 'Each item is one message: a string, or {"role": "user", "content": …}.'
+        )
     scope = outer.narrow(Scope(*map(own.get, SCOPE_FIELDS))).require()
     given = own.get("metadata")
     metadata = read_metadata(given, options)

@@ -99,15 +99,18 @@ def read_times(
         The message, with the time at which it was said where only the schema tells; `expires_at`; `valid_from`.
 
     Raises:
-        InvalidInput: a value is no instant, or the two differ.
+        InvalidInput: a value is no instant, or the two differ; or it would expire before it holds.
     """
     lifted = metadata.lifted if isinstance(metadata, MemorySchema) else {}
     said = _one("occurred_at", message.occurred_at, lifted)
-    return (
-        message if said is message.occurred_at else dataclasses.replace(message, occurred_at=said),
-        _one("expires_at", expires_at, lifted),
-        _one("valid_from", valid_from, lifted),
-    )
+    expiry, since = _one("expires_at", expires_at, lifted), _one("valid_from", valid_from, lifted)
+    if expiry is not None and since is not None and expiry <= since:
+        raise InvalidInput(
+            "expires_at",
+            "is not after `valid_from`: it would never hold",
+            "Pass a later one, or leave one out.",
+        )
+    return message if said is message.occurred_at else dataclasses.replace(message, occurred_at=said), expiry, since
 
 
 def _one(name: str, given: object, lifted: Mapping[str, Any]) -> datetime | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+LLM: Final[dict[str, Any]] = {"llm": {"provider": "ollama", "model": "m"}}  # what `custom_instructions` are for
 _FOREIGN = ("MEMSTACK_", "OPENAI_", "OPENROUTER_", "OLLAMA_", "QDRANT_", "DATABASE_URL", "PG")
 
 

@@ -11,6 +11,7 @@ import pytest
 from memstack.config import Settings
 from memstack.config.sources import environment_layer
 from memstack.errors import ConfigError, UnknownName
+from tests.config.conftest import LLM
 
 Write = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def test_variables_set_options(
 ) -> None:
     """Two underscores lead into a section; text becomes what the option is; a section may be JSON."""
     monkeypatch.setenv(variable, value)
-    settings = Settings.load()
+    settings = Settings.load(**LLM)
     shown: Any = settings.masked()
     for part in option.split("."):
         shown = shown[part]

@@ -9,6 +9,7 @@ import pytest
 
 from memstack.config import OpenAILLM, Settings
 from memstack.errors import ConfigError
+from tests.config.conftest import LLM
 
 Write = Callable[..., Path]
 
@@ -38,7 +39,7 @@ def test_references(text: str, meant: str, write: Write, monkeypatch: pytest.Mon
     """A reference is replaced once, by the variable or its default; ``$${`` is a plain ``${``."""
     for name, value in {"SET": "value", "EMPTY": "", "REFERENCE": "${SET}", "_X1": "x"}.items():
         monkeypatch.setenv(name, value)
-    assert Settings.load(write(f"custom_instructions: '{text}'")).custom_instructions == meant
+    assert Settings.load(write(f"custom_instructions: '{text}'"), **LLM).custom_instructions == meant
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -130,4 +131,4 @@ def test_an_unset_provider_is_an_error_of_its_own(write: Write) -> None:
 
 def test_mappings_are_taken_literally() -> None:
     """A mapping from Python holds what it holds: there Python reads the environment."""
-    assert Settings.load({"custom_instructions": "${NAME}"}).custom_instructions == "${NAME}"
+    assert Settings.load({"custom_instructions": "${NAME}", **LLM}).custom_instructions == "${NAME}"

@@ -12,6 +12,7 @@ import pytest
 
 from memstack.config import OllamaLLM, OpenAIEmbedder, OpenAILLM, QdrantEmbedded, QdrantServer, Settings
 from memstack.errors import ConfigError, UnknownName
+from tests.config.conftest import LLM
 
 Write = Callable[..., Path]
 LAYERS = ("override", "environment MEMSTACK_LLM__BASE_URL", "memstack.yaml", "environment OPENAI_BASE_URL", "default")
@@ -39,7 +40,7 @@ def test_plain_options_follow_the_same_order(present: set[int], write: Write, mo
         write("custom_instructions: '2'")
     if 1 in present:
         monkeypatch.setenv("MEMSTACK_CUSTOM_INSTRUCTIONS", "1")
-    settings = Settings.load(**({"custom_instructions": "0"} if 0 in present else {}))
+    settings = Settings.load(**LLM, **({"custom_instructions": "0"} if 0 in present else {}))
     assert settings.custom_instructions == (str(min(present)) if present else None)
 
 
@@ -190,7 +191,7 @@ def test_the_mode_is_told_by_the_options(options: dict[str, Any], key: str) -> N
 
 def test_none_means_left_out_in_every_layer(write: Write) -> None:
     """A wrapper may pass on what it was not given."""
-    write("custom_instructions: from file\nvector_store: {path: a}\n")
+    write("custom_instructions: from file\nvector_store: {path: a}\nllm: {provider: ollama, model: m}\n")
     settings = Settings.load(custom_instructions=None, vector_store={"path": None, "provider": None}, llm=None)
     assert settings.custom_instructions == "from file"
     assert settings.origins["vector_store.path"] == "memstack.yaml"
@@ -231,6 +232,7 @@ def test_the_named_file_comes_before_the_variable_and_that_before_the_folder(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Argument, then MEMSTACK_CONFIG, then ./memstack.yaml, then the embedded default."""
+    monkeypatch.setenv("MEMSTACK_LLM", '{"provider": "ollama", "model": "m"}')  # what they are for
     assert Settings.load().custom_instructions is None
     write("custom_instructions: folder")
     assert Settings.load().custom_instructions == "folder"
@@ -275,7 +277,7 @@ def test_settings_are_taken_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> No
     settings = Settings.load(offline=True)
     assert Settings.load(settings) is settings
     monkeypatch.setenv("MEMSTACK_OFFLINE", "false")
-    assert Settings.load(settings, custom_instructions="x").offline
+    assert Settings.load(settings, telemetry=False).offline
 
 
 def test_overrides_lie_upon_settings(write: Write, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from memstack import open_memory
 from memstack.config import Settings
 from memstack.config.layers import SECTIONS
 from memstack.errors import ConfigError
+from tests.config.conftest import LLM
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_the_sections_are_those_of_the_model() -> None:
 def test_settings_made_directly_are_loaded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The class is its own loader, as with every pydantic-settings class."""
     monkeypatch.setenv("MEMSTACK_OFFLINE", "true")
-    settings = Settings(custom_instructions="x")
+    settings = Settings(custom_instructions="x", **LLM)
     assert (settings.offline, settings.custom_instructions) == (True, "x")
     assert Settings({"offline": False}).offline
 
@@ -192,3 +193,34 @@ def test_importing_config_is_cheap(tmp_path: Path) -> None:
     heavy = {"mem0", "qdrant_client", "qdrant_edge", "chromadb", "openai", "ollama", "psycopg", "wordllama", "yaml"}
     assert "pydantic_settings" in loaded
     assert not loaded & heavy
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"custom_instructions": "x"}, "custom_instructions"),
+        ({"extraction_prompt": "x", "llm": {"provider": "none"}}, "extraction_prompt"),
+        ({"offline_guard": "memory"}, "offline_guard"),
+        ({"offline_guard": "process", "offline": False}, "offline_guard"),
+    ],
+)
+def test_what_is_set_for_a_part_that_is_off_is_refused(options: dict[str, Any], where: str) -> None:
+    """A setting that would be ignored is an error, which says what it is for; with that part on, it is none."""
+    with pytest.raises(ConfigError, match=r"Set `offline: true`|Configure `llm`") as caught:
+        Settings.load(options)
+    assert caught.value.where == where
+    assert "it comes from mapping" in caught.value.problem
+    Settings.load({**options, **LLM, "offline": True})
+
+
+@pytest.mark.parametrize("provider", ["qdrant", "chroma", "pgvector"])
+def test_a_folder_is_not_named_as_others_name_the_memory(provider: str, tmp_path: Path) -> None:
+    """`:memory:` makes no folder of that name: the error tells how to keep memories in this process alone."""
+    section = {"provider": provider, "path": ":memory:"}
+    mem0 = {"provider": "qdrant", "config": {"path": ":memory:"}}
+    for given in (section, mem0):
+        with pytest.raises(ConfigError, match="mode: memory") as caught:
+            open_memory({"vector_store": given})
+        assert caught.value.where == "vector_store.path"
+    assert not list(tmp_path.iterdir())
+    assert not Settings.load({"vector_store": {"provider": "qdrant", "mode": "memory"}}).vector_store.persistent

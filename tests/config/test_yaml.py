@@ -12,6 +12,7 @@ import pytest
 
 from memstack.config import Settings
 from memstack.errors import ConfigError
+from tests.config.conftest import LLM
 
 Write = Callable[..., Path]
 
@@ -91,7 +92,7 @@ def test_aliases_and_merge_keys_work(write: Write) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_encodings(encoding: str, write: Write) -> None:
     """UTF-8 with or without its mark, and UTF-16, are read."""
-    settings = Settings.load(write("custom_instructions: Olá, мир\r\n".encode(encoding)))
+    settings = Settings.load(write("custom_instructions: Olá, мир\r\n".encode(encoding)), **LLM)
     assert settings.custom_instructions == "Olá, мир"
 
 

@@ -480,6 +480,30 @@ def test_an_export_where_nothing_can_be_written(
         memory.export(tmp_path / "all.jsonl")
 
 
+def test_an_export_is_on_the_disk_before_it_takes_its_place(
+    memory: MemoryGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine stops, the file is the old one or the whole new one: it is on the disk before that."""
+    memory.add("tea", user_id="alex")
+    target = tmp_path / "out.jsonl"
+    target.write_text("old")
+    synced: list[tuple[bool, str]] = []
+    fsync = os.fsync
+
+    def told(handle: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        fsync(handle)
+        synced.append((is_folder, target.read_text().splitlines()[-1]))
+        if not is_folder:
+            assert os.fstat(handle).st_size > len("old")
+
+    monkeypatch.setattr(os, "fsync", told)
+    memory.export(target)
+    (first, old), (last, whole) = synced
+    assert (first, old, last) == (False, "old", True)
+    assert json.loads(whole)["end"] is True
+
+
 def test_an_export_touches_its_own_file_alone(memory: MemoryGateway, tmp_path: Path) -> None:
     """A file beside it keeps its content, a link its meaning, a file its permissions; a new one has the usual ones."""
     memory.add("tea", user_id="alex")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -104,3 +105,45 @@ def test_the_order_of_fields_is_no_other_content(memory: MemoryGateway) -> None:
     first = alex.add("I drink tea", metadata={"a": 1, "b": {"c": 1, "d": 2}}, idempotency_key="k")
     again = alex.add("I drink tea", metadata={"b": {"d": 2, "c": 1}, "a": 1}, idempotency_key="k")
     assert [item.memory_id for item in again.skipped] == [first.stored[0].id]
+
+
+@pytest.mark.parametrize("item", [5, None, b"tea", ["tea"], ("user", "tea"), object()])
+def test_what_is_no_item_is_told_as_that(memory: MemoryGateway, item: Any) -> None:
+    """What is no message fails as an item, which is one message and no list of them."""
+    (failed,) = memory.for_user("alex").add_many([item]).failed
+    assert failed.reason.startswith("item: is ")
+    assert "Each item is one message" in failed.reason
+    assert "list of them" not in failed.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [("metdata", "metadata"), ("expire_at", "expires_at"), ("userid", "user_id"), ("contents", "content")],
+)
+def test_a_misspelt_field_of_an_item_is_told(memory: MemoryGateway, field: str, meant: str) -> None:
+    """A field that no item has is told with the one that it is nearest to; one that resembles none, with all."""
+    alex = memory.for_user("alex")
+    for given in (field, field.upper()):
+        (failed,) = alex.add_many([{"content": "tea", given: "x"}]).failed
+        assert f"item: has {given!r}. Did you mean {meant!r}? A message has role, content, " in failed.reason
+    (failed,) = alex.add_many([{"content": "tea", "zzz": "x", "q" * 10_000: "x"}]).failed
+    assert "Did you mean" not in failed.reason
+    assert failed.reason.endswith("metadata, expires_at, valid_from, user_id, agent_id, run_id: leave the rest out.")
+    with pytest.raises(InvalidInput, match=r"messages: has 'contet'\. Did you mean 'content'"):
+        alex.add({"role": "user", "contet": "tea"})
+    assert not alex.get_all()
+
+
+@pytest.mark.parametrize("days", [0, -1])
+def test_what_expires_before_it_holds_is_refused(memory: MemoryGateway, days: int) -> None:
+    """A memory that expires by the time from which it holds would never hold; what expired long ago did once."""
+    alex = memory.for_user("alex")
+    since = datetime(2030, 1, 2, tzinfo=timezone.utc)
+    times: dict[str, Any] = {"valid_from": since, "expires_at": since + timedelta(days=days)}
+    with pytest.raises(InvalidInput, match="expires_at: is not after `valid_from`"):
+        alex.add("tea", **times)
+    (failed,) = alex.add_many([{"content": "tea", **times}]).failed
+    assert failed.reason.startswith("expires_at: is not after `valid_from`")
+    assert not alex.get_all(show_expired=True, as_of=since)
+    assert alex.add("tea", valid_from=since, expires_at=since + timedelta(microseconds=1)).stored
+    assert alex.add("coffee", expires_at="2020-01-01").stored

@@ -1056,11 +1056,11 @@ class InputContract(Contract):
         ("bad", "field"),
         [
             *(
-                (pytest.param({"user_id": "alex", "content": text}, "messages.content", id=name))
+                (pytest.param({"user_id": "alex", "content": text}, "item.content", id=name))
                 for name, text in TEXTS.items()
             ),
             *(
-                pytest.param({**message, "user_id": "alex"}, f"messages{field}", id=name)
+                pytest.param({**message, "user_id": "alex"}, f"item{field}", id=name)
                 for name, (message, field) in MESSAGES.items()
                 if isinstance(message, dict) and name != "no role"
             ),
@@ -1082,11 +1082,11 @@ class InputContract(Contract):
             ),
             pytest.param({"content": SECRET}, "scope", id="nobody"),
             pytest.param(SECRET, "scope", id="a string of nobody"),
-            pytest.param({}, "messages.content", id="an empty mapping"),
-            pytest.param(None, "messages", id="None"),
-            pytest.param(7, "messages", id="a number"),
+            pytest.param({}, "item.content", id="an empty mapping"),
+            pytest.param(None, "item", id="None"),
+            pytest.param(7, "item", id="a number"),
             pytest.param([{"role": "user", "content": SECRET}], "item", id="a list"),
-            pytest.param(b"tea", "messages", id="bytes"),
+            pytest.param(b"tea", "item", id="bytes"),
         ],
     )
     def test_a_bad_item_fails_alone(self, shared_memory: MemoryGateway, known_id: str, bad: Any, field: str) -> None:
