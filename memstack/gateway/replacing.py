@@ -268,9 +268,7 @@ class Timeline:
         What stands in its place outside of the scope is as if it were not there.
         """
         row = self._find(key, scope)
-        if (
-            row is not None and "superseded_by" in row.payload
-        ):  # most chains are of one slot: read at once, not by steps
+        if row is not None and "superseded_by" in row.payload:  # most chains are of one slot: it is read at once
             self._of_slot(draft_of(memory_from(row.id, row.payload)))
         seen = {key}
         while row is not None:
