@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 
 from memstack import metadata as codec
 from memstack.errors import InvalidInput, describe
-from memstack.history.sqlite import ENTRY
+from memstack.history.log import ENTRY
 from memstack.ids import canonical_id
 from memstack.instants import as_instant, from_micros
 from memstack.metadata import check_metadata, check_text

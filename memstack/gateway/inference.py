@@ -11,7 +11,7 @@ from memstack.gateway import writing
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts, visible
 from memstack.gateway.writing import repeated
-from memstack.history.sqlite import UsedKey
+from memstack.history.transaction import UsedKey
 from memstack.instants import utcnow
 from memstack.records import AddResult, Failed, Message, Skipped
 from memstack.scope import Scope

@@ -12,7 +12,7 @@ from memstack.gateway import writing
 from memstack.gateway.drafts import Draft
 from memstack.gateway.parts import Parts
 from memstack.gateway.replacing import Replacement
-from memstack.history.sqlite import Transaction
+from memstack.history.transaction import Transaction
 from memstack.history.waiting import Waiting
 from memstack.instants import utcnow
 from memstack.metadata import check_text, decode, encode

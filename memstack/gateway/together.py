@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from memstack.errors import StoreCorrupted, StoreFull
 from memstack.gateway.parts import Parts
-from memstack.history.sqlite import MEMORY, SqliteHistory, Transaction
+from memstack.history import MEMORY, SqliteHistory, Transaction
 from memstack.metadata import decode, encode
 from memstack.payload import Payload
 from memstack.stores.base import ENTITIES, Row, Store

@@ -20,7 +20,7 @@ from memstack.gateway.drafts import Draft, draft_of, payload_of
 from memstack.gateway.parts import Parts, tick, visible
 from memstack.gateway.replacing import Replacement, Timeline, ended
 from memstack.gateway.together import Write, together
-from memstack.history.sqlite import Transaction, UsedKey
+from memstack.history.transaction import Transaction, UsedKey
 from memstack.ids import new_id
 from memstack.instants import iso
 from memstack.metadata import check_metadata, encode, merge

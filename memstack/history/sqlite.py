@@ -6,7 +6,6 @@ A write transaction stands around the write to the store: where that fails, noth
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import json
@@ -15,302 +14,32 @@ import os
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from memstack import metadata as codec
-from memstack.batching import batched
 from memstack.errors import GatewayClosed, HistoryError, MemstackError
 from memstack.folders import make_file, make_folder
-from memstack.history import erasure, waiting
-from memstack.history.erasure import ErasedHistory
+from memstack.history import erasure
 from memstack.history.journal import Journal
+from memstack.history.log import CHAIN, COLUMNS, ENTRY, RANK, change_of, key_of, owners_of
+from memstack.history.tables import BUSY_SECONDS, check_owner, prepare
+from memstack.history.transaction import MAKE_ROOM, Transaction, UsedKey, last_write
 from memstack.history.waiting import Waiting, WaitingTable
-from memstack.ids import new_id
 from memstack.instants import as_instant, from_micros, iso, to_micros, utcnow
-from memstack.records import Change, Event
-from memstack.scope import SCOPE_FIELDS, Scope
+from memstack.records import Change
+from memstack.scope import Scope
 
-__all__ = ["ENTRY", "MEMORY", "SqliteHistory", "Transaction"]
+__all__ = ["MEMORY", "SqliteHistory"]
 
 _log: Final = logging.getLogger(__name__)
 
 MEMORY: Final = ":memory:"  # a history that is kept nowhere
-_VERSION: Final = 2
-_APPLICATION: Final = 0x6D73746B  # "mstk", in the header of the file: a database without it is somebody else's
-_MAGIC: Final = b"SQLite format 3\0"
-_APPLICATION_AT: Final = slice(68, 72)
-_AT_ONCE: Final = 500  # ids of a query: older releases of SQLite take up to 999
-_BUSY_SECONDS: Final = 30.0
-_PAUSE_SECONDS: Final = 0.01
-_MAKE_ROOM: Final = "Free some space, or name a file on a larger disk with `history.path`."
-_WAYS_OUT: Final = {
-    errno.ENOSPC: _MAKE_ROOM,
-    errno.EDQUOT: _MAKE_ROOM,
-    errno.ENOENT: "If the folder was moved while it was open, put it back, or open the memory where it is now.",
-}
 _DAMAGED: Final = ("malformed", "file is not a database")  # in SQLite's words
 _RESTORE: Final = "Restore it from a backup, or name another file with `history.path`."
-_TABLES: Final = ("changes", "idempotency", "runs", "messages", "pending")
-_KEYS: Final = json.JSONEncoder(ensure_ascii=False)
 _SHOWN: Final = 60  # characters of a collection's name in that of its journal's file
 _LAST_MESSAGES: Final = 10  # how many Mem0 keeps for a scope
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS changes (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    collection TEXT NOT NULL,
-    memory_id TEXT NOT NULL,
-    event TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    user_id TEXT, agent_id TEXT, run_id TEXT,
-    old_text TEXT, new_text TEXT,
-    old_metadata TEXT, new_metadata TEXT,
-    actor TEXT, role TEXT, reason TEXT
-);
-CREATE INDEX IF NOT EXISTS changes_of_memory ON changes (collection, memory_id, seq);
-CREATE TABLE IF NOT EXISTS idempotency (
-    collection TEXT NOT NULL,
-    scope TEXT NOT NULL,
-    key TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    memory_ids TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    PRIMARY KEY (collection, scope, key)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS runs (
-    collection TEXT NOT NULL,
-    scope TEXT NOT NULL,
-    next_position INTEGER NOT NULL,
-    PRIMARY KEY (collection, scope)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS messages (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    collection TEXT NOT NULL,
-    scope TEXT NOT NULL,
-    role TEXT, content TEXT, name TEXT,
-    at INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS messages_of_scope ON messages (collection, scope, seq);
-"""
-# What makes each version out of the one before.
-_STEPS: Final = (
-    _SCHEMA,
-    f"""
-ALTER TABLE changes ADD COLUMN superseded_by TEXT;
-CREATE INDEX changes_of_successor ON changes (collection, superseded_by) WHERE superseded_by IS NOT NULL;
-{waiting.TABLE}
-CREATE TABLE writes (
-    collection TEXT NOT NULL PRIMARY KEY,
-    number INTEGER NOT NULL
-) WITHOUT ROWID;
-""",
-)
-_COLUMNS: Final = (
-    "memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, old_metadata, new_metadata, actor, reason, "
-    "superseded_by"
-)
-# The instant of the last entry of a memory; before all instants, where it has none.
-_LAST_AT: Final = (
-    "COALESCE((SELECT at FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq DESC LIMIT 1), "
-    "-9223372036854775808)"
-)
-# In a chain, of one instant: what is new comes before what it took the place of, and what was deleted comes last.
-_RANK: Final[Mapping[Event, int]] = {"ADD": 0, "UPDATE": 0, "SUPERSEDE": 1, "DELETE": 2}
-# What an entry is told with.
-ENTRY: Final = (
-    "id", "event", "at", "user_id", "agent_id", "run_id", "old_text", "new_text", "old_metadata", "new_metadata",
-    "actor", "role", "reason", "superseded_by",
-)  # fmt: skip
-# Two ways to go on, each by an index of its own (the + keeps the first from the other's): as one with OR, every step
-# reads all that was ever superseded.
-_CHAIN: Final = f"""
-WITH RECURSIVE chain (id) AS (
-    VALUES (:id)
-    UNION
-    SELECT changes.superseded_by FROM chain CROSS JOIN changes
-    WHERE changes.collection = :collection AND changes.memory_id = chain.id AND +changes.superseded_by IS NOT NULL
-    UNION
-    SELECT changes.memory_id FROM chain CROSS JOIN changes
-    WHERE changes.collection = :collection AND changes.superseded_by = chain.id
-)
-SELECT {_COLUMNS} FROM changes WHERE collection = :collection AND memory_id IN (SELECT id FROM chain) ORDER BY seq
-"""  # noqa: S608  # names of columns
-
-
-@dataclass(frozen=True, slots=True)
-class UsedKey:
-    """What an idempotency key stands for: the digest of the content, and the memories that it made."""
-
-    digest: str
-    memory_ids: tuple[str, ...]
-
-
-class Transaction:
-    """What can be written while the transaction is open. See `SqliteHistory.transaction`."""
-
-    def __init__(self, connection: sqlite3.Connection, collection: str, journal: Journal, path: str) -> None:
-        self.number: int | None = None
-        self._connection = connection
-        self._collection = collection
-        self._journal = journal
-        self._path = path
-        self.waiting = WaitingTable(connection, collection)
-
-    def append(self, changes: Iterable[Change], *, roles: Mapping[str, str] | None = None) -> None:
-        """Add entries to the log. None is dated before the last one of its memory: a clock can have been set back.
-
-        Args:
-            changes: the entries, in order.
-            roles: the role of the message by memory id, where known (Mem0 shows it).
-        """
-        self._connection.executemany(
-            "INSERT INTO changes (id, collection, memory_id, event, at, user_id, agent_id, run_id, old_text, new_text, "  # noqa: S608
-            "old_metadata, new_metadata, actor, role, reason, superseded_by) "
-            f"VALUES (?, ?, ?, ?, max(?, {_LAST_AT}), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    new_id(),
-                    self._collection,
-                    change.memory_id,
-                    change.event,
-                    to_micros(change.at),
-                    self._collection,
-                    change.memory_id,
-                    change.scope.user_id,
-                    change.scope.agent_id,
-                    change.scope.run_id,
-                    change.old_text,
-                    change.new_text,
-                    None if change.old_metadata is None else codec.encode(change.old_metadata),
-                    None if change.new_metadata is None else codec.encode(change.new_metadata),
-                    change.actor,
-                    (roles or {}).get(change.memory_id),
-                    change.reason,
-                    change.superseded_by,
-                )
-                for change in changes
-            ],
-        )
-
-    def owners(self, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:
-        """Whose these memories are, by the log; those that it does not know, or knows no owner of, are left out."""
-        return _owners(self._connection, self._collection, memory_ids)
-
-    def erase(self, scope: Scope, memory_ids: Sequence[str]) -> ErasedHistory:
-        """Delete everything of a scope, and the entries of these memories that nobody else owns."""
-        return erasure.erase(self._connection, self._collection, scope, memory_ids)
-
-    def clear(self) -> None:
-        """Delete everything of the collection. What was announced stays so until the commit."""
-        for table in _TABLES:
-            self._connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self._collection,))  # noqa: S608
-
-    def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
-        known = self._connection.execute(
-            "SELECT id FROM changes WHERE collection = ? AND memory_id = ?", (self._collection, memory_id)
-        )
-        here = {entry_id for (entry_id,) in known}
-        new: dict[str, Mapping[str, Any]] = {}
-        for entry in entries:
-            if entry["id"] not in here:
-                new.setdefault(entry["id"], entry)
-        self._connection.executemany(
-            f"INSERT INTO changes (collection, memory_id, {', '.join(ENTRY)}) "  # noqa: S608
-            f"VALUES (?, ?, {', '.join('?' * len(ENTRY))})",
-            ((self._collection, memory_id, *map(entry.get, ENTRY)) for entry in new.values()),
-        )
-
-    def reach(self, scope: Scope, position: int) -> None:
-        """Note that a run has got so far."""
-        self._connection.execute(
-            "INSERT INTO runs (collection, scope, next_position) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET next_position = max(next_position, excluded.next_position)",
-            (self._collection, _key(scope), position + 1),
-        )
-
-    def use_key(self, scope: Scope, key: str, used: UsedKey) -> None:
-        """Remember an idempotency key."""
-        self._connection.execute(
-            "INSERT INTO idempotency (collection, scope, key, digest, memory_ids, at) VALUES (?, ?, ?, ?, ?, ?)",
-            (self._collection, _key(scope), key, used.digest, json.dumps(used.memory_ids), to_micros(utcnow())),
-        )
-
-    def advance(self, scope: Scope, count: int) -> int:
-        """Take `count` positions of a run; returns the first of them."""
-        (following,) = self._connection.execute(
-            "INSERT INTO runs (collection, scope, next_position) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET next_position = next_position + excluded.next_position RETURNING next_position",
-            (self._collection, _key(scope), count),
-        ).fetchone()
-        return int(following) - count
-
-    def last(self, memory_id: str) -> Change | None:
-        """The newest entry of a memory."""
-        found = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM changes WHERE collection = ? AND memory_id = ? "  # noqa: S608
-            "ORDER BY seq DESC LIMIT 1",
-            (self._collection, memory_id),
-        ).fetchone()
-        return None if found is None else _change(found)
-
-    # -- what is done to the store ---------------------------------------------------------------
-
-    def announce(self, undo: str) -> Callable[[], None]:
-        """Note how to take back what is about to be done to the store, for whoever comes after this process.
-
-        Args:
-            undo: one line, which `unfinished` hands out.
-
-        Returns:
-            Takes the note back, for what was refused before it was done.
-
-        Raises:
-            HistoryError: it cannot be noted.
-        """
-        try:
-            begin = self._journal.append(self._own_number(), undo)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            problem = f"cannot note what is being done ({error.strerror})"
-            raise HistoryError(self._path, problem, _WAYS_OUT.get(error.errno or 0, ""), retryable=full) from error
-        return lambda: self._journal.cut(begin)
-
-    def resume(self) -> None:
-        """Take over what was announced and not committed: it is done with the commit of this transaction."""
-        self._own_number()
-
-    def _own_number(self) -> int:
-        if self.number is None:
-            (number,) = self._connection.execute(
-                "INSERT INTO writes (collection, number) VALUES (?, 1) "
-                "ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number",
-                (self._collection,),
-            ).fetchone()
-            self.number = int(number)
-        return self.number
-
-    def unfinished(self) -> list[str]:
-        """What was announced and not committed, newest first: by this transaction, or by a process that died."""
-        if self._journal.empty:
-            return []
-        committed = self._committed
-        return [undo for number, undo in reversed(self._journal.read()) if number > committed]
-
-    def forget(self) -> None:
-        """Forget what was announced: it was taken back, or committed."""
-        if not self._journal.empty:
-            self._journal.cut()
-
-    @property
-    def _committed(self) -> int:
-        """The number of the last transaction that was committed before this one and wrote to the store."""
-        return _last_write(self._connection, self._collection) if self.number is None else self.number - 1
 
 
 class SqliteHistory:
@@ -341,12 +70,12 @@ class SqliteHistory:
         try:
             if self.path != MEMORY:
                 make_folder(Path(self.path).parent)
-                self._check_owner()
+                check_owner(self.path)
                 make_file(Path(self.path))
             self._connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._prepare(self._connection)
+            prepare(self._connection, self.path)
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise HistoryError(
@@ -355,41 +84,6 @@ class SqliteHistory:
         except BaseException:  # Ctrl-C, too: its traceback would keep the file open, and locked
             self.close()
             raise
-
-    def _check_owner(self) -> None:
-        """Refuse a file of something else by its first bytes, before SQLite does anything to it."""
-        try:
-            with Path(self.path).open("rb") as file:
-                head = file.read(_APPLICATION_AT.stop)
-        except FileNotFoundError:
-            return
-        if head and not head.startswith(_MAGIC):
-            raise HistoryError(
-                self.path, "is no SQLite database", "Name another file with `history.path`, or restore it."
-            )
-        if head and int.from_bytes(head[_APPLICATION_AT], "big") != _APPLICATION:
-            raise HistoryError(self.path, "is a database of something else", "Name another file with `history.path`.")
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if not 0 <= version <= _VERSION:
-            raise HistoryError(
-                self.path, f"has version {version}, and this release reads up to {_VERSION}", "Upgrade memstack."
-            )
-        if version < _VERSION:  # before the write-ahead log, so that the header of a new file says whose it is
-            self._make(connection)
-        _use_log(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    def _make(self, connection: sqlite3.Connection) -> None:
-        """Make the tables, or those that are missing; one opener of a new file does, and the others wait for it."""
-        connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for statement in "".join(_STEPS[version:]).split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
 
     # -- the gateway's side ----------------------------------------------------------------------
 
@@ -439,7 +133,7 @@ class SqliteHistory:
         if connection.in_transaction:
             return False
         try:
-            return _last_write(connection, self.collection) >= number
+            return last_write(connection, self.collection) >= number
         except sqlite3.Error:  # a file that cannot be read was not committed to
             return False
 
@@ -457,7 +151,7 @@ class SqliteHistory:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             finally:  # Ctrl-C must not leave a memory that never waits for others
-                connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     @property
     def unfinished(self) -> bool:
@@ -486,24 +180,24 @@ class SqliteHistory:
         """The entries of a memory, oldest first."""
         with self._locked() as connection:
             found = connection.execute(
-                f"SELECT {_COLUMNS} FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq",  # noqa: S608
+                f"SELECT {COLUMNS} FROM changes WHERE collection = ? AND memory_id = ? ORDER BY seq",  # noqa: S608
                 (self.collection, memory_id),
             ).fetchall()
-        return [_change(row) for row in found]
+        return [change_of(row) for row in found]
 
     def chain(self, memory_id: str) -> list[Change]:
         """The entries of a memory, and of those that it replaced or that replaced it, in the order of time."""
         with self._locked() as connection:
-            found = connection.execute(_CHAIN, {"id": memory_id, "collection": self.collection}).fetchall()
-        changes = [_change(row) for row in found]
+            found = connection.execute(CHAIN, {"id": memory_id, "collection": self.collection}).fetchall()
+        changes = [change_of(row) for row in found]
         if len({change.memory_id for change in changes}) > 1:  # also where they were imported memory by memory
-            changes.sort(key=lambda change: (change.at, _RANK[change.event], change.memory_id))
+            changes.sort(key=lambda change: (change.at, RANK[change.event], change.memory_id))
         return changes
 
     def owners(self, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:
         """As `Transaction.owners`."""
         with self._locked() as connection:
-            return _owners(connection, self.collection, memory_ids)
+            return owners_of(connection, self.collection, memory_ids)
 
     def entries(self, memory_id: str, scope: Scope) -> list[dict[str, Any]]:
         """The entries of a memory that lie in a scope, as they are kept, oldest first; what is null is left out.
@@ -569,7 +263,7 @@ class SqliteHistory:
         with self._locked() as connection:
             found = connection.execute(
                 "SELECT digest, memory_ids FROM idempotency WHERE collection = ? AND scope = ? AND key = ?",
-                (self.collection, _key(scope), key),
+                (self.collection, key_of(scope), key),
             ).fetchone()
         return None if found is None else UsedKey(found[0], tuple(json.loads(found[1])))
 
@@ -622,7 +316,7 @@ class SqliteHistory:
                 full = "full" in str(error)
                 if any(words in str(error) for words in _DAMAGED):
                     raise HistoryError(self.path, f"is damaged ({error})", _RESTORE) from error
-                raise HistoryError(self.path, str(error), _MAKE_ROOM if full else "", retryable=busy or full) from error
+                raise HistoryError(self.path, str(error), MAKE_ROOM if full else "", retryable=busy or full) from error
 
     # -- Mem0's side (its SQLiteManager) ---------------------------------------------------------
 
@@ -746,60 +440,3 @@ def _file_name(collection: str) -> str:
     """A name for a file of a collection's, of whatever characters and length its own name is."""
     shown = re.sub(r"[^A-Za-z0-9_]+", "-", collection)[:_SHOWN]
     return f"{shown}-{hashlib.sha256(collection.encode()).hexdigest()[:12]}"
-
-
-def _use_log(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. SQLite does not wait by itself while others open the same new file."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-
-
-def _last_write(connection: sqlite3.Connection, collection: str) -> int:
-    """The number of the last transaction that wrote to the store."""
-    found = connection.execute("SELECT number FROM writes WHERE collection = ?", (collection,)).fetchone()
-    return 0 if found is None else int(found[0])
-
-
-def _owners(connection: sqlite3.Connection, collection: str, memory_ids: Iterable[str]) -> dict[str, set[Scope]]:
-    found: dict[str, set[Scope]] = {}
-    for some in batched(memory_ids, _AT_ONCE):
-        those = f"collection = ? AND memory_id IN ({', '.join('?' * len(some))})"
-        told = connection.execute(
-            f"SELECT DISTINCT memory_id, user_id, agent_id, run_id FROM changes WHERE {those}",  # noqa: S608
-            (collection, *some),
-        )
-        for memory_id, *owner in told:
-            if scope := Scope(*owner):
-                found.setdefault(memory_id, set()).add(scope)
-    return found
-
-
-def _key(scope: Scope) -> str:
-    return _KEYS.encode([getattr(scope, name) for name in SCOPE_FIELDS])
-
-
-def _change(row: Sequence[Any]) -> Change:
-    memory_id, event, at, user, agent, run, old_text, new_text, old_metadata, new_metadata, actor, reason, successor = (
-        row
-    )
-    return Change(
-        memory_id=memory_id,
-        event=event,
-        at=from_micros(at),
-        scope=Scope(user, agent, run),
-        old_text=old_text,
-        new_text=new_text,
-        old_metadata=None if old_metadata is None else codec.decode(old_metadata),
-        new_metadata=None if new_metadata is None else codec.decode(new_metadata),
-        actor=actor,
-        reason=reason,
-        superseded_by=successor,
-    )

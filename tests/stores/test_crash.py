@@ -181,7 +181,7 @@ def dying(*items):
 setattr(store, sys.argv[3], dying)
 """
 _RESET: Final = """
-from memstack.history.sqlite import Transaction
+from memstack.history.transaction import Transaction
 from memstack.stores.base import ENTITIES
 alex.add("a fact", idempotency_key="k")
 alex.add_many([text(i) for i in range(20)])
