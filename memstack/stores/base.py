@@ -481,7 +481,7 @@ class Store(Mem0VectorStore, ABC):
         plan = self.plan(where)
         if plan.residual is None:
             return self.native_count(plan.native)
-        return sum(1 for _ in self.iter_scan(where=where))
+        return sum(map(len, self.batches(where=where, size=_LARGEST_ROUND)))
 
     def counts(self, where: Node, field: str, groups: Sequence[Sequence[str]]) -> list[int]:
         """How many rows a filter holds for that have one of some values in a field of the library's own.
