@@ -271,12 +271,11 @@ class ChromaStore(Store):
         where, named = where_of(condition), None if condition is None else condition.ids
         version = self._version
         ids = self._ids(where, named)
-        still: set[str] | None = None  # all
         for number, some in enumerate(batched(ids, min(size, _BATCH))):
+            there = some
             if number and condition is not None and (version is None or version != self._version):
-                version = self._version
-                still = set(self._ids(where, named))
-            there = [row_id for row_id in some if still is None or row_id in still]
+                still = {row_id for few in batched(some, _NAMED) for row_id in self._ids(where, frozenset(few))}
+                there = [row_id for row_id in some if row_id in still]
             if vectors:
                 yield rows_of(self._get(ids=there, include=["metadatas", "embeddings"])) if there else []
             else:

@@ -413,3 +413,43 @@ def test_what_is_evaluated_here_is_read_once(tmp_path: Path, monkeypatch: pytest
         found = alex.search(question, filters={"kind": {"icontains": "KIND 0"}}, limit=12)
         assert evaluated.call_count == 400
     assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in exact]
+
+
+def test_what_is_deleted_is_named_batch_by_batch(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While rows are deleted in batches, each batch is looked for alone: not all that are left, again and again."""
+    store.upsert([a_row(number) for number in range(1, 41)])
+    told: list[int] = []
+    get = store._rows.get
+
+    def noted(**asked: Any) -> Any:
+        found = get(**asked)
+        told.append(len(found["ids"]))
+        return found
+
+    monkeypatch.setattr(store._rows, "get", noted)
+    left = 40
+    for rows in store.batches(where=F.user_id == "alex", size=4, vectors=True):
+        store.remove([row.id for row in rows])
+        left -= len(rows)
+    assert left == 0
+    assert sum(told) <= 40 + 2 * 40  # named at first, and once more; then read
+
+
+def test_vectors_of_what_passes_alone(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows that are evaluated here, those that do not pass are not read with their vectors."""
+    store.upsert([a_row(number, vector=(1.0, number / 10)) for number in range(1, 41)])
+    fetched: list[str] = []
+    fetch = store.fetch
+
+    def noted(ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        fetched.extend(ids)
+        if ids:
+            store.upsert([a_row(12, text="changed")])  # just now
+        return fetch(ids, vectors=vectors)
+
+    monkeypatch.setattr(store, "fetch", noted)
+    found = [row for rows in store.batches(where=F.data.icontains("ROW 1"), size=15, vectors=True) for row in rows]
+    expected = [1, 10, 11, *range(13, 20)]
+    assert sorted(uuid.UUID(row.id).int for row in found) == expected
+    assert all(row.vector == pytest.approx([1.0, uuid.UUID(row.id).int / 10]) for row in found)
+    assert len(fetched) == 11
