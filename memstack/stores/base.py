@@ -468,8 +468,15 @@ class Store(Mem0VectorStore, ABC):
         Each batch is read when its turn comes, and is as the rows are then; those before may be deleted meanwhile.
         """
         plan = self.plan(where)
-        for found in self.native_batches(plan.native, size=size, vectors=vectors):
-            yield [row for row in found if plan.residual is None or holds(plan.residual, row)]
+        residual = plan.residual
+        if residual is None:
+            yield from self.native_batches(plan.native, size=size, vectors=vectors)
+            return
+        for found in self.native_batches(plan.native, size=size, vectors=False):
+            kept = [row for row in found if holds(residual, row)]
+            if vectors and kept:  # of those that pass alone; they may be others by now
+                kept = [row for row in self.fetch([row.id for row in kept], vectors=True) if holds(residual, row)]
+            yield kept
 
     def equal_to(self, fingerprints: Sequence[str]) -> list[Row]:
         """The rows that have one of these fingerprints (`payload.fingerprint_of`), in any order."""
@@ -481,7 +488,7 @@ class Store(Mem0VectorStore, ABC):
         plan = self.plan(where)
         if plan.residual is None:
             return self.native_count(plan.native)
-        return sum(1 for _ in self.iter_scan(where=where))
+        return sum(map(len, self.batches(where=where, size=_LARGEST_ROUND)))
 
     def counts(self, where: Node, field: str, groups: Sequence[Sequence[str]]) -> list[int]:
         """How many rows a filter holds for that have one of some values in a field of the library's own.

@@ -20,8 +20,20 @@ from memstack.filters.visit import FilterCompiler
 from memstack.instants import to_micros
 from memstack.stores.base import Capabilities, Fingerprint, Lead, Row, Scored, SortField, Store
 from memstack.stores.chroma_failures import translated
-from memstack.stores.chroma_filters import CONDITIONS, MANY, Both, ChromaCompiler
-from memstack.stores.chroma_rows import EXACT_UP_TO, KEPT, Listing, Told, compared, hash_of, row_of, rows_of, to_chroma
+from memstack.stores.chroma_filters import CONDITIONS, MANY, Both, ChromaCompiler, where_of
+from memstack.stores.chroma_rows import (
+    EXACT_UP_TO,
+    KEPT,
+    Listing,
+    Told,
+    compared,
+    hash_of,
+    nearest_first,
+    row_of,
+    rows_of,
+    to_chroma,
+    told_of,
+)
 from memstack.stores.foreign import not_ours
 from memstack.stores.gate import Gate
 from memstack.stores.kept import Kept
@@ -38,6 +50,7 @@ _SYNC_AFTER: Final = 100
 _LONG: Final = 1_000  # rows of a listing that are read at once even for a short page
 _FEW: Final = 300  # rows whose vectors are read at once
 _SAMPLE: Final = 300
+_NAMED: Final = 1_000  # ids that Chroma is asked for beside a condition: of more, it is faster told without them
 
 
 class ChromaStore(Store):
@@ -133,63 +146,67 @@ class ChromaStore(Store):
         found = self._nearest(vector, condition, limit)
         return self.clued((row_id, similarity, metadata.get("clue")) for row_id, similarity, metadata in found)
 
-    def _nearest(
-        self, vector: Sequence[float], condition: Both | None, limit: int
-    ) -> list[tuple[str, float, Mapping[str, Any]]]:
-        """Chroma's index is approximate under a filter: up to `exact_up_to` candidates are compared here."""
+    def _nearest(self, vector: Sequence[float], condition: Both | None, limit: int) -> list[tuple[str, float, Told]]:
         query = np.asarray(vector, dtype=np.float32)
-        where = None if condition is None else condition.holds
-        few = self._few(where)
-        best = self._by_index(query, where, limit) if few is None else compared(query, few, limit)
-        if self._kept is None:
-            return best
-        told = self._read([row_id for row_id, *_ in best])
+        best, told = self._best(query, condition, limit)
+        if not told:
+            told = self._read([row_id for row_id, _ in best])
         if len(told) < len(best):  # some were deleted in between: others take their places
             return self._nearest(vector, condition, limit)
-        return [(row_id, similarity, told[row_id]) for row_id, similarity, _ in best]
+        return [(row_id, similarity, told[row_id]) for row_id, similarity in best]
 
-    def _by_index(self, query: Any, where: Any, limit: int) -> list[tuple[str, float, Mapping[str, Any]]]:
-        """What Chroma's index finds; their metadata is left out where it is kept: to read it takes five times as long.
+    def _best(
+        self, query: Any, condition: Both | None, limit: int
+    ) -> tuple[list[tuple[str, float]], Mapping[str, Told]]:
+        """The nearest rows, and their metadata, where these came with them.
+
+        Chroma's index is approximate under a filter: up to `exact_up_to` candidates are compared here, and those whose
+        ids are named, since it takes none. Most scopes are small, and told at once. Of others the ids come first: to
+        read vectors takes several times as long, and to read metadata even longer.
+        """
+        where, named = where_of(condition), None if condition is None else condition.ids
+        if named is None:
+            few = self._get(where=where, limit=_FEW + 1, include=self._with_metadata("embeddings"))
+            if len(few["ids"]) <= _FEW:
+                return compared(query, few, limit), told_of(few)
+            if len(self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]) > EXACT_UP_TO:
+                return self._by_index(query, where, limit)
+        return self._compared(query, self._ids(where, named), limit), {}
+
+    def _by_index(self, query: Any, where: Any, limit: int) -> tuple[list[tuple[str, float]], Mapping[str, Told]]:
+        """What Chroma's index finds.
 
         From a few rows no way leads to others in the index: it tells fewer than there are. These are compared here.
         """
-        include = [] if self._kept is not None else ["metadatas"]
+        include = self._with_metadata("distances")
         answer = self._call(
             "search",
-            lambda: self._rows.query(
-                query_embeddings=query[None, :], n_results=limit, where=where, include=[*include, "distances"]
-            ),
+            lambda: self._rows.query(query_embeddings=query[None, :], n_results=limit, where=where, include=include),
         )
         ids, distances = answer["ids"][0], answer["distances"][0]
-        metadatas = [{}] * len(ids) if self._kept is not None else answer["metadatas"][0]
-        found: list[tuple[str, float, Mapping[str, Any]]] = [
-            (row_id, 1.0 - float(distance), metadata)
-            for row_id, distance, metadata in zip(ids, distances, metadatas, strict=True)
-        ]
+        found = [(row_id, 1.0 - float(distance)) for row_id, distance in zip(ids, distances, strict=True)]
         if len(found) < limit:
             reached = set(ids)
             missed = [row_id for row_id in self._get(where=where, include=[])["ids"] if row_id not in reached]
-            for some in batched(missed, _BATCH):
-                found += compared(query, self._get(ids=some, include=[*include, "embeddings"]), limit)
-            found.sort(key=lambda each: -each[1])
-        return found[:limit]
+            if missed:
+                return nearest_first([*found, *self._compared(query, missed, limit)])[:limit], {}
+        return found, told_of({"ids": ids, "metadatas": answer["metadatas"][0]}) if self._kept is None else {}
 
-    def _few(self, where: Any) -> Mapping[str, Any] | None:
-        """The rows where a condition holds, with their vectors; None where they are more than are compared here.
+    def _with_metadata(self, what: str) -> list[str]:
+        """What to ask for: metadata, too, but where they are kept. To read them takes five times as long."""
+        return [what] if self._kept is not None else [what, "metadatas"]
 
-        Most scopes are small, and told at once. Of others the ids come first: to read vectors takes several times as
-        long, and where the process has the folder alone it has read most of them before.
-        """
-        include = ["embeddings"] if self._kept is not None else ["metadatas", "embeddings"]
-        found = self._get(where=where, limit=_FEW + 1, include=include)
-        if len(found["ids"]) <= _FEW:
-            return found
-        ids = self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]
-        if len(ids) > EXACT_UP_TO:
-            return None
+    def _compared(self, query: Any, ids: Sequence[str], limit: int) -> list[tuple[str, float]]:
+        """The nearest of some rows, however many, as far as they are there."""
+        found: list[tuple[str, float]] = []
+        for some in batched(ids, _BATCH):
+            found += compared(query, self._vectors_of(some), limit)
+        return nearest_first(found)[:limit]
+
+    def _vectors_of(self, ids: Sequence[str]) -> Mapping[str, Any]:
+        """The vectors of rows; most were read before, where the process has the folder alone."""
         if self._vectors is None:
-            found = self._get(where=where, limit=EXACT_UP_TO + 1, include=include)
-            return found if len(found["ids"]) <= EXACT_UP_TO else None  # some may have come in between
+            return self._get(ids=ids, include=["embeddings"])
         vectors = self._vectors.through(ids, self._directions)
         there = [row_id for row_id in ids if row_id in vectors]  # others were deleted in between
         told = np.frombuffer(b"".join([vectors[row_id] for row_id in there]), dtype=np.float32)
@@ -251,15 +268,14 @@ class ChromaStore(Store):
 
         Rows that come meanwhile are not among them.
         """
-        where = None if condition is None else condition.holds
+        where, named = where_of(condition), None if condition is None else condition.ids
         version = self._version
-        ids = self._get(where=where, include=[])["ids"]
-        still: set[str] | None = None  # all
+        ids = self._ids(where, named)
         for number, some in enumerate(batched(ids, min(size, _BATCH))):
-            if number and where is not None and (version is None or version != self._version):
-                version = self._version
-                still = set(self._get(where=where, include=[])["ids"])
-            there = [row_id for row_id in some if still is None or row_id in still]
+            there = some
+            if number and condition is not None and (version is None or version != self._version):
+                still = {row_id for few in batched(some, _NAMED) for row_id in self._ids(where, frozenset(few))}
+                there = [row_id for row_id in some if row_id in still]
             if vectors:
                 yield rows_of(self._get(ids=there, include=["metadatas", "embeddings"])) if there else []
             else:
@@ -299,8 +315,16 @@ class ChromaStore(Store):
         return sum(row_id <= last for row_id in tied)
 
     def _named(self, listing: Listing) -> list[str]:
-        ids: list[str] = self._get(where=listing.where, include=[])["ids"]
-        return ids
+        return self._ids(listing.where, listing.named)
+
+    def _ids(self, where: Any, named: frozenset[str] | None) -> list[str]:
+        """The ids of the rows where a condition holds, of those that are named; of all, where that is None."""
+        if named is not None and len(named) <= _NAMED:
+            self._check_open("scan")
+            few: list[str] = self._get(ids=sorted(named), where=where, include=[])["ids"] if named else []
+            return few
+        ids: list[str] = self._get(where=where, include=[])["ids"]
+        return ids if named is None else [row_id for row_id in ids if row_id in named]
 
     def _in_order(self, listing: Listing) -> Iterator[Row]:
         """Chroma lists in no order: all rows are looked at, and sorted here.
@@ -309,12 +333,13 @@ class ChromaStore(Store):
         when it is to read more than 32 766.
         """
         most = _BATCH if self._kept is None else _FEW  # of more, what is kept has not to be read again
-        found = self._get(where=listing.where, limit=most + 1, include=["metadatas"])
-        if len(found["ids"]) <= most:
-            told: Mapping[str, Told] = dict(zip(found["ids"], found["metadatas"], strict=True))
-            for _, row_id in sorted(listing.places(told)):
-                yield row_of(row_id, told[row_id], None)
-            return
+        if listing.named is None:
+            found = self._get(where=listing.where, limit=most + 1, include=["metadatas"])
+            if len(found["ids"]) <= most:
+                few = told_of(found)
+                for _, row_id in sorted(listing.places(few)):
+                    yield row_of(row_id, few[row_id], None)
+                return
         places: list[tuple[int, str]] = []
         bodies: dict[str, int] = {}
         for some in batched(self._named(listing), _BATCH):
@@ -344,7 +369,7 @@ class ChromaStore(Store):
     def native_count(self, condition: Both | None) -> int:
         if condition is None:
             return int(self._call("count", lambda: self._rows.count()))  # noqa: PLW0108  # of those that are open then
-        return len(self._call("count", lambda: self._rows.get(where=condition.holds, include=[]))["ids"])
+        return len(self._ids(where_of(condition), condition.ids))
 
     def clear(self) -> None:
         self.check_room()

@@ -1,13 +1,14 @@
 """Filters as Chroma's conditions.
 
 These have no negation, so each is kept with its complement (`Both`), and a negation swaps the two. Numbers are
-compared as the small integers of `number_key`, since Chroma keeps integers and floats apart.
+compared as the small integers of `number_key`, since Chroma keeps integers and floats apart. Ids are no metadata: those
+that a filter names are kept beside the condition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from memstack.batching import batched
@@ -15,21 +16,24 @@ from memstack.filters.ast import (
     FINGERPRINT,
     INSTANT_FIELDS,
     PLACE,
+    And,
     Compare,
     Contains,
     Eq,
     Exists,
     IContains,
     In,
+    Node,
     Scalar,
+    all_of,
 )
 from memstack.filters.evaluate import is_number
-from memstack.filters.visit import Compiled, FilterCompiler
+from memstack.filters.visit import Compiled, FilterCompiler, Plan
 from memstack.instants import as_instant, to_micros
 from memstack.scope import SCOPE_FIELDS
 from memstack.stores.index import eq_term, exists_term, member_term, number_key, path_key
 
-__all__ = ["CONDITIONS", "MANY", "Both", "ChromaCompiler", "all_hold", "between"]
+__all__ = ["CONDITIONS", "MANY", "Both", "ChromaCompiler", "all_hold", "between", "where_of"]
 
 _GROUP: Final = 50
 MANY: Final = 300  # values of an `in`: each is a condition of its own, and thousands take longer than looking
@@ -42,12 +46,20 @@ _Condition = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """A condition, and the one that holds just where it does not."""
+    """A condition, and the one that holds just where it does not.
+
+    Attributes:
+        holds: the condition; empty is all rows.
+        fails: its complement.
+        ids: only the rows with these, of those where it holds; None is all of them. Only a whole plan has any.
+    """
 
     holds: _Condition
     fails: _Condition
+    ids: frozenset[str] | None = None
 
 
+_ALL: Final = Both({}, {})
 _NEVER: Final = Both({"terms": {"$contains": "never"}}, {"terms": {"$not_contains": "never"}})
 
 
@@ -58,6 +70,18 @@ class ChromaCompiler(FilterCompiler[Both]):
 
     def size(self, condition: Both) -> int:
         return max(_leaves(condition.holds), _leaves(condition.fails))
+
+    def plan(self, node: Node) -> Plan[Both]:
+        """The same, and ids that all must be among are no residual."""
+        plan = super().plan(node)
+        parts = plan.residual.children if isinstance(plan.residual, And) else (plan.residual,)
+        named = [part for part in parts if isinstance(part, (Eq, In)) and part.field == "id"]
+        if not named:
+            return plan
+        ids = frozenset.intersection(*map(_texts, named))
+        native = replace(plan.native or _ALL, ids=ids)
+        rest = [part for part in parts if not (isinstance(part, (Eq, In)) and part.field == "id")]
+        return Plan(native, all_of(*rest) if rest else None, (*plan.pushed, *named))
 
     def conjunction(self, conditions: Sequence[Both]) -> Both:
         """Chroma's SQLite begins with the rows for which the first condition holds."""
@@ -129,6 +153,11 @@ class ChromaCompiler(FilterCompiler[Both]):
         return self.disjunction([between(key, op[:2], part), tail])
 
 
+def where_of(condition: Both | None) -> Any:
+    """A condition as Chroma takes it; None is all rows. The ids that it names are not in it."""
+    return condition.holds or None if condition is not None else None
+
+
 def all_hold(conditions: Sequence[_Condition]) -> _Condition:
     """All of them hold."""
     return _joined("$and", conditions)
@@ -136,6 +165,12 @@ def all_hold(conditions: Sequence[_Condition]) -> _Condition:
 
 def _any_holds(conditions: Sequence[_Condition]) -> _Condition:
     return _joined("$or", conditions)
+
+
+def _texts(node: Eq | In) -> frozenset[str]:
+    """What a node names; an id equals nothing but a text."""
+    values = node.values if isinstance(node, In) else (node.value,)
+    return frozenset(value for value in values if isinstance(value, str))
 
 
 def _rarity(condition: _Condition) -> int:

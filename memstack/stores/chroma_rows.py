@@ -44,14 +44,19 @@ class Listing:
 
     @property
     def where(self) -> Any:
-        """The condition, the cursor and the end in Chroma's words."""
+        """The condition, the cursor and the end in Chroma's words; None is all rows."""
         behind, before = ("lte", "gte") if self.descending else ("gte", "lte")
-        parts = [] if self.condition is None else [self.condition]
+        parts = [self.condition] if self.condition is not None and self.condition.holds else []
         if self.after is not None:
             parts.append(between(self.field, behind, to_micros(self.after[0])))
         if self.end is not None:
             parts.append(between(self.field, before, self.sign * self.end))
         return all_hold([part.holds for part in parts]) if parts else None
+
+    @property
+    def named(self) -> frozenset[str] | None:
+        """The ids beside it."""
+        return None if self.condition is None else self.condition.ids
 
     def places(self, told: Mapping[str, Told | None]) -> Iterator[tuple[int, str]]:
         """What rows are sorted by; those before the cursor are left out."""
@@ -107,8 +112,21 @@ def rows_of(found: Mapping[str, Any]) -> list[Row]:
     return [row_of(*parts) for parts in zip(found["ids"], found["metadatas"], vectors, strict=True)]
 
 
-def compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[str, float, Mapping[str, Any]]]:
-    """The nearest among what was found: their ids, similarities, and metadata, as far as that was asked for."""
+def told_of(found: Mapping[str, Any]) -> dict[str, Told]:
+    """The metadata of an answer, as far as they were asked for; others may have written rows without."""
+    metadatas = found.get("metadatas")
+    if metadatas is None:
+        return {}
+    return {row_id: told or {} for row_id, told in zip(found["ids"], metadatas, strict=True)}
+
+
+def nearest_first(found: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The ids and similarities of rows, the greatest first."""
+    return sorted(found, key=lambda each: -each[1])
+
+
+def compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[str, float]]:
+    """The nearest among what was found: their ids, and similarities."""
     ids = found["ids"]
     if not ids:
         return []
@@ -116,5 +134,4 @@ def compared(query: Any, found: Mapping[str, Any], limit: int) -> list[tuple[str
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
     similarities = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), np.float32), where=lengths > 0)
     best = np.argsort(-similarities, kind="stable")[:limit].tolist()
-    metadatas = found.get("metadatas") or [{}] * len(ids)
-    return [(ids[place], float(similarities[place]), metadatas[place]) for place in best]
+    return [(ids[place], float(similarities[place])) for place in best]

@@ -10,16 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
+from memstack import open_memory
 from memstack.config import ChromaEmbedded
 from memstack.errors import StoreCorrupted, StoreError
 from memstack.filters import F
 from memstack.filters.ast import FINGERPRINT, PLACE, In, all_of
 from memstack.payload import build
 from memstack.scope import Scope
-from memstack.stores.base import Fingerprint, Row
+from memstack.stores.base import Fingerprint, Row, holds
 
 if TYPE_CHECKING:
     from memstack.stores.chroma_embedded import ChromaEmbeddedStore
@@ -345,3 +347,109 @@ def test_a_long_listing_is_read_once(store: ChromaEmbeddedStore, monkeypatch: py
     assert sorted(listed) == sorted([*left, changed.id])
     assert listed[changed.id].payload == changed.payload
     assert read == [changed.id]
+
+
+def test_ids_beside_a_condition(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that a filter names by id are found by every verb, few or many, in batches, and where else they stand."""
+    monkeypatch.setattr("memstack.stores.chroma._FEW", 2)
+    monkeypatch.setattr("memstack.stores.chroma._BATCH", 3)
+    rows = [
+        a_row(number, START + timedelta(days=number % 5), (1.0, number / 10), user="alex" if number % 3 else "bo")
+        for number in range(1, 21)
+    ]
+    store.upsert(rows)
+    one, other = rows[3].id, rows[4].id
+    some = In("id", (*(row.id for row in rows[2:12]), "", "' OR 1=1", "nobody's", 7, "x" * 70_000))
+    for most in (1_000, 2):  # ids that Chroma is told, and looked for among those that it tells
+        monkeypatch.setattr("memstack.stores.chroma._NAMED", most)
+        for where, left in (
+            (some, False),
+            (all_of(F.user_id == "alex", some), False),
+            (all_of(F.user_id == "alex", some, F.id.in_([one, rows[15].id, rows[5].id])), False),
+            (all_of(some, In("id", ())), False),
+            (all_of(some, F.data.icontains("ROW 1")), True),
+            ((F.id == one) | (F.id == other), False),
+            ((F.id == one) | (F.data == "row 9"), True),
+            (all_of(F.user_id == "alex", ~some), True),
+        ):
+            assert (store.plan(where).residual is not None) is left
+            expected = [row for row in rows if holds(where, row)]
+            ids = {row.id for row in expected}
+            assert store.count(where) == len(ids)
+            assert {row.id for batch in store.batches(where=where, size=3, vectors=True) for row in batch} == ids
+            listed = sorted(expected, key=lambda row: (row.payload["created_at"], row.id))
+            assert [row.id for row in store.scan(where=where, descending=False)] == [row.id for row in listed]
+            assert [row.id for row in store.scan(where=where, descending=False, limit=3)] == [
+                row.id for row in listed[:3]
+            ]
+            best = [row.id for row in expected]  # the smaller its number, the nearer
+            assert [hit.row.id for hit in store.nearest([1.0, 0.0], where=where, limit=4)] == best[:4]
+            assert [lead.clue.id for lead in store.leads([1.0, 0.0], where=where, limit=100)] == best
+
+
+def test_ids_of_a_store_that_is_closed(store: ChromaEmbeddedStore) -> None:
+    """A store that is closed says so, also where nothing is named."""
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.count(In("id", ()))
+
+
+def test_what_is_evaluated_here_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search with a filter that Chroma does not answer evaluates it once on each row, and finds what it means."""
+    pytest.importorskip("chromadb")
+    evaluated = Mock(side_effect=holds)
+    section = {"provider": "chroma", "mode": "embedded", "path": str(tmp_path)}
+    with open_memory({"vector_store": section, "retrieval": {"candidates": 16}}) as memory:
+        alex = memory.for_user("alex")
+        items: list[Any] = [
+            {"content": f"tea number {n}", "run_id": f"run {n % 7}", "metadata": {"kind": f"Kind {n % 2}"}}
+            for n in range(400)
+        ]
+        alex.add_many(items)
+        memory.for_user("bo").add_many(items)
+        question = "which tea was number 12?"
+        exact = alex.search(question, filters={"kind": "Kind 0"}, limit=12)
+        monkeypatch.setattr("memstack.stores.base.holds", evaluated)
+        found = alex.search(question, filters={"kind": {"icontains": "KIND 0"}}, limit=12)
+        assert evaluated.call_count == 400
+    assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in exact]
+
+
+def test_what_is_deleted_is_named_batch_by_batch(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While rows are deleted in batches, each batch is looked for alone: not all that are left, again and again."""
+    store.upsert([a_row(number) for number in range(1, 41)])
+    told: list[int] = []
+    get = store._rows.get
+
+    def noted(**asked: Any) -> Any:
+        found = get(**asked)
+        told.append(len(found["ids"]))
+        return found
+
+    monkeypatch.setattr(store._rows, "get", noted)
+    left = 40
+    for rows in store.batches(where=F.user_id == "alex", size=4, vectors=True):
+        store.remove([row.id for row in rows])
+        left -= len(rows)
+    assert left == 0
+    assert sum(told) <= 40 + 2 * 40  # named at first, and once more; then read
+
+
+def test_vectors_of_what_passes_alone(store: ChromaEmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows that are evaluated here, those that do not pass are not read with their vectors."""
+    store.upsert([a_row(number, vector=(1.0, number / 10)) for number in range(1, 41)])
+    fetched: list[str] = []
+    fetch = store.fetch
+
+    def noted(ids: Sequence[str], *, vectors: bool = False) -> list[Row]:
+        fetched.extend(ids)
+        if ids:
+            store.upsert([a_row(12, text="changed")])  # just now
+        return fetch(ids, vectors=vectors)
+
+    monkeypatch.setattr(store, "fetch", noted)
+    found = [row for rows in store.batches(where=F.data.icontains("ROW 1"), size=15, vectors=True) for row in rows]
+    expected = [1, 10, 11, *range(13, 20)]
+    assert sorted(uuid.UUID(row.id).int for row in found) == expected
+    assert all(row.vector == pytest.approx([1.0, uuid.UUID(row.id).int / 10]) for row in found)
+    assert len(fetched) == 11
