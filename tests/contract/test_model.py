@@ -255,7 +255,8 @@ class MemoryMachine(RuleBasedStateMachine):
         assert not list(stored)
         assert not skipped
         assert [item.index for item in result.failed] == list(failed)
-        assert not result.conflicts + result.pending
+        assert not result.pending
+        assert {conflict.kind for conflict in result.conflicts} <= {"meaning"}  # reported, and nothing else
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -104,3 +104,16 @@ def test_the_order_of_fields_is_no_other_content(memory: MemoryGateway) -> None:
     first = alex.add("I drink tea", metadata={"a": 1, "b": {"c": 1, "d": 2}}, idempotency_key="k")
     again = alex.add("I drink tea", metadata={"b": {"d": 2, "c": 1}, "a": 1}, idempotency_key="k")
     assert [item.memory_id for item in again.skipped] == [first.stored[0].id]
+
+
+def test_an_update_that_changes_nothing_is_none(memory: MemoryGateway) -> None:
+    """What a memory has already is no change to it, in whatever order its engine keeps the fields; another type is."""
+    alex = memory.for_user("alex")
+    (old,) = alex.add("I drink tea", metadata={"a": 1, "b": {"c": 1, "d": 2}}).stored
+    store = memory._core.parts.store
+    (row,) = store.fetch([old.id], vectors=True)
+    store.upsert([Row(row.id, dict(reversed(row.payload.items())), row.vector)])
+    again = alex.update(old.id, text="I drink tea", metadata={"b": {"d": 2, "c": 1}}, expires_at=None)
+    assert again == old
+    assert [change.event for change in alex.history(old.id)] == ["ADD"]
+    assert alex.update(old.id, metadata={"a": True}).updated_at > old.updated_at
