@@ -419,7 +419,7 @@ def update(
                 max_depth=options.max_metadata_depth,
                 max_text=options.max_metadata_text,
             )
-        if encode(payload) == encode(row.payload):  # types count: True == 1, and is another value
+        if encode(payload, canonical=True) == encode(row.payload, canonical=True):  # types count, the order does not
             return memory_from(row.id, row.payload)
         old = memory_from(row.id, row.payload)
         payload["updated_at"] = iso(max(tick(), old.updated_at))  # another machine's clock, or this one's, was ahead

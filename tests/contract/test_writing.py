@@ -147,3 +147,16 @@ def test_what_expires_before_it_holds_is_refused(memory: MemoryGateway, days: in
     assert not alex.get_all(show_expired=True, as_of=since)
     assert alex.add("tea", valid_from=since, expires_at=since + timedelta(microseconds=1)).stored
     assert alex.add("coffee", expires_at="2020-01-01").stored
+
+
+def test_an_update_that_changes_nothing_is_none(memory: MemoryGateway) -> None:
+    """What a memory has already is no change to it, in whatever order its engine keeps the fields; another type is."""
+    alex = memory.for_user("alex")
+    (old,) = alex.add("I drink tea", metadata={"a": 1, "b": {"c": 1, "d": 2}}).stored
+    store = memory._core.parts.store
+    (row,) = store.fetch([old.id], vectors=True)
+    store.upsert([Row(row.id, dict(reversed(row.payload.items())), row.vector)])
+    again = alex.update(old.id, text="I drink tea", metadata={"b": {"d": 2, "c": 1}}, expires_at=None)
+    assert again == old
+    assert [change.event for change in alex.history(old.id)] == ["ADD"]
+    assert alex.update(old.id, metadata={"a": True}).updated_at > old.updated_at
