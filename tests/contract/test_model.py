@@ -226,6 +226,11 @@ class MemoryMachine(RuleBasedStateMachine):
     def some_id(self, place: int) -> str:
         return self.known[place % len(self.known)] if self.known else NOBODY
 
+    def who(self, memory_id: str, other: Scope, how: int) -> Scope:
+        """Mostly the one whose memory it is."""
+        one = self.model.memories.get(memory_id)
+        return other if one is None or how % 4 == 0 else one.scope
+
     def reach(self, memory_id: str, scope: Scope) -> bool:
         """Whether a memory is there, for this scope."""
         one = self.model.memories.get(memory_id)
@@ -350,7 +355,9 @@ class MemoryMachine(RuleBasedStateMachine):
         self, *, place: int, owner: Scope, text: str | None, fields: dict[str, Any] | None, expires_at: Any, how: int
     ) -> None:
         self.write()
-        memory_id, (handle, ids) = self.some_id(place), self.of(owner, how)
+        memory_id = self.some_id(place)
+        owner = self.who(memory_id, owner, how)
+        handle, ids = self.of(owner, how)
         new = {} if expires_at == "keep" else {"expires_at": expires_at}
         if text is None and fields is None and not new:
             with pytest.raises(InvalidInput, match="nothing to change"):
@@ -384,7 +391,9 @@ class MemoryMachine(RuleBasedStateMachine):
         how: int,
     ) -> None:
         self.write()
-        memory_id, (handle, ids) = self.some_id(place), self.of(owner, how)
+        memory_id = self.some_id(place)
+        owner = self.who(memory_id, owner, how)
+        handle, ids = self.of(owner, how)
         new = {"metadata": fields, "reason": reason, "valid_from": valid_from}
         if not self.reach(memory_id, owner):
             with pytest.raises(MemoryNotFound):
@@ -399,7 +408,9 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(place=places, owner=owners, how=places)
     def delete(self, place: int, owner: Scope, how: int) -> None:
         self.write()
-        memory_id, (handle, ids) = self.some_id(place), self.of(owner, how)
+        memory_id = self.some_id(place)
+        owner = self.who(memory_id, owner, how)
+        handle, ids = self.of(owner, how)
         if not self.reach(memory_id, owner):
             with pytest.raises(MemoryNotFound):
                 handle.delete(memory_id, **ids)
@@ -408,6 +419,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.model.delete([memory_id])
         self.touched.add(memory_id)
 
+    @precondition(lambda self: len(self.model.memories) > 4)  # else there would be little to look at
     @rule(owner=owners, spec=specs, how=places, data=st.data())
     def delete_all(self, owner: Scope, spec: Spec, how: int, data: st.DataObject) -> None:
         self.write()
@@ -417,6 +429,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.model.delete(gone)
         self.touched.update(gone)
 
+    @precondition(lambda self: len(self.model.memories) > 4)  # else there would be little to look at
     @rule(owner=st.just(Scope()) | owners)
     def purge_expired(self, owner: Scope) -> None:
         now = self.write()
@@ -425,6 +438,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.model.delete(gone)
         self.touched.update(gone)
 
+    @precondition(lambda self: len(self.model.memories) > 4)  # else there would be little to look at
     @rule(owner=owners, compact=st.integers(0, 4), how=places)
     def erase(self, owner: Scope, compact: int, how: int) -> None:
         self.write()
@@ -560,7 +574,9 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(place=places, owner=owners, how=places)
     def get_and_history(self, place: int, owner: Scope, how: int) -> None:
         """Of an id, with a scope: one of another's is as one that is not there."""
-        memory_id, (handle, ids) = self.some_id(place), self.of(owner, how)
+        memory_id = self.some_id(place)
+        owner = self.who(memory_id, owner, how)
+        handle, ids = self.of(owner, how)
         if self.reach(memory_id, owner):
             assert exact(handle.get(memory_id, **ids)) == exact(self.model.memories[memory_id])
         else:
