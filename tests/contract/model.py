@@ -22,6 +22,7 @@ from memstack.testing.contract.oracle import Spec, fields_of, holds
 __all__ = ["ANY", "Draft", "Entry", "Imported", "Model", "Saved", "exact", "told"]
 
 ANY: Final[Spec] = ("and", [])
+_INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "valid_from", "valid_to", "expires_at")
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -53,6 +54,11 @@ class Draft:
     occurred_at: datetime | None = None
     expires_at: datetime | None = None
     valid_from: datetime | None = None
+
+    @property
+    def never_holds(self) -> bool:
+        """Whether it expires by the time from which it holds: that is refused."""
+        return self.valid_from is not None and self.expires_at is not None and self.expires_at <= self.valid_from
 
     def same(self) -> Any:
         """What duplicates have in common: scope, speaker, normalised text, metadata."""
@@ -173,6 +179,11 @@ class Model:
             chain |= {str(one) for link in links if link & chain for one in link}
         found = [entry for entry in self.log if entry.memory_id in chain and scope.covers(entry.scope)]
         return found if any(entry.memory_id == memory_id for entry in found) else []
+
+    def instants(self) -> list[datetime]:
+        """When something begins, ends, was said, stored or changed, the first first."""
+        found = {getattr(one, name) for one in self.memories.values() for name in _INSTANTS}
+        return sorted(at for at in found if at is not None)
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ from tests.contract.model import Draft, Model, Saved, exact, told
 
 START: Final = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 TICK: Final = timedelta(microseconds=1)
+Near = tuple[int, timedelta]
 NOBODY: Final = "00000000-0000-4000-8000-000000000000"
 
 # -- what is drawn: few values, so that they meet ------------------------------------------------
@@ -86,7 +87,8 @@ texts: Final = st.sampled_from(TEXTS)
 metadata: Final = st.sampled_from(METADATA)
 times: Final = st.none() | st.none() | st.sampled_from((*PAST, *FUTURE))
 occasions: Final = st.none() | st.none() | st.sampled_from(PAST)
-edges: Final = st.sampled_from([at + off for at in (*PAST, START, *FUTURE) for off in (-TICK, timedelta(), TICK)])
+steps: Final = st.none() | st.integers(0, 99)
+near: Final = st.tuples(st.integers(0, 99), st.sampled_from((-TICK, timedelta(), TICK)))  # a stored one, or beside
 places: Final = st.integers(0, 99)
 specs: Final[st.SearchStrategy[Spec]] = st.just(("and", [])) | st.recursive(
     st.sampled_from(LEAVES),
@@ -198,10 +200,11 @@ class MemoryMachine(RuleBasedStateMachine):
         self.saved: list[tuple[Saved, str]] = []
         self.touched: set[str] = set()
 
-    @initialize()
-    def nothing(self) -> None:
+    @initialize(added=st.lists(items, max_size=12))
+    def begin(self, added: list[dict[str, Any]]) -> None:
         self.clock.start()
         self.memory.reset()
+        self.add_many(added, size=256, policy="keep")
 
     @property
     def memory(self) -> MemoryGateway:
@@ -263,6 +266,17 @@ class MemoryMachine(RuleBasedStateMachine):
         assert not result.pending
         assert {conflict.kind for conflict in result.conflicts} <= {"meaning"}  # reported, and nothing else
 
+    def arrive(self, jump: int | None, as_of: Near | None) -> datetime | None:
+        """Let time pass until the very instant at which something begins or ends, and find one to look back from."""
+        known = self.model.instants()
+        ahead = [at for at in known if at > self.clock.now]
+        if jump is not None and ahead:
+            self.clock.now = ahead[jump % len(ahead)]
+        if as_of is None or not known:
+            return None
+        place, beside = as_of
+        return known[place % len(known)] + beside
+
     # -- writing ---------------------------------------------------------------------------------
 
     @rule(
@@ -316,6 +330,10 @@ class MemoryMachine(RuleBasedStateMachine):
                 **ids,
             )
 
+        if any(draft.never_holds for draft in drafts.values()):
+            with pytest.raises(InvalidInput, match="would never hold"):
+                call()
+            return
         content = [exact(draft.content()) for draft in drafts.values()]
         used = None if key is None else self.model.keys.get((owner, key))
         if used is not None and used != content:
@@ -334,14 +352,17 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(added=st.lists(items, min_size=1, max_size=5), size=st.sampled_from((1, 2, 256)), policy=policies)
     def add_many(self, added: list[dict[str, Any]], size: int, policy: Any) -> None:
         self.write()
-        drafts, given = {}, []
+        drafts: dict[int, Draft] = {}
+        given: list[dict[str, Any]] = []
         for index, item in enumerate(added):
             fields = {name: value for name, value in item.items() if name not in ("content", "owner")}
             given.append({"content": item["content"], **item["owner"].as_dict(), **fields})
             drafts[index] = Draft(text=item["content"], scope=item["owner"], **fields)
         broken = {"content": "I drink tea", "user_id": "alex", "metadata": {"run_id": "r1"}}
         result = self.memory.add_many([*given, broken], batch_size=size, on_conflict=policy)
-        self.check_added(result, drafts, failed=[len(given)])
+        failed = [index for index, draft in drafts.items() if draft.never_holds]
+        holding = {index: draft for index, draft in drafts.items() if not draft.never_holds}
+        self.check_added(result, holding, failed=[*failed, len(given)])
 
     @rule(
         place=places,
@@ -477,12 +498,28 @@ class MemoryMachine(RuleBasedStateMachine):
         assert report.complete is (done.outside == 0)
         self.touched.update(saved.memories, (entry.memory_id for entry in saved.log))
 
+    @rule(owner=st.just(Scope()) | owners, spec=specs, data=st.data())
+    def lose_and_restore(self, owner: Scope, spec: Spec, data: st.DataObject) -> None:
+        """What was deleted since an export is back with it, and the history says so."""
+        self.export(owner, vectors=True)
+        if owner:
+            self.delete_all(owner, spec, how=0, data=data)
+        else:
+            gone = self.known[len(self.known) // 2 :]
+            for memory_id in [one for one in gone if one in self.model.memories]:
+                self.write()
+                self.memory.delete(memory_id)
+                self.model.delete([memory_id])
+                self.touched.add(memory_id)
+        self.import_(place=len(self.saved) - 1, owner=owner, dry_run=1)
+
     # -- reading ---------------------------------------------------------------------------------
 
     @rule(
         owner=owners,
         spec=specs,
-        as_of=st.none() | st.none() | edges,
+        as_of=st.none() | near,
+        jump=steps,
         expired=st.booleans(),
         order=st.sampled_from(("created_at", "updated_at", "occurred_at")),
         newest=st.booleans(),
@@ -495,7 +532,8 @@ class MemoryMachine(RuleBasedStateMachine):
         *,
         owner: Scope,
         spec: Spec,
-        as_of: datetime | None,
+        as_of: Near | None,
+        jump: int | None,
         expired: bool,
         order: str,
         newest: bool,
@@ -504,12 +542,13 @@ class MemoryMachine(RuleBasedStateMachine):
         data: st.DataObject,
     ) -> None:
         """Page by page and all at once, in order, and with the scope in the filter."""
-        shown = self.model.shown(owner, spec, self.clock.now, as_of=as_of, expired=expired)
+        then = self.arrive(jump, as_of)
+        shown = self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired)
         shown.sort(key=lambda one: (getattr(one, order), one.id), reverse=newest)
         handle, ids = self.of(owner, how)
         filters = a_filter(Drawn(data.draw), spec)
         asked: dict[str, Any] = {
-            "filters": filters, "as_of": as_of, "show_expired": expired, "order": f"{'-' * newest}{order}",
+            "filters": filters, "as_of": then, "show_expired": expired, "order": f"{'-' * newest}{order}",
         }  # fmt: skip
         assert [exact(one) for one in handle.iter_all(**asked, **ids)] == [exact(one) for one in shown]
         page = handle.get_all(**asked, limit=size, **ids)
@@ -529,7 +568,8 @@ class MemoryMachine(RuleBasedStateMachine):
         query=st.sampled_from(("", "tea", "where in Lisbon?", "Phoenix March", "nothing of the kind")),
         owner=owners,
         spec=specs,
-        as_of=st.none() | st.none() | edges,
+        as_of=st.none() | near,
+        jump=steps,
         expired=st.booleans(),
         limit=st.integers(1, 4),
         how=places,
@@ -541,17 +581,19 @@ class MemoryMachine(RuleBasedStateMachine):
         query: str,
         owner: Scope,
         spec: Spec,
-        as_of: datetime | None,
+        as_of: Near | None,
+        jump: int | None,
         expired: bool,
         limit: int,
         how: int,
         data: st.DataObject,
     ) -> None:
         """Without a limit, all that the filter leaves are hits, best first; with one, the best of these."""
-        shown = self.model.shown(owner, spec, self.clock.now, as_of=as_of, expired=expired)
+        then = self.arrive(jump, as_of)
+        shown = self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired)
         handle, ids = self.of(owner, how)
         asked: dict[str, Any] = {
-            "filters": a_filter(Drawn(data.draw), spec), "as_of": as_of, "show_expired": expired, **ids,
+            "filters": a_filter(Drawn(data.draw), spec), "as_of": then, "show_expired": expired, **ids,
         }  # fmt: skip
         hits = handle.search(query, limit=10_000, **asked)
         by_id = {one.id: one for one in shown}
@@ -585,13 +627,6 @@ class MemoryMachine(RuleBasedStateMachine):
         self.check_history(memory_id, owner)
 
     # -- what comes in between -------------------------------------------------------------------
-
-    @rule(place=places)
-    def time_passes(self, place: int) -> None:
-        """Until the very instant at which something begins or ends."""
-        ahead = [at for at in FUTURE if at > self.clock.now]
-        if ahead:
-            self.clock.now = ahead[place % len(ahead)]
 
     @precondition(lambda self: self.home.reopens)
     @rule()
