@@ -47,7 +47,7 @@ def evaluated(store: Store, where: Node) -> Node:
     A search asks for candidates, and counts words, a score of times; each would read all the rows again.
 
     Returns:
-        The filter as it is, where the engine answers all of it, looks up no ids, or too many pass.
+        The filter as it is, where the engine answers all of it, has no condition on ids, or too many pass.
     """
     plan = store.plan(where)
     if plan.residual is None or store.plan(In("id", (_SOME_ID,))).residual is not None:

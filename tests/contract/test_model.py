@@ -308,7 +308,7 @@ class MemoryMachine(RuleBasedStateMachine):
     ) -> None:
         self.write()
         handle, ids = self.of(owner, how)
-        spoken = [{"content": messages}] if isinstance(messages, str) else messages
+        spoken: list[dict[str, Any]] = [{"content": messages}] if isinstance(messages, str) else messages
         drafts = {
             index: Draft(
                 text=one["content"],
@@ -566,7 +566,10 @@ class MemoryMachine(RuleBasedStateMachine):
             page = handle.get_all(**asked, limit=size, cursor=page.next_cursor, **ids)
             found += page
         assert [one.id for one in found] == [one.id for one in shown]
-        within = {**asked, "filters": {"AND": [*({name: value} for name, value in owner.as_dict().items()), filters]}}
+        within: dict[str, Any] = {
+            **asked,
+            "filters": {"AND": [*({name: value} for name, value in owner.as_dict().items()), filters]},
+        }
         assert [one.id for one in self.memory.get_all(**within)] == [one.id for one in shown]
 
     @rule(
