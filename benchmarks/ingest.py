@@ -12,12 +12,22 @@ batches, since its `add` would take longer than the rest.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from benchmarks.support import STORES, Report, Series, arguments, bare_mem0, facts, memstack_on, ratio, scratch
+from benchmarks.support import (
+    STORES,
+    Report,
+    Series,
+    arguments,
+    bare_mem0,
+    facts,
+    memstack_on,
+    put_into_mem0,
+    ratio,
+    scratch,
+)
 from memstack import MemoryGateway
 from memstack.batching import batched
 from memstack.providers.builtin import WordLlamaEmbedder
@@ -39,11 +49,9 @@ def mem0_add(memory: Any, items: Items) -> None:
 
 
 def mem0_fill(memory: Any, items: Items) -> None:
-    """Put rows into bare Mem0's store directly, with the payload that it writes itself."""
+    """Put items into bare Mem0's store directly."""
     for some in batched(items, BATCH):
-        vectors = WordLlamaEmbedder().vectors([item["content"] for item in some])
-        payloads = [{"data": item["content"], "user_id": item["user_id"], **item["metadata"]} for item in some]
-        memory.vector_store.insert(vectors, payloads, [str(uuid.uuid4()) for _ in some])
+        put_into_mem0(memory, some, WordLlamaEmbedder().vectors([item["content"] for item in some]))
 
 
 class Race:

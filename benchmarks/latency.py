@@ -31,6 +31,7 @@ from benchmarks.support import (
     facts,
     in_turn,
     memstack_on,
+    put_into_mem0,
     ratio,
     scratch,
 )
@@ -93,10 +94,9 @@ def ask_memstack(memory: MemoryGateway, corpus: Corpus) -> Callable[[int], objec
 
 
 def ask_mem0(memory: Any, corpus: Corpus) -> Callable[[int], object]:
-    """Bare Mem0's search; the rows are put into its store directly, with the payload that it writes itself."""
+    """Bare Mem0's search; the items are put into its store directly."""
     for items, vectors in corpus.batches():
-        payloads = [{"data": item["content"], "user_id": item["user_id"], **item["metadata"]} for item in items]
-        memory.vector_store.insert(vectors, payloads, [str(uuid.uuid4()) for _ in items])
+        put_into_mem0(memory, items, vectors)
 
     def ask(number: int) -> object:
         user, category, words, _ = corpus.question(number)

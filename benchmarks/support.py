@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -142,6 +143,12 @@ def bare_mem0(store: str, folder: Path, *, dimensions: int = 256) -> Iterator[An
         yield memory
     finally:
         memory.close()
+
+
+def put_into_mem0(memory: Any, items: Sequence[dict[str, Any]], vectors: Sequence[Sequence[float]]) -> None:
+    """Put items into bare Mem0's store, with the payload that it writes itself: its `add` takes them one by one."""
+    payloads = [{"data": item["content"], "user_id": item["user_id"], **item["metadata"]} for item in items]
+    memory.vector_store.insert(vectors, payloads, [str(uuid.uuid4()) for _ in items])
 
 
 def _postgres(folder: Path) -> str:

@@ -56,17 +56,17 @@ def read_messages(messages: object, max_text: int) -> list[Message]:
         InvalidInput: naming the message and the field.
     """
     if isinstance(messages, (str, Message, dict, Mapping)):
-        return [_read(messages, "messages", max_text)]
+        return [read_message(messages, "messages", max_text)]
     if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
         raise InvalidInput(
             "messages", f"is {describe(messages)}", 'Pass a string, {"role": "user", "content": …}, or a list of them.'
         )
     if not messages:
         raise InvalidInput("messages", "is an empty list", "Pass at least one message.")
-    return [_read(message, f"messages[{i}]", max_text) for i, message in enumerate(messages)]
+    return [read_message(message, f"messages[{i}]", max_text) for i, message in enumerate(messages)]
 
 
-def read_message(message: MessageInput, where: str, max_text: int, *, beside: Sequence[str] = ()) -> Message:
+def read_message(message: object, where: str, max_text: int, *, beside: Sequence[str] = ()) -> Message:
     """One message, as `read_messages` reads it.
 
     Args:
@@ -74,11 +74,10 @@ def read_message(message: MessageInput, where: str, max_text: int, *, beside: Se
         where: its place.
         max_text: characters that its text may have.
         beside: names of fields that were taken out of it, and might have been meant.
+
+    Raises:
+        InvalidInput: naming the field.
     """
-    return _read(message, where, max_text, beside)
-
-
-def _read(message: object, where: str, max_text: int, beside: Sequence[str] = ()) -> Message:
     if isinstance(message, str):
         return Message("user", _text(message, where, max_text))
     if isinstance(message, Message):

@@ -248,11 +248,10 @@ class Timeline:
         found: dict[str, Span] = {}
         pending = [span.row.id for span in spans if span.begin > begin]
         while pending:
-            where = all_of(scope_filter(scope), In("superseded_by", tuple(pending)))
-            known: list[Row] = []
-            if stored := tuple(row_id for row_id in pending if row_id not in self._new.rows):
-                known += self._parts.store.iter_scan(where=all_of(scope_filter(scope), In("superseded_by", stored)))
-            known = [row for row in known if row.id not in self.changed]
+            where = _replaced_by(pending, scope)
+            stored = [row_id for row_id in pending if row_id not in self._new.rows]
+            told = self._parts.store.iter_scan(where=_replaced_by(stored, scope)) if stored else ()
+            known = [row for row in told if row.id not in self.changed]
             known += [row for row in self.changed.values() if holds(where, row)]
             known += self._new.where(where)
             new = {row.id: self._span(row) for row in known if row.id not in found}
@@ -288,6 +287,11 @@ class Timeline:
             self._fetched[key] = next(iter(self._parts.store.fetch([key])), None)
         row = self._fetched[key] if known is None else known
         return row if row is not None and scope.covers(payloads.scope_of(row.payload)) else None
+
+
+def _replaced_by(ids: Sequence[str], scope: Scope) -> Node:
+    """Holds for what memories with these ids took the place of, in a scope."""
+    return all_of(scope_filter(scope), In("superseded_by", tuple(ids)))
 
 
 def ended(row: Row, at: datetime, successor: str) -> dict[str, Any]:

@@ -75,12 +75,17 @@ class ChromaCompiler(FilterCompiler[Both]):
         """The same, and ids that all must be among are no residual."""
         plan = super().plan(node)
         parts = plan.residual.children if isinstance(plan.residual, And) else (plan.residual,)
-        named = [part for part in parts if isinstance(part, (Eq, In)) and part.field == "id"]
+        named: list[Eq | In] = []
+        rest: list[Node | None] = []
+        for part in parts:
+            if isinstance(part, (Eq, In)) and part.field == "id":
+                named.append(part)
+            else:
+                rest.append(part)
         if not named:
             return plan
         ids = frozenset.intersection(*map(_texts, named))
         native = replace(plan.native or _ALL, ids=ids)
-        rest = [part for part in parts if not (isinstance(part, (Eq, In)) and part.field == "id")]
         return Plan(native, all_of(*rest) if rest else None, (*plan.pushed, *named))
 
     def conjunction(self, conditions: Sequence[Both]) -> Both:

@@ -282,6 +282,19 @@ class MemoryMachine(RuleBasedStateMachine):
         place, beside = as_of
         return known[place % len(known)] + beside
 
+    def by_page(self, handle: MemoryGateway, ids: dict[str, Any], asked: dict[str, Any], size: int) -> list[str]:
+        """The ids of a listing, read page by page; a cursor is of its owner's listing alone."""
+        page = handle.get_all(**asked, limit=size, **ids)
+        found = [one.id for one in page]
+        while page.next_cursor is not None:
+            assert len(page) == size
+            if size == 1:
+                with pytest.raises(CursorError):
+                    self.memory.get_all(**asked, user_id="somebody else", cursor=page.next_cursor)
+            page = handle.get_all(**asked, limit=size, cursor=page.next_cursor, **ids)
+            found += [one.id for one in page]
+        return found
+
     # -- writing ---------------------------------------------------------------------------------
 
     @rule(
@@ -556,16 +569,7 @@ class MemoryMachine(RuleBasedStateMachine):
             "filters": filters, "as_of": then, "show_expired": expired, "order": f"{'-' * newest}{order}",
         }  # fmt: skip
         assert [exact(one) for one in handle.iter_all(**asked, **ids)] == [exact(one) for one in shown]
-        page = handle.get_all(**asked, limit=size, **ids)
-        found = list(page)
-        while page.next_cursor is not None:
-            assert len(page) == size
-            if size == 1:
-                with pytest.raises(CursorError):
-                    self.memory.get_all(**asked, user_id="somebody else", cursor=page.next_cursor)
-            page = handle.get_all(**asked, limit=size, cursor=page.next_cursor, **ids)
-            found += page
-        assert [one.id for one in found] == [one.id for one in shown]
+        assert self.by_page(handle, ids, asked, size) == [one.id for one in shown]
         within: dict[str, Any] = {
             **asked,
             "filters": {"AND": [*({name: value} for name, value in owner.as_dict().items()), filters]},
@@ -697,13 +701,8 @@ class MemoryMachine(RuleBasedStateMachine):
         then = known[7 * self.looks % len(known)] + (self.looks % 3 - 1) * TICK if known else None
         for as_of in (None, then):
             shown = [one.id for one in self.model.shown(owner, ANY, self.clock.now, as_of=as_of)]
-            asked: dict[str, Any] = {"as_of": as_of, "order": "created_at", "limit": 1 + self.looks % 3}
-            page = self.memory.get_all(**asked, **ids_of(owner))
-            found = [one.id for one in page]
-            while page.next_cursor is not None:
-                page = self.memory.get_all(**asked, **ids_of(owner), cursor=page.next_cursor)
-                found += [one.id for one in page]
-            assert found == shown
+            asked = {"as_of": as_of, "order": "created_at"}
+            assert self.by_page(self.memory, ids_of(owner), asked, 1 + self.looks % 3) == shown
 
     def teardown(self) -> None:
         """What became of each id, as every owner sees it."""
