@@ -98,7 +98,9 @@ def scored(
     times = windows(query, now) if weights.time else ()
     if len(nearest) <= most:  # these are all
         found = _ordered(nearest)
-        return found, score(found, _asked_of(found, words, times, absent), weights, likeness)
+        texts = Texts(lead.clue.words for lead in found)
+        asked = _asked_of(found, texts, words, times, absent)
+        return found, score(found, asked, weights, likeness, texts=texts)
     leads = {lead.clue.id: lead for lead in _best(nearest, size)}
     known = _names(nearest)
     asked, counts = _asked(store, where, words, times, absent, memories=memories, known=known)
@@ -133,11 +135,10 @@ def _ordered(leads: Iterable[Lead]) -> list[Lead]:
     return sorted(leads, key=lambda lead: (lead.clue.created, lead.clue.id))
 
 
-def _asked_of(leads: Sequence[Lead], words: _Words, times: tuple[Window, ...], absent: float) -> Asked:
-    """What is asked, told from all the memories that pass."""
+def _asked_of(leads: Sequence[Lead], texts: Texts, words: _Words, times: tuple[Window, ...], absent: float) -> Asked:
+    """What is asked, told from all the memories that pass, and their texts."""
     spoken = _names(leads)
     names, kept = _without_names(words, spoken)
-    texts = Texts(lead.clue.words for lead in leads)
     counts = [(int(texts.having(keys).sum()), keys) for keys in kept]
     return Asked(_weighed(counts, len(leads), absent), names, times)
 

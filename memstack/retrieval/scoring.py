@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,10 +88,17 @@ class Texts:
 
         texts = list(texts)
         self._whole = "\n".join(texts)  # no key has one
-        self._ends = np.cumsum([len(text) + 1 for text in texts])
+        self._ends = np.array([len(text) + 1 for text in texts], dtype=np.intp).cumsum()
+        self._told: dict[tuple[str, ...], NDArray[np.bool_]] = {}
 
-    def having(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of them have one of the keys."""
+    def having(self, keys: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Which of them have one of the keys. An answer is kept: a search asks twice."""
+        told = self._told.get(keys)
+        if told is None:
+            told = self._told[keys] = self._looked_up(keys)
+        return told
+
+    def _looked_up(self, keys: tuple[str, ...]) -> NDArray[np.bool_]:
         import numpy as np  # noqa: PLC0415
 
         having = np.zeros(len(self._ends), dtype=np.bool_)
@@ -109,7 +116,14 @@ class Texts:
         return found
 
 
-def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Likeness | None = None) -> Scores:
+def score(
+    leads: Sequence[Lead],
+    asked: Asked,
+    weights: Weights,
+    likeness: Likeness | None = None,
+    *,
+    texts: Texts | None = None,
+) -> Scores:
     """Score memories by their clues; neighbours and sessions are those among them.
 
     Args:
@@ -117,6 +131,7 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Liken
         asked: what the query asks for.
         weights: of the parts.
         likeness: tells which words are related; see `memstack.providers.base.Embedder.likeness`.
+        texts: their texts, where they are known.
     """
     import numpy as np  # noqa: PLC0415
 
@@ -124,7 +139,7 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Liken
     runs = _runs(clues)
     near = _neighbours(runs, clues)
     similarity = np.clip(np.array([lead.similarity for lead in leads], dtype=np.float64), 0.0, 1.0)
-    own, covers = _coverage(clues, asked, weights, likeness)
+    own, covers = _coverage(clues, asked, weights, likeness, texts)
     weight = np.array([weight for _, weight in asked.words], dtype=np.float64)
     share = weights.words if weight.any() else 0.0
     weight /= weight.sum() or 1.0
@@ -147,10 +162,9 @@ def score(leads: Sequence[Lead], asked: Asked, weights: Weights, likeness: Liken
         bonus("speaker", weights.speaker, _speakers(clues, asked))
     if asked.windows:
         bonus("time", weights.time, _times(clues, asked))
-    if near:  # who stands in no run answers nothing, and has no session
+    if near is not None:  # who stands in no run answers nothing, and has no session
         asks = np.array([clue.asks for clue in clues], dtype=np.float64) * (runs >= 0)
-        before, there, _ = near[0]
-        follows = np.where(there, asks[before], 0.0)
+        follows = np.where(near.there[0], asks[near.which[0]], 0.0)
         asks *= 1 - np.square(np.square(similarity))
         answered = (total + (1 - total) * weights.answers * follows) * (1 - weights.answers * asks)
         parts["answers"] = answered - total
@@ -167,34 +181,47 @@ def _runs(clues: Sequence[Clue]) -> Any:
     return np.array([numbers.setdefault(clue.run, len(numbers)) if clue.run else -1 for clue in clues], dtype=np.int64)
 
 
-def _neighbours(runs: Any, clues: Sequence[Clue]) -> list[tuple[Any, Any, float]]:
-    """For each distance: which of the memories stands there, whether one does, and what it counts.
+class _Near(NamedTuple):
+    """What stands beside each memory, by distance (see `_NEAR`) and memory.
 
-    Of several in one place the first, that is the oldest, stands there. Empty where nobody stands in any run.
+    Attributes:
+        which: the memory that stands there, by its number; anything where none does.
+        there: whether one does.
+        counts: what it counts; 0 where there is none.
+    """
+
+    which: NDArray[np.intp]
+    there: NDArray[np.bool_]
+    counts: Numbers
+
+
+def _neighbours(runs: Any, clues: Sequence[Clue]) -> _Near | None:
+    """What stands beside each of the memories; None where nobody stands in any run.
+
+    Of several in one place the first, that is the oldest, stands there.
     """
     import numpy as np  # noqa: PLC0415
 
-    if not (runs >= 0).any():
-        return []
+    inside = runs >= 0
+    if not inside.any():
+        return None
     places = runs * _ROOM + np.array([clue.position for clue in clues], dtype=np.int64)
     order = np.argsort(places, kind="stable")
     ordered = places[order]
-    found = []
-    for distance, weight in _NEAR:
-        wanted = places + distance
-        at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-        found.append((order[at], (ordered[at] == wanted) & (runs >= 0), weight))
-    return found
+    wanted = places + np.array([[distance] for distance, _ in _NEAR])
+    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    there = (ordered[at] == wanted) & inside
+    return _Near(order[at], there, there * np.array([[counts] for _, counts in _NEAR]))
 
 
 def _coverage(
-    clues: Sequence[Clue], asked: Asked, weights: Weights, likeness: Likeness | None
+    clues: Sequence[Clue], asked: Asked, weights: Weights, likeness: Likeness | None, texts: Texts | None
 ) -> tuple[Numbers, Numbers]:
     """How much of each of the query's words each memory covers: by that word alone, and by related ones too."""
     import numpy as np  # noqa: PLC0415
 
     words = [clue.words for clue in clues]
-    texts = Texts(words)
+    texts = Texts(words) if texts is None else texts
     has = [texts.having(keys) for keys, _ in asked.words]
     own = np.array(has, dtype=np.float64).reshape(len(has), len(clues)).T
     if likeness is None or not own.size:
@@ -204,36 +231,30 @@ def _coverage(
     return own, np.maximum(own, np.minimum(alike, weights.related))
 
 
-def _lent(covers: Numbers, near: list[tuple[Any, Any, float]], lent: float) -> Numbers:
+def _lent(covers: Numbers, near: _Near | None, lent: float) -> Numbers:
     """The same with what neighbours lend."""
     import numpy as np  # noqa: PLC0415
 
-    total = covers
-    for index, there, factor in near:
-        if there.any():
-            total = total + lent * factor * there[:, None] * covers[index]
-    return np.minimum(total, 1.0)
+    if near is None or not near.there.any():
+        return covers
+    return np.minimum(covers + lent * np.einsum("dm,dmw->mw", near.counts, covers[near.which]), 1.0)
 
 
-def _around(similarity: Any, near: list[tuple[Any, Any, float]], lent: float) -> Any:
+def _around(similarity: Any, near: _Near | None, lent: float) -> Any:
     """The mean of each similarity with its neighbours'; no less than the fourth power of its own."""
     import numpy as np  # noqa: PLC0415
 
-    if not near:
+    if near is None:
         return similarity
-    total, counts = similarity.copy(), np.ones_like(similarity)
-    for index, there, factor in near:
-        if there.any():
-            total += lent * factor * there * similarity[index]
-            counts += lent * factor * there
-    return np.maximum(total / counts, np.square(np.square(similarity)))
+    total = similarity + lent * (near.counts * similarity[near.which]).sum(axis=0)
+    return np.maximum(total / (1 + lent * near.counts.sum(axis=0)), np.square(np.square(similarity)))
 
 
 def _speakers(clues: Sequence[Clue], asked: Asked) -> Any:
     """1 where the query names who spoke."""
     import numpy as np  # noqa: PLC0415
 
-    return Texts(clue.name for clue in clues).having(sorted(asked.names)).astype(np.float64)
+    return Texts(clue.name for clue in clues).having(tuple(sorted(asked.names))).astype(np.float64)
 
 
 def _times(clues: Sequence[Clue], asked: Asked) -> Any:

@@ -70,7 +70,7 @@ def _score_of(words: str, *others: str, asked: Asked = ASKED, given_: Weights = 
 @given(st.lists(st.lists(words_, max_size=4, unique=True), max_size=8), st.lists(words_, max_size=3))
 def test_keys_are_looked_up_in_all_texts(held: list[list[str]], keys: list[str]) -> None:
     """A text has a key where that is one of its words whole, whatever the words beside it and in other texts are."""
-    found = Texts(f" {' '.join(words)} " if words else "" for words in held).having(keys)
+    found = Texts(f" {' '.join(words)} " if words else "" for words in held).having(tuple(keys))
     assert found.tolist() == [not set(words).isdisjoint(keys) for words in held]
 
 
