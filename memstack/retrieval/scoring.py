@@ -237,7 +237,8 @@ def _lent(covers: Numbers, near: _Near | None, lent: float) -> Numbers:
 
     if near is None or not near.there.any():
         return covers
-    return np.minimum(covers + lent * np.einsum("dm,dmw->mw", near.counts, covers[near.which]), 1.0)
+    beside: Numbers = np.einsum("dm,dmw->mw", near.counts, covers[near.which])
+    return np.minimum(covers + lent * beside, 1.0)
 
 
 def _around(similarity: Any, near: _Near | None, lent: float) -> Any:
