@@ -74,7 +74,7 @@ class Source:
     Attributes:
         role: the role of the message.
         name: who spoke, where the message said so.
-        position: place of the message among the stored ones of its run (of its scope, where there is no run), from 0.
+        position: place of the message among those stored with just the same user, agent and run, from 0.
     """
 
     role: str

@@ -628,8 +628,9 @@ class MemoryGateway:
             filters: only memories for which it holds, as a mapping in Mem0's syntax or made with `F`.
             schema: only memories of its category, their metadata as instances of it: ``schema=Preference`` gives
                 ``Hits[Preference]``. What does not fit takes no place among the hits: it is in ``.misfits``, raw.
-            as_of: what held at this instant, superseded memories among them; None is now. A memory holds from
-                `valid_from` (else `occurred_at`) until `valid_to`.
+            as_of: what held at this instant, superseded memories among them. A memory holds from `valid_from` (else
+                `occurred_at`) until `valid_to`. None is what is remembered now: that, and what has no `valid_from`
+                and is said to occur later.
             show_expired: memories that have expired, too.
             limit: how many at most, 1 to 10 000.
             threshold: least score, 0 to 1.
@@ -719,7 +720,7 @@ class MemoryGateway:
             limit: how many a page, 1 to 10 000.
             cursor: `next_cursor` of the page before.
             order: ``created_at``, ``updated_at`` or ``occurred_at``, with a leading ``-`` for the newest first; ties
-                by id.
+                by id, ascending in both directions.
 
         Returns:
             A page.
