@@ -169,9 +169,12 @@ class ChromaStore(Store):
             few = self._get(where=where, limit=_FEW + 1, include=self._with_metadata("embeddings"))
             if len(few["ids"]) <= _FEW:
                 return compared(query, few, limit), told_of(few)
-            if len(self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]) > EXACT_UP_TO:
+            ids: Sequence[str] = self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]
+            if len(ids) > EXACT_UP_TO:
                 return self._by_index(query, where, limit)
-        return self._compared(query, self._ids(where, named), limit), {}
+        else:
+            ids = self._ids(where, named)
+        return self._compared(query, ids, limit), {}
 
     def _by_index(self, query: Any, where: Any, limit: int) -> tuple[list[tuple[str, float]], Mapping[str, Told]]:
         """What Chroma's index finds.
