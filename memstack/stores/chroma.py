@@ -92,6 +92,7 @@ class ChromaStore(Store):
         self._vectors = vectors
         self._place = place
         self._closed = False
+        self._last: tuple[int | None, Any, list[str]] = (None, None, [])  # which ids, under which version and condition
         self._rows: Any = None
         self._rows = self._call("open", self._prepare)
 
@@ -161,19 +162,21 @@ class ChromaStore(Store):
         """The nearest rows, and their metadata, where these came with them.
 
         Chroma's index is approximate under a filter: up to `exact_up_to` candidates are compared here, and those whose
-        ids are named, since it takes none. Most scopes are small, and told at once. Of others the ids come first: to
-        read vectors takes several times as long, and to read metadata even longer.
+        ids are named, since it takes none. Where vectors are not kept, most scopes are small, and told at once. Else
+        the ids come first: to read vectors takes several times as long, and to read metadata even longer.
         """
         where, named = where_of(condition), None if condition is None else condition.ids
-        if named is None:
+        if named is None and self._vectors is None:
             few = self._get(where=where, limit=_FEW + 1, include=self._with_metadata("embeddings"))
             if len(few["ids"]) <= _FEW:
                 return compared(query, few, limit), told_of(few)
-            ids: Sequence[str] = self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]
-            if len(ids) > EXACT_UP_TO:
-                return self._by_index(query, where, limit)
-        else:
-            ids = self._ids(where, named)
+        if named is not None:
+            return self._compared(query, self._ids(where, named), limit), {}
+        version = self._version
+        ids: list[str] = self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]
+        if len(ids) > EXACT_UP_TO:
+            return self._by_index(query, where, limit)
+        self._last = (version, where, ids)
         return self._compared(query, ids, limit), {}
 
     def _by_index(self, query: Any, where: Any, limit: int) -> tuple[list[tuple[str, float]], Mapping[str, Told]]:
@@ -326,8 +329,14 @@ class ChromaStore(Store):
             self._check_open("scan")
             few: list[str] = self._get(ids=sorted(named), where=where, include=[])["ids"] if named else []
             return few
-        ids: list[str] = self._get(where=where, include=[])["ids"]
-        return ids if named is None else [row_id for row_id in ids if row_id in named]
+        version, last, ids = self._last
+        if last is not where or version is None or version != self._version:
+            version = self._version
+            ids = self._get(where=where, include=[])["ids"]
+            if len(ids) <= EXACT_UP_TO:
+                self._last = (version, where, ids)
+        self._check_open("scan")
+        return list(ids) if named is None else [row_id for row_id in ids if row_id in named]
 
     def _in_order(self, listing: Listing) -> Iterator[Row]:
         """Chroma lists in no order: all rows are looked at, and sorted here.

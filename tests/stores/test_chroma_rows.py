@@ -202,6 +202,42 @@ def test_a_vector_that_another_wrote(
         other.close()
 
 
+def test_which_rows_pass_is_asked_once_until_something_is_written(
+    store: ChromaEmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search and a count look one condition up once; what is written since, by whomever, is looked up anew."""
+    other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
+    mine = F.user_id == "alex"
+    try:
+        store.upsert([a_row(number, vector=(1.0, number)) for number in range(4)])
+        asked: list[Any] = []
+        get = store._rows.get
+
+        def noted(**given: Any) -> Any:
+            asked.append(given.get("where"))
+            return get(**given)
+
+        monkeypatch.setattr(store._rows, "get", noted)
+        writes: list[Callable[[], None]] = [
+            lambda: None,
+            lambda: store.remove(ids(0)),
+            lambda: other.upsert([a_row(5)]),
+            lambda: other.remove(ids(1, 2)),
+            lambda: other.upsert([a_row(3, user="bo")]),
+        ]
+        for write, left in zip(writes, (4, 3, 4, 2, 1), strict=True):
+            write()
+            asked.clear()
+            assert len(store.leads((1.0, 0.0), where=mine, limit=9)) == left
+            assert store.count(mine) == left
+            assert sum(where is not None for where in asked) == 1
+        store.close()
+        with pytest.raises(StoreError, match="closed"):
+            store.count(mine)
+    finally:
+        other.close()
+
+
 def test_a_note_that_another_wrote(store: ChromaEmbeddedStore, tmp_path: Path) -> None:
     """What filled a collection is known to all who have it open, also to those who opened it before."""
     other = type(store).open(ChromaEmbedded(path=tmp_path), dimensions=2)
