@@ -227,6 +227,7 @@ def test_which_rows_pass_is_asked_once_until_something_is_written(
         ]
         for write, left in zip(writes, (4, 3, 4, 2, 1), strict=True):
             write()
+            assert store.count(mine) == left
             asked.clear()
             assert len(store.leads((1.0, 0.0), where=mine, limit=9)) == left
             assert store.count(mine) == left
