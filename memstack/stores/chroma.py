@@ -50,6 +50,7 @@ _SYNC_AFTER: Final = 100
 _LONG: Final = 1_000  # rows of a listing that are read at once even for a short page
 _FEW: Final = 300  # rows whose vectors are read at once
 _SAMPLE: Final = 300
+_LISTED: Final = 20_000  # ids that are kept for the count that follows a search
 _NAMED: Final = 1_000  # ids that Chroma is asked for beside a condition: of more, it is faster told without them
 
 
@@ -173,10 +174,12 @@ class ChromaStore(Store):
         if named is not None:
             return self._compared(query, self._ids(where, named), limit), {}
         version = self._version
-        ids: list[str] = self._get(where=where, limit=EXACT_UP_TO + 1, include=[])["ids"]
+        most = EXACT_UP_TO if version is None else _LISTED
+        ids: list[str] = self._get(where=where, limit=most + 1, include=[])["ids"]
+        if len(ids) <= most:
+            self._last = (version, where, ids)
         if len(ids) > EXACT_UP_TO:
             return self._by_index(query, where, limit)
-        self._last = (version, where, ids)
         return self._compared(query, ids, limit), {}
 
     def _by_index(self, query: Any, where: Any, limit: int) -> tuple[list[tuple[str, float]], Mapping[str, Told]]:
@@ -193,7 +196,7 @@ class ChromaStore(Store):
         found = [(row_id, 1.0 - float(distance)) for row_id, distance in zip(ids, distances, strict=True)]
         if len(found) < limit:
             reached = set(ids)
-            missed = [row_id for row_id in self._get(where=where, include=[])["ids"] if row_id not in reached]
+            missed = [row_id for row_id in self._ids(where, None) if row_id not in reached]
             if missed:
                 return nearest_first([*found, *self._compared(query, missed, limit)])[:limit], {}
         return found, told_of({"ids": ids, "metadatas": answer["metadatas"][0]}) if self._kept is None else {}
@@ -333,7 +336,7 @@ class ChromaStore(Store):
         if last is not where or version is None or version != self._version:
             version = self._version
             ids = self._get(where=where, include=[])["ids"]
-            if len(ids) <= EXACT_UP_TO:
+            if len(ids) <= _LISTED:
                 self._last = (version, where, ids)
         self._check_open("scan")
         return list(ids) if named is None else [row_id for row_id in ids if row_id in named]
