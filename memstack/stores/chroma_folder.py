@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +29,14 @@ __all__ = ["Folder", "open_folder"]
 
 _log: Final = logging.getLogger(__name__)
 _VECTORS: Final = "*/*.bin"  # files of an index; each index is in a folder of its own
-_KEPT_ROWS: Final = 20_000  # about 20 MB, for messages of common length
-_KEPT_VECTORS: Final = 5_000_000  # numbers of them, 20 MB; at least as many vectors as one search compares
+_KEPT_ROWS: Final = 24_000_000  # bytes of metadata: a little more than 20,000, for messages of common length
+_ROW_BYTES: Final = 400  # of the metadata of a row, besides its texts
+_NUMBER_BYTES: Final = 4
+_KEPT_VECTORS: Final = 20_000_000  # bytes of vectors; at least as many as one search compares
+
+
+def _size_of_row(told: Told) -> int:
+    return _ROW_BYTES + sum(sys.getsizeof(value) for value in told.values() if isinstance(value, str))
 
 
 @dataclass(slots=True)
@@ -51,11 +58,12 @@ class Folder:
 
     def kept_of(self, collection: str) -> Kept[str, Told]:
         """What is kept of the rows of a collection; the folder is this process's alone."""
-        return self.kept.setdefault(collection, Kept(_KEPT_ROWS))
+        return self.kept.setdefault(collection, Kept(_KEPT_ROWS, _size_of_row))
 
     def vectors_of(self, collection: str, dimensions: int) -> Kept[str, bytes]:
         """The same of its vectors: each as the bytes of its numbers, of 32 bits."""
-        return self.vectors.setdefault(collection, Kept(max(EXACT_UP_TO, _KEPT_VECTORS // dimensions)))
+        most = max(_KEPT_VECTORS, EXACT_UP_TO * dimensions * _NUMBER_BYTES)
+        return self.vectors.setdefault(collection, Kept(most, len))
 
     @contextmanager
     def using(self, label: str) -> Iterator[Any]:

@@ -58,7 +58,8 @@ _DRAFT: Final = "shard.new-"  # an empty shard that is being made
 _NEW: Final = "shard.new"  # a copy that takes the place of the shard ...
 _OLD: Final = "shard.old"  # ... and what it takes the place of, for as long as that lasts
 _CLIENTS_OWN: Final = "collection/*/storage.sqlite"  # what qdrant-client, and so Mem0, makes in a folder
-_KEPT_CLUES: Final = 50_000  # about 30 MB
+_KEPT_CLUES: Final = 30_000_000  # bytes: about 50,000, for messages of common length
+_CLUE_BYTES: Final = 350  # of a clue, besides its words
 _KEPT_CONDITIONS: Final = 4  # each may hold the ids of all rows
 # How SQLite and the engine say that a file is not what they wrote.
 _DAMAGED: Final = (
@@ -96,7 +97,7 @@ class Shard:
         self.is_away = False
         self.written = 0
         self._counted: int | None = None
-        self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES)  # by the number of the UUID
+        self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES, _size_of_clue)  # by the number of the UUID
         self._having: dict[tuple[str, ...], Any] = {}  # until the next write
         self.lock = threading.RLock()
         self.tally = Tally(folder / _TALLY, label)
@@ -363,6 +364,10 @@ def replace_shard(folder: Path, label: str) -> None:
         shutil.rmtree(folder / _OLD)
     except OSError as error:
         raise StoreError(label, f"cannot replace {folder / SHARD} ({error.strerror})", "Open it again.") from error
+
+
+def _size_of_clue(clue: Clue) -> int:
+    return _CLUE_BYTES + sys.getsizeof(clue.words) + sys.getsizeof(clue.name)
 
 
 def _edge_config(dimensions: int) -> edge.EdgeConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Generic, TypeVar
 
 __all__ = ["Kept"]
@@ -16,14 +15,20 @@ V = TypeVar("V")
 class Kept(Generic[K, V]):
     """What was read last of some rows. Whoever writes a row says so with `forget`.
 
+    Args:
+        most: how much is kept, in bytes.
+        weigh: how many one of them takes.
+
     Attributes:
         version: changes with every `forget`. What was read before must not be put in after.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, weigh: Callable[[V], int]) -> None:
         self.version = 0
         self._most = most
+        self._weigh = weigh
         self._values: dict[K, V] = {}
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, keys: Iterable[K]) -> list[V | None]:
@@ -36,11 +41,12 @@ class Kept(Generic[K, V]):
         with self._lock:
             if version != self.version:
                 return
-            self._values.update(values)
-            surplus = len(self._values) - self._most
-            if surplus > 0:
-                for key in list(islice(self._values, surplus)):
-                    del self._values[key]
+            for key, value in values.items():
+                self._drop(key)
+                self._values[key] = value
+                self._bytes += self._weigh(value)
+            for key in self._surplus():
+                self._drop(key)
 
     def through(self, keys: Sequence[K], read: Callable[[Sequence[K]], Mapping[K, V]]) -> dict[K, V]:
         """What is kept of these rows, and what `read` tells of the others, which is kept from now on.
@@ -61,6 +67,23 @@ class Kept(Generic[K, V]):
             self.version += 1
             if keys is None:
                 self._values.clear()
+                self._bytes = 0
                 return
             for key in keys:
-                self._values.pop(key, None)
+                self._drop(key)
+
+    def _surplus(self) -> list[K]:
+        """What makes room, the first first."""
+        going: list[K] = []
+        left = self._bytes
+        for key, value in self._values.items():
+            if left <= self._most:
+                break
+            left -= self._weigh(value)
+            going.append(key)
+        return going
+
+    def _drop(self, key: K) -> None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._bytes -= self._weigh(value)

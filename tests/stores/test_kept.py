@@ -13,16 +13,27 @@ from memstack.stores.kept import Kept
 
 
 def test_it_is_bounded() -> None:
-    """More than so many are not kept; the first make room."""
-    kept: Kept[int, str] = Kept(3)
+    """What takes more than so many bytes is not kept; the first make room, one that is kept anew is the last."""
+    kept: Kept[int, str] = Kept(30, len)
     for number in range(10):
-        kept.put({number: str(number)}, kept.version)
-    assert kept.get(range(10)) == [None] * 7 + ["7", "8", "9"]
+        kept.put({number: str(number) * 10}, kept.version)
+    assert [value is not None for value in kept.get(range(10))] == [False] * 7 + [True] * 3
+    kept.put({7: "seven", 10: "x" * 12}, kept.version)
+    assert [value is not None for value in kept.get(range(7, 11))] == [True, False, True, True]
+    kept.put({11: "y" * 31}, kept.version)
+    assert kept._values == {}
+    kept.put({12: "z" * 30}, kept.version)
+    kept.forget([12, 13])
+    kept.put({14: "a" * 20, 15: "b" * 10}, kept.version)
+    assert kept.get([12, 14, 15]) == [None, "a" * 20, "b" * 10]
+    kept.forget()
+    kept.put(dict.fromkeys(range(3), "c" * 10), kept.version)
+    assert None not in kept.get(range(3))
 
 
 def test_what_was_read_before_a_change_is_not_put_in_after() -> None:
     """Whoever read while another wrote keeps nothing."""
-    kept: Kept[int, str] = Kept(3)
+    kept: Kept[int, str] = Kept(9, len)
     version = kept.version
     kept.forget([1])
     kept.put({1: "old"}, version)
@@ -31,7 +42,7 @@ def test_what_was_read_before_a_change_is_not_put_in_after() -> None:
 
 def test_what_changes_while_it_is_read_is_not_kept() -> None:
     """Who reads a row while another changes it is told what was read, and the next one reads anew."""
-    kept: Kept[int, str] = Kept(3)
+    kept: Kept[int, str] = Kept(9, len)
 
     def read(keys: Sequence[int]) -> dict[int, str]:
         kept.forget(keys)
