@@ -7,8 +7,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
+from pgvector import Vector
 from pgvector.psycopg import register_vector
 from psycopg import conninfo
+from psycopg.abc import Dumper, Loader
+from psycopg.adapt import PyFormat
+from psycopg.pq import Format
+from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool
 
 from memstack.errors import ConfigError
@@ -22,6 +27,8 @@ CONNECT_SECONDS: Final = 10
 _FRESH_SECONDS: Final = 1.0  # what fails all the same is tried again
 _GRACE_SECONDS: Final = 5.0  # after `statement_timeout` the server says that it is over; until then it may be silent
 _RECONNECT_SECONDS: Final = 5.0  # the pool tries ever more rarely; given up, the next call tries at once
+# How vectors are written and read, by the number of their type: each database has its own.
+_known: Final[dict[int, tuple[tuple[type[Dumper], ...], tuple[type[Loader], ...]]]] = {}
 
 
 def parameters_of(url: str) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def pool_for(config: Any, parameters: dict[str, Any], label: str) -> ConnectionP
     def configure(connection: PatientConnection) -> None:
         connection.patience = patience
         connection.execute(session.encode())
-        register_vector(connection)
+        _teach_vectors(connection)
 
     def check(connection: PatientConnection) -> None:
         try:
@@ -85,6 +92,29 @@ def pool_for(config: Any, parameters: dict[str, Any], label: str) -> ConnectionP
         open=False,
     )
     return pool
+
+
+def _teach_vectors(connection: PatientConnection) -> None:
+    """Let a connection write and read vectors, by the same classes as those before it.
+
+    Pgvector makes new ones for every connection, and psycopg keeps each class that it is given for as long as the
+    process lives.
+    """
+    found = TypeInfo.fetch(connection, "vector")
+    adapters = connection.adapters
+    if found is None or found.oid not in _known:
+        register_vector(connection)  # which raises where there is no such type
+        if found is not None:
+            dumpers = tuple(adapters.get_dumper(Vector, PyFormat.from_pq(form)) for form in Format)
+            loaders = tuple(kept for form in Format if (kept := adapters.get_loader(found.oid, form)) is not None)
+            _known[found.oid] = (dumpers, loaders)
+        return
+    found.register(connection)
+    dumpers, loaders = _known[found.oid]
+    for dumper in dumpers:
+        adapters.register_dumper(Vector, dumper)
+    for loader in loaders:
+        adapters.register_loader(found.oid, loader)
 
 
 def _check(connection: PatientConnection) -> None:
