@@ -83,7 +83,7 @@ _COPY: Final = 1_000  # rows copied at a time
 
 
 class Shard:
-    """An open shard with its rows, the note of what it must hold, and how many were written since it was reorganised.
+    """An open shard with its rows, and the note of what it must hold.
 
     Writes take turns: the note is right between two of them, and so when it is closed under threads that write.
 
@@ -95,7 +95,6 @@ class Shard:
         self.engine = engine
         self.gate = Gate()
         self.is_away = False
-        self.written = 0
         self._counted: int | None = None
         self.clues: Kept[int, Clue] = Kept(_KEPT_CLUES, _size_of_clue)  # by the number of the UUID
         self._having: dict[tuple[str, ...], Any] = {}  # until the next write

@@ -68,7 +68,8 @@ _COPIES: Final = 3  # a write takes its room in logs, in the segment or the file
 _ROW_BYTES: Final = 2048  # of ids and numbers
 _TERM_BYTES: Final = 16  # of a term, besides its text
 # So many rows are written between two reorganisations: the more there are, the longer one takes. What was written since
-# is read whole when the folder is opened: 20 000 rows take a quarter of a second.
+# is read whole when the folder is opened: 20 000 rows take a quarter of a second. They are counted beyond the end of
+# the process: the engine keeps what was deleted until then.
 _TIDY_AFTER: Final = range(20_000, 50_000)
 _TIDY_SHARE: Final = 10  # and in between, a tenth of what is there
 
@@ -135,9 +136,9 @@ class QdrantEdgeStore(QdrantStore):
             with shard.told.transaction():
                 shard.told.put(told)
                 shard.engine.update(edge.UpdateOperation.upsert_points(points))
+            shard.tally.written += len(points)
             shard.note(rows[-1].id, digest_of(told[-1][-1]))
-            shard.written += len(points)
-            due = shard.written >= min(max(_TIDY_AFTER.start, shard.count // _TIDY_SHARE), _TIDY_AFTER.stop)
+            due = shard.tally.written >= min(max(_TIDY_AFTER.start, shard.count // _TIDY_SHARE), _TIDY_AFTER.stop)
         if due:
             self.tidy()
 
@@ -238,7 +239,7 @@ class QdrantEdgeStore(QdrantStore):
         self.tidy()
 
     def tidy(self) -> None:
-        self._shared.engine.written = 0
+        self._shared.engine.tally.written = 0
         needed = FREE_BYTES + size_of(self.folder / SHARD)  # in the worst case every segment is written anew
         free = free_bytes(self.label, self.root)
         if free < needed:

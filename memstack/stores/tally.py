@@ -71,6 +71,7 @@ class _Note:
         boot: the run of the machine in which that was; empty where the system does not tell.
         last: id of the row that was written last; None while a write is under way.
         digest: of that row; None where it was deleted.
+        written: how many rows were written since the engine was reorganised.
     """
 
     least: int
@@ -79,6 +80,7 @@ class _Note:
     boot: str
     last: str | None = None
     digest: str | None = None
+    written: int = 0
 
 
 _NAMES: Final = tuple(field.name for field in fields(_Note))
@@ -86,6 +88,10 @@ _NAMES: Final = tuple(field.name for field in fields(_Note))
 
 class Tally:
     """The note of one folder. Its owner sees to it that one thread at a time calls.
+
+    Attributes:
+        written: how many rows were written since the engine was reorganised. Its owner counts; it is noted with every
+            write, and known again once `check` was called.
 
     Args:
         file: where it is kept.
@@ -95,6 +101,7 @@ class Tally:
     def __init__(self, file: Path, label: str) -> None:
         self.file = file
         self._label = label
+        self.written = 0
         self._open = False  # whether the file says that the folder is in use
 
     def check(self, engine: Counted) -> bool:
@@ -110,6 +117,7 @@ class Tally:
         if note is None:
             return False
         self._open = not note.closed
+        self.written = note.written
         if not note.closed and note.boot != _boot():
             _log.warning(
                 "%s: the machine stopped while it was open: what was written in the seconds before may be lost",
@@ -131,11 +139,12 @@ class Tally:
             added: how many more there may be.
             removed: how many fewer there may be.
         """
-        self._write(_Note(max(0, rows - removed), rows + added, closed=False, boot=_boot()))
+        self._write(_Note(max(0, rows - removed), rows + added, closed=False, boot=_boot(), written=self.written))
 
     def after(self, rows: int, last: str | None = None, digest: str | None = None) -> None:
         """Note that it has happened: how many rows there are now, and the last of those written."""
-        self._write(_Note(rows, rows, closed=False, boot=_boot(), last=last, digest=digest))
+        note = _Note(rows, rows, closed=False, boot=_boot(), last=last, digest=digest, written=self.written)
+        self._write(note)
 
     @property
     def in_use(self) -> bool:
@@ -144,13 +153,14 @@ class Tally:
 
     def close(self, rows: int) -> None:
         """Note that the engine was closed with so many rows, all of them on the disk."""
-        self._write(_Note(rows, rows, closed=True, boot=""))
+        self._write(_Note(rows, rows, closed=True, boot="", written=self.written))
 
     def _read(self) -> _Note | None:
         try:
             content = json.loads(self.file.read_text(encoding="ascii"))
             note = _Note(**content)
-            if isinstance(note.least, int) and isinstance(note.most, int) and isinstance(note.closed, bool):
+            numbers = (note.least, note.most, note.written)
+            if all(isinstance(number, int) for number in numbers) and isinstance(note.closed, bool):
                 return note
         except FileNotFoundError:
             return None

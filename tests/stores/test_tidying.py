@@ -35,3 +35,22 @@ def test_a_growing_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(steps[: 200 // 20]) == {20}  # a tenth of what is there is less
     assert steps == sorted(steps)
     assert steps[-1] == 50
+
+
+def test_a_store_that_is_opened_for_a_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written is counted beyond the end of the process: else what is deleted would be kept for ever."""
+    monkeypatch.setattr(qdrant_edge, "_TIDY_AFTER", range(20, 50))
+    times = 0
+    tidy = QdrantEdgeStore.tidy
+
+    def noted(store: QdrantEdgeStore) -> None:
+        nonlocal times
+        times += 1
+        tidy(store)
+
+    monkeypatch.setattr(QdrantEdgeStore, "tidy", noted)
+    for number in range(30):
+        with open_memory({"vector_store": {"provider": "qdrant", "mode": "embedded", "path": str(tmp_path)}}) as memory:
+            memory.delete_all(user_id="ada")
+            memory.add_many([f"{number} and {other}" for other in range(4)], user_id="ada")
+    assert times == 30 * 4 // 20
