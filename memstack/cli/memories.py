@@ -20,6 +20,7 @@ from memstack.cli.options import (
     IdArgument,
     MetadataOption,
     RunOption,
+    SupersededOption,
     UserOption,
     read_expiry,
     read_filters,
@@ -123,6 +124,7 @@ def search(
     threshold: Annotated[float | None, typer.Option("--threshold", help="Least score, 0 to 1.")] = None,
     as_of: AsOfOption = None,
     show_expired: ExpiredOption = False,
+    show_superseded: SupersededOption = False,
     explain: Annotated[bool, typer.Option("--explain", help="Tell how each was found.")] = False,
 ) -> None:
     """Find the memories that fit a query best, with their scores from 0 to 1."""
@@ -140,6 +142,7 @@ def search(
             threshold=threshold,
             as_of=as_of,
             show_expired=show_expired,
+            show_superseded=show_superseded,
             explain=explain,
         )
     session.output.result({"hits": [hit.to_dict() for hit in hits]}, lambda console: show_hits(console, hits))
@@ -161,6 +164,7 @@ def list_(
     ] = "-created_at",
     as_of: AsOfOption = None,
     show_expired: ExpiredOption = False,
+    show_superseded: SupersededOption = False,
     everything: Annotated[bool, typer.Option("--all", help="All of them, in place of a page.")] = False,
 ) -> None:
     """List memories, page by page."""
@@ -176,7 +180,8 @@ def list_(
     by: Order = order  # type: ignore[assignment]  # checked by the gateway
 
     def listing(verb: Callable[..., T], **more: Any) -> T:
-        return verb(**scope, filters=where, as_of=as_of, show_expired=show_expired, order=by, **more)
+        shown = {"as_of": as_of, "show_expired": show_expired, "show_superseded": show_superseded}
+        return verb(**scope, filters=where, **shown, order=by, **more)
 
     with session.memory() as memory:
         if not everything:

@@ -23,6 +23,7 @@ __all__ = [
     "MetadataOption",
     "RunOption",
     "ScopeIds",
+    "SupersededOption",
     "UserOption",
     "read_expiry",
     "read_filters",
@@ -44,6 +45,10 @@ AsOfOption = Annotated[
     typer.Option("--as-of", metavar="TIME", help="What held then, superseded memories too: ISO 8601. Default: now."),
 ]
 ExpiredOption = Annotated[bool, typer.Option("--show-expired", help="Memories that have expired, too.")]
+SupersededOption = Annotated[
+    bool,
+    typer.Option("--show-superseded", help="Memories that were superseded, and those that hold only later, too."),
+]
 RunOption = Annotated[
     str | None,
     typer.Option("--run", metavar="ID", help="Of this run: a session, a conversation.", rich_help_panel=_WHOSE),

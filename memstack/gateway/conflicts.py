@@ -17,8 +17,9 @@ from memstack.filters.scoping import scope_filter
 from memstack.gateway import pending, writing
 from memstack.gateway.drafts import Draft, draft_of
 from memstack.gateway.judging import judge
-from memstack.gateway.parts import Parts, visible
+from memstack.gateway.parts import Parts
 from memstack.gateway.replacing import Replacement
+from memstack.gateway.shown import visible
 from memstack.instants import utcnow
 from memstack.payload import memory_from
 from memstack.records import AddResult, Conflict, Failed, Memory, PendingChange

@@ -9,7 +9,8 @@ from memstack.errors import ProviderError, UnreadableAnswer
 from memstack.extraction import Extraction, Fact
 from memstack.gateway import writing
 from memstack.gateway.drafts import Draft
-from memstack.gateway.parts import Parts, visible
+from memstack.gateway.parts import Parts
+from memstack.gateway.shown import visible
 from memstack.gateway.writing import repeated
 from memstack.history.transaction import UsedKey
 from memstack.instants import utcnow

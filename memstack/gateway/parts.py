@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from memstack.filters.ast import And, Compare, Exists, Node, Not, Or, all_of
 from memstack.instants import EPOCH, utcnow
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from memstack.schemas import Schemas
     from memstack.stores.base import Store
 
-__all__ = ["Options", "Parts", "held", "tick", "visible"]
+__all__ = ["Options", "Parts", "tick"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +81,3 @@ def tick() -> datetime:
     with _clock:
         _last = max(utcnow(), _last + _STEP)
         return _last
-
-
-def visible(at: datetime, *, expired: bool = False) -> Node:
-    """Holds for what is remembered at an instant: not superseded, not of the future, and not (or also) expired."""
-    there = (Not(Compare("valid_to", "lte", at)), Not(Compare("valid_from", "gt", at)))
-    return And(there if expired else (Not(Compare("expires_at", "lte", at)), *there))
-
-
-def held(at: datetime, *, expired: bool = False) -> Node:
-    """Holds for what was so at an instant: it had begun by then, and had not ended, nor expired (or also then)."""
-    begun = Or((Compare("valid_from", "lte", at), Not(Exists("valid_from")) & Compare("occurred_at", "lte", at)))
-    return all_of(visible(at, expired=expired), begun)

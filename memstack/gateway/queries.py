@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,7 +9,8 @@ from memstack import retrieval
 from memstack.filters.ast import Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.cursors import read_cursor, write_cursor
-from memstack.gateway.parts import Parts, held, visible
+from memstack.gateway.parts import Parts
+from memstack.gateway.shown import Shown
 from memstack.gateway.typed import fit_all, search_fitting
 from memstack.instants import utcnow
 from memstack.records import Hit, Hits, Order, Page
@@ -30,8 +30,7 @@ def search(
     where: Node,
     *,
     schema: type[S] | None,
-    then: datetime | None,
-    expired: bool,
+    shown: Shown,
     limit: int,
     threshold: float | None,
     explain: bool,
@@ -44,14 +43,12 @@ def search(
         scope: whose memories.
         where: only those for which it holds.
         schema: only those of its category that fit it.
-        then: what held at this instant; None is what is remembered now.
-        expired: those that have expired, too.
+        shown: which of them, by their times.
         limit, threshold, explain: as for `MemoryGateway.search`.
     """
-    now = utcnow() if then is None else then
-    at = visible(now, expired=expired) if then is None else held(then, expired=expired)
+    now = shown.then or utcnow()
     of_schema = None if schema is None else schema.where()
-    where = all_of(scope_filter(scope), at, of_schema, where)
+    where = all_of(scope_filter(scope), shown.where(now), of_schema, where)
     if query:
         find = partial(
             retrieval.search,
@@ -79,8 +76,7 @@ def page(
     where: Node,
     *,
     schema: type[S] | None,
-    then: datetime | None,
-    expired: bool,
+    shown: Shown,
     order: Order,
     limit: int,
     cursor: str | None,
@@ -89,20 +85,20 @@ def page(
 
     Args:
         parts: where.
-        scope, where, schema, then, expired: as for `search`.
+        scope, where, schema, shown: as for `search`.
         order, limit, cursor: as for `MemoryGateway.get_all`.
 
     Raises:
         CursorError: the cursor is not of this listing.
     """
     of_schema = None if schema is None else schema.where()
-    at = None if then is None else held(then, expired=expired)
-    base = all_of(scope_filter(scope), of_schema, at, where)
-    listing = f"{order}, expired ones too" if expired else order
+    then = shown.then
+    base = all_of(scope_filter(scope), of_schema, None if then is None else shown.where(then), where)
+    listing = f"{order}{shown.words}"
     after = None if cursor is None else read_cursor(cursor, scope, base, listing)
     field, descending = _sort(order)
     rows = parts.store.scan(
-        where=base if then is not None else all_of(base, visible(utcnow(), expired=expired)),
+        where=base if then is not None else all_of(base, shown.where(utcnow())),
         field=field,
         descending=descending,
         after=after,

@@ -18,7 +18,8 @@ from memstack.filters.evaluate import comparable, resolve
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, draft_of
 from memstack.gateway.lines import Line, Span
-from memstack.gateway.parts import Parts, tick, visible
+from memstack.gateway.parts import Parts, tick
+from memstack.gateway.shown import visible
 from memstack.instants import as_instant, iso
 from memstack.payload import memory_from
 from memstack.records import Memory

@@ -21,7 +21,6 @@ from memstack.gateway.files import Target, reading
 from memstack.gateway.inputs import (
     Messages,
     check_flag,
-    check_instant,
     check_instructions,
     check_limit,
     check_memory_text,
@@ -33,6 +32,7 @@ from memstack.gateway.inputs import (
 )
 from memstack.gateway.items import Item
 from memstack.gateway.parts import Parts
+from memstack.gateway.shown import check_shown
 from memstack.gateway.together import reset
 from memstack.gateway.typed import (
     Metadata,
@@ -583,6 +583,7 @@ class MemoryGateway:
         schema: None = None,
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -600,6 +601,7 @@ class MemoryGateway:
         schema: type[S],
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -616,6 +618,7 @@ class MemoryGateway:
         schema: type[S] | None = None,
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         limit: int = 10,
         threshold: float | None = None,
         explain: bool = False,
@@ -632,6 +635,7 @@ class MemoryGateway:
                 `occurred_at`) until `valid_to`. None is what is remembered now: that, and what has no `valid_from`
                 and is said to occur later.
             show_expired: memories that have expired, too.
+            show_superseded: memories that were superseded, and those that hold only later, too; not beside `as_of`.
             limit: how many at most, 1 to 10 000.
             threshold: least score, 0 to 1.
             explain: whether hits tell how they were found.
@@ -656,8 +660,7 @@ class MemoryGateway:
             scope,
             rest,
             schema=None if schema is None else check_schema(schema),
-            then=check_instant(as_of, "as_of"),
-            expired=check_flag(show_expired, "show_expired"),
+            shown=check_shown(as_of, expired=show_expired, superseded=show_superseded),
             limit=limit,
             threshold=least,
             explain=check_flag(explain, "explain"),
@@ -674,6 +677,7 @@ class MemoryGateway:
         schema: None = None,
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -690,6 +694,7 @@ class MemoryGateway:
         schema: type[S],
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -705,6 +710,7 @@ class MemoryGateway:
         schema: type[S] | None = None,
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         limit: int = 100,
         cursor: str | None = None,
         order: Order = "-created_at",
@@ -716,7 +722,7 @@ class MemoryGateway:
             filters: only memories for which it holds.
             schema: only memories of its category, their metadata as instances of it; those that do not fit are in
                 the page's `misfits`, raw.
-            as_of, show_expired: as in `search`.
+            as_of, show_expired, show_superseded: as in `search`.
             limit: how many a page, 1 to 10 000.
             cursor: `next_cursor` of the page before.
             order: ``created_at``, ``updated_at`` or ``occurred_at``, with a leading ``-`` for the newest first; ties
@@ -736,8 +742,7 @@ class MemoryGateway:
             scope.require(),
             rest,
             schema=None if schema is None else check_schema(schema),
-            then=check_instant(as_of, "as_of"),
-            expired=check_flag(show_expired, "show_expired"),
+            shown=check_shown(as_of, expired=show_expired, superseded=show_superseded),
             order=check_order(order),
             limit=check_limit(limit, more=_MORE),
             cursor=cursor,
@@ -754,6 +759,7 @@ class MemoryGateway:
         schema: None = None,
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         order: Order = "-created_at",
     ) -> Iterator[Memory]: ...
 
@@ -768,6 +774,7 @@ class MemoryGateway:
         schema: type[S],
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         order: Order = "-created_at",
     ) -> Iterator[Memory[S] | Memory]: ...
 
@@ -781,6 +788,7 @@ class MemoryGateway:
         schema: type[S] | None = None,
         as_of: datetime | date | str | None = None,
         show_expired: bool = False,
+        show_superseded: bool = False,
         order: Order = "-created_at",
     ) -> Iterator[Memory[S] | Memory]:
         """All memories of a listing, one after the other; fetched in pages. Arguments as for `get_all`.
@@ -791,7 +799,13 @@ class MemoryGateway:
         handle = MemoryGateway(self._core, scope.require())
         where = rest if schema is None else all_of(check_schema(schema).where(), rest)
         listed = partial(
-            handle.get_all, filters=where, as_of=as_of, show_expired=show_expired, limit=FIRST_PAGE, order=order
+            handle.get_all,
+            filters=where,
+            as_of=as_of,
+            show_expired=show_expired,
+            show_superseded=show_superseded,
+            limit=FIRST_PAGE,
+            order=order,
         )
         page = listed()
 

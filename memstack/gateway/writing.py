@@ -17,8 +17,9 @@ from memstack.errors import IdempotencyMismatch, InvalidInput, MemoryNotFound
 from memstack.filters.ast import Node, all_of
 from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, draft_of, payload_of
-from memstack.gateway.parts import Parts, tick, visible
+from memstack.gateway.parts import Parts, tick
 from memstack.gateway.replacing import Replacement, Timeline, ended
+from memstack.gateway.shown import visible
 from memstack.gateway.together import Write, together
 from memstack.history.transaction import Transaction, UsedKey
 from memstack.ids import new_id

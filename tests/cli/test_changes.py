@@ -94,6 +94,16 @@ def test_what_has_expired(run: Runner, alex: str) -> None:
     assert "level 3" in run("list", "--all", "--user", alex, "--show-expired", "--json").out
 
 
+def test_what_was_superseded(run: Runner, alex: str) -> None:
+    """``--show-superseded`` shows it in `search` and `list`, page by page and for all; not beside ``--as-of``."""
+    old = run("add", "parked on level 3", "--user", alex, "--json").data["stored"][0]["id"]
+    run("supersede", old, "parked on level 5", "--user", alex)
+    for words in (("search", ""), ("search", "where is my car?"), ("list",), ("list", "--all")):
+        assert "level 3" not in run(*words, "--user", alex).out
+        assert "level 3" in run(*words, "--user", alex, "--show-superseded").out
+        assert run(*words, "--user", alex, "--show-superseded", "--as-of", "2026-01-01").code == 2
+
+
 def test_erase_asks_first(run: Runner, store: Path) -> None:
     """Without a yes nothing is erased; with it, the receipt tells what was."""
     run("add", "a secret of the quokka", "--user", "al")

@@ -248,6 +248,48 @@ def test_what_has_expired_can_be_shown(memory: MemoryGateway) -> None:
             verb(show_expired="yes")
 
 
+def test_what_is_hidden_by_its_time_can_be_shown(memory: MemoryGateway) -> None:
+    """`show_superseded` has what was superseded, and what holds only later, beside the rest, in every verb that lists.
+
+    So a filter selects for a reading what it selects for `delete_all`, and nothing that is stored is out of sight.
+    """
+    alex = memory.for_user("alex")
+    say(alex, "morning", -10)
+    say(alex, "evening", -5)
+    (current,) = alex.get_all()
+    alex.supersede(current.id, "at night", metadata=prefer("night"), valid_from=utcnow() + timedelta(days=5))
+    alex.add("parked on level 3", expires_at=day(-1))
+    memory.for_user("bo").add("noon")
+    remembered, lasting = {"evening"}, {"morning", "evening", "at night"}
+    assert {item.text for item in alex.get_all()} == remembered
+    for expired, shown in ((False, lasting), (True, lasting | {"parked on level 3"})):
+        flags: dict[str, Any] = {"show_superseded": True, "show_expired": expired}
+        assert {item.text for item in alex.get_all(**flags)} == shown
+        assert {item.text for item in alex.iter_all(**flags)} == shown
+        assert {hit.text for hit in alex.search("", limit=50, **flags)} == shown
+        assert {hit.text for hit in alex.search("when do I work?", limit=50, **flags)} == shown
+        first = alex.get_all(limit=2, **flags)
+        rest = alex.get_all(limit=50, cursor=first.next_cursor, **flags)
+        assert sorted(item.text for item in (*first, *rest)) == sorted(shown)
+        with pytest.raises(CursorError):
+            alex.get_all(cursor=first.next_cursor, show_expired=expired)
+    replaced = F.superseded_by.exists()
+    assert [item.text for item in alex.get_all(filters=replaced)] == ["evening"]
+    listed = alex.get_all(filters=replaced, show_superseded=True)
+    assert {item.text for item in listed} == {"morning", "evening"}
+    assert alex.delete_all(filters=replaced) == len(listed)
+    assert {item.text for item in alex.get_all(show_superseded=True, show_expired=True)} == {
+        "at night",
+        "parked on level 3",
+    }
+    verbs: list[Any] = [alex.get_all, alex.iter_all, partial(alex.search, "")]
+    for verb in verbs:
+        with pytest.raises(InvalidInput, match="show_superseded"):
+            verb(show_superseded="yes")
+        with pytest.raises(InvalidInput, match="beside as_of"):
+            verb(show_superseded=True, as_of=day(-7))
+
+
 def test_what_had_expired_by_then_can_be_shown(memory: MemoryGateway) -> None:
     """A search in the past hides what had expired by then, or shows it where that is asked for."""
     alex = memory.for_user("alex")
