@@ -258,7 +258,7 @@ def _store(parts: Parts, batch: Sequence[tuple[int, Record]]) -> _Done:
     with together(parts) as write:
         faster = write.log.owners(ids) != known_owners or bool(wanted and parts.store.fetch(list(wanted)))
         if not faster:
-            writing.restore(write, rows, [(record.id, record.history) for record in taken])
+            writing.restore(parts, write, rows, [(record.id, record.history) for record in taken])
     if faster:
         return _store(parts, batch)
     done.stored, done.embedded = len(rows), len(left)

@@ -251,13 +251,16 @@ def replace(parts: Parts, new: Memory, ids: Sequence[str], reason: str) -> None:
         write.upsert(changed, found)
 
 
-def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
-    """Write rows as they are, with their history as it is, and that of memories that are gone.
+def restore(
+    parts: Parts, write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
+) -> None:
+    """Write rows as they are, with their history as it is, and that of memories that are here already, or gone.
 
-    Of a memory whose history ends with its deletion, the log says that it is there again.
+    Of a memory that is there while its history ends with its deletion, the log says that it is there again.
 
     Args:
-        write: where.
+        parts: where.
+        write: the same, within its transaction.
         rows: none of which is there yet.
         entries: of the history, with the id of their memory.
     """
@@ -270,11 +273,15 @@ def restore(write: Write, rows: Sequence[Row], entries: Sequence[tuple[str, Sequ
         for source in payloads.source_of(row.payload):
             if source.position is not None:
                 write.log.reach(payloads.scope_of(row.payload), source.position)
-        last = write.log.last(row.id)
-        if last is not None and last.event == "DELETE":
-            memory = memory_from(row.id, row.payload)
-            again = dataclasses.replace(_change("ADD", memory, new=memory, at=tick()), reason="imported")
-            write.log.append([again], roles=_roles({row.id: memory.source}))
+    there = {row.id: row for row in rows}
+    lasts = {memory_id: write.log.last(memory_id) for memory_id in {**histories, **there}}
+    deleted = [memory_id for memory_id, last in lasts.items() if last is not None and last.event == "DELETE"]
+    if others := [memory_id for memory_id in deleted if memory_id not in there]:
+        there |= {row.id: row for row in parts.store.fetch(others)}
+    for row in (there[memory_id] for memory_id in deleted if memory_id in there):
+        memory = memory_from(row.id, row.payload)
+        again = dataclasses.replace(_change("ADD", memory, new=memory, at=tick()), reason="imported")
+        write.log.append([again], roles=_roles({row.id: memory.source}))
     write.upsert(rows)
 
 

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 from memstack import metadata as codec
@@ -101,19 +102,29 @@ class Transaction:
             self._connection.execute(f"DELETE FROM {table} WHERE collection = ?", (self._collection,))  # noqa: S608
 
     def restore(self, memory_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay."""
-        known = self._connection.execute(
-            "SELECT id FROM changes WHERE collection = ? AND memory_id = ?", (self._collection, memory_id)
+        """Add entries that `SqliteHistory.entries` gave, here or elsewhere; those that are here already stay.
+
+        All are in the order of time then, as they are read, also where a memory was changed here and elsewhere.
+        """
+        those = "collection = ? AND memory_id = ?"
+        found = self._connection.execute(
+            f"SELECT {', '.join(ENTRY)} FROM changes WHERE {those} ORDER BY seq",  # noqa: S608  # names of columns
+            (self._collection, memory_id),
         )
-        here = {entry_id for (entry_id,) in known}
+        here: list[Mapping[str, Any]] = [dict(zip(ENTRY, row, strict=True)) for row in found]
+        known = {entry["id"] for entry in here}
         new: dict[str, Mapping[str, Any]] = {}
         for entry in entries:
-            if entry["id"] not in here:
+            if entry["id"] not in known:
                 new.setdefault(entry["id"], entry)
+        added: Sequence[Mapping[str, Any]] = list(new.values())
+        if here and any(entry["at"] < here[-1]["at"] for entry in added):
+            added = sorted([*here, *added], key=itemgetter("at"))
+            self._connection.execute(f"DELETE FROM changes WHERE {those}", (self._collection, memory_id))  # noqa: S608
         self._connection.executemany(
             f"INSERT INTO changes (collection, memory_id, {', '.join(ENTRY)}) "  # noqa: S608
             f"VALUES (?, ?, {', '.join('?' * len(ENTRY))})",
-            ((self._collection, memory_id, *map(entry.get, ENTRY)) for entry in new.values()),
+            ((self._collection, memory_id, *map(entry.get, ENTRY)) for entry in added),
         )
 
     def reach(self, scope: Scope, position: int) -> None:

@@ -153,6 +153,42 @@ def test_what_was_deleted_comes_back(memory: MemoryGateway) -> None:
         assert events[-2:] == ["ADD", "DELETE"] if events[-1] == "DELETE" else ["DELETE", "ADD"]
 
 
+def test_a_deletion_that_is_imported_over_a_living_memory(open_here: OpenHere, tmp_path: Path) -> None:
+    """What is here stays, and its history ends with its being there: once, however often the file is read."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    (stored,) = here.add("I drink tea", user_id="alex").stored
+    copy(here, there)
+    here.delete(stored.id)
+    for _ in range(2):
+        assert copy(here, there).memories == 0
+        assert there.get(stored.id) == stored
+        told = [(change.event, change.reason) for change in there.history(stored.id)]
+        assert told == [("ADD", None), ("DELETE", None), ("ADD", "imported")]
+        assert there._core.parts.history.living() == 1
+
+
+@pytest.mark.parametrize("deleted", ["here", "there"])
+def test_histories_that_went_apart(open_here: OpenHere, tmp_path: Path, deleted: str) -> None:
+    """What happened to a memory in two places is told in the order of time, and last of all whether it is there."""
+    here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
+    (stored,) = here.add("I drink tea", user_id="alex").stored
+    copy(here, there)
+    if deleted == "here":
+        here.delete(stored.id)
+        now = there.update(stored.id, text="I drink coffee")
+    else:
+        now = here.update(stored.id, text="I drink coffee")
+        there.delete(stored.id)
+    copy(here, there)
+    assert there.get(stored.id) == now
+    changes = there.history(stored.id)
+    events = ["ADD", "DELETE", "UPDATE"] if deleted == "here" else ["ADD", "UPDATE", "DELETE", "ADD"]
+    assert [change.event for change in changes] == events
+    assert [change.at for change in changes] == sorted(change.at for change in changes)
+    there.update(stored.id, text="I drink water")
+    assert [change.event for change in there.history(stored.id)] == [*events, "UPDATE"]
+
+
 def test_two_imports_at_once(open_here: OpenHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another import stores while ours is under way is not written over: it is present, or taken."""
     here, there = open_here(tmp_path / "here"), open_here(tmp_path / "there")
