@@ -1,6 +1,7 @@
 """What a memory holds, said a second time: in plain Python, and from what the blueprint and the docstrings promise.
 
-The model is a dict of memories, a list of changes, the idempotency keys that were used, and how far each run has got.
+The model is a dict of memories, a list of changes, what waits for an answer, the idempotency keys that were used, and
+how far each run has got.
 Nothing of the gateway, the stores or the history is used here, only the records that go in and come out; filters are
 those of `memstack.testing.contract.oracle`. What the memory chooses by itself, ids and the instants of writes, is told
 to the model after the call; everything else the model foretells.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,11 +20,13 @@ from memstack.records import Change, Event, Memory, Source
 from memstack.scope import Scope
 from memstack.testing.contract.oracle import Spec, fields_of, holds
 
-__all__ = ["ANY", "Draft", "Entry", "Imported", "Model", "Saved", "exact", "told"]
+__all__ = ["ANY", "Draft", "Entry", "Imported", "Model", "Saved", "Waiting", "exact", "preference", "told"]
 
 ANY: Final[Spec] = ("and", [])
 _INSTANTS: Final = ("created_at", "updated_at", "occurred_at", "valid_from", "valid_to", "expires_at")
 _TICK: Final = timedelta(microseconds=1)
+_A_DAY: Final = timedelta(minutes=1440)
+_PREFERENCE: Final = frozenset({"category", "key", "value", "domain", "strength", "source"})
 
 
 def exact(value: Any) -> Any:
@@ -40,6 +43,20 @@ def exact(value: Any) -> Any:
 def _set(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
     """Metadata with fields set; None removes one, and is none."""
     return {name: value for name, value in {**old, **(new or {})}.items() if value is not None}
+
+
+def preference(metadata: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What a preference is about, as (domain, key); None where metadata is none, or does not fit."""
+    about = _about(metadata)
+    fits = isinstance(metadata.get("value"), str) and _PREFERENCE.issuperset(metadata)
+    return about if fits else None
+
+
+def _about(metadata: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The slot of a preference, also where the rest of it does not fit."""
+    if metadata.get("category") != "preferences" or "key" not in metadata:
+        return None
+    return metadata.get("domain", "general"), metadata["key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +139,15 @@ def told(change: Change) -> Any:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A draft that waits for an answer: what it was asked about, why, and until when it waits."""
+
+    draft: Draft
+    replaces: tuple[str, ...]
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
 class Saved:
     """What an export has: the memories of a scope, and all changes of that scope."""
 
@@ -147,6 +173,7 @@ class Model:
         log: every change, the oldest first; also of memories that are gone.
         keys: the content that each idempotency key of a scope was used for.
         places: how many messages each run has.
+        waiting: what waits for an answer, by its token.
     """
 
     def __init__(self) -> None:
@@ -154,6 +181,7 @@ class Model:
         self.log: list[Entry] = []
         self.keys: dict[tuple[Scope, str], Any] = {}
         self.places: dict[Scope, int] = {}
+        self.waiting: dict[str, Waiting] = {}
         self._number = 0
 
     # -- reading ---------------------------------------------------------------------------------
@@ -180,9 +208,10 @@ class Model:
         found = [entry for entry in self.log if entry.memory_id in chain and scope.covers(entry.scope)]
         return found if any(entry.memory_id == memory_id for entry in found) else []
 
-    def instants(self) -> list[datetime]:
-        """When something begins, ends, was said, stored or changed, the first first."""
-        found = {getattr(one, name) for one in self.memories.values() for name in _INSTANTS}
+    def instants(self, names: Sequence[str] = _INSTANTS) -> list[datetime]:
+        """When something begins, ends, was said, stored or changed, or is no longer waited for; the first first."""
+        found = {getattr(one, name) for one in self.memories.values() for name in names}
+        found |= {one.expires_at for one in self.waiting.values() if "expires_at" in names}
         return sorted(at for at in found if at is not None)
 
     # -- writing ---------------------------------------------------------------------------------
@@ -192,10 +221,7 @@ class Model:
 
         It has to be there when the new one would be: now, once that holds, or just before it expired.
         """
-        at = max(now, draft.valid_from or now)
-        if draft.expires_at is not None and draft.expires_at <= at:
-            at = draft.expires_at - _TICK
-        there = [one for one in self.inside(draft.scope) if _holds(one, at)]
+        there = [one for one in self.inside(draft.scope) if _holds(one, _seen_at(draft, now))]
         return next((one for one in there if draft.same() == _same_of(one)), None)
 
     def store(self, draft: Draft, chosen: Memory) -> Memory:
@@ -213,20 +239,27 @@ class Model:
         metadata: Mapping[str, Any] | None,
         times: Mapping[str, Any],
         at: datetime,
+        *,
+        alone: bool = False,
     ) -> Memory:
-        """A memory is changed; where nothing is other than it was, nothing happened."""
+        """A memory is changed; where nothing is other than it was, nothing happened. `alone`: no old field stays."""
         old = self.memories[memory_id]
-        new = dataclasses.replace(old, text=text or old.text, metadata=_set(old.metadata, metadata), **times)
+        fields = _set({} if alone else old.metadata, metadata)
+        new = dataclasses.replace(old, text=text or old.text, metadata=fields, **times)
         if exact(new) == exact(old):
             return old
         self._note("UPDATE", old, new)
         return self._put(dataclasses.replace(new, updated_at=at))
 
-    def current(self, memory_id: str) -> Memory:
-        """What stands in the place of a memory by now."""
-        one = self.memories[memory_id]
-        while one.superseded_by in self.memories:
-            one = self.memories[one.superseded_by]
+    def current(self, memory_id: str, scope: Scope) -> Memory | None:
+        """What stands in the place of a memory by now, as far as a scope sees; None where it is gone."""
+        one, seen = self._seen(memory_id, scope), {memory_id}
+        while one is not None and one.superseded_by not in seen:
+            following = self._seen(one.superseded_by, scope)
+            if following is None:
+                break
+            seen.add(following.id)
+            one = following
         return one
 
     def supersede(
@@ -235,37 +268,113 @@ class Model:
         text: str,
         metadata: Mapping[str, Any] | None,
         *,
+        scope: Scope,
         reason: str | None,
         valid_from: datetime | None,
         chosen: Memory,
+        alone: bool = False,
     ) -> Memory:
         """A new memory takes the place of another, and of what that one had replaced since the new one began."""
-        old = self.current(memory_id)
-        draft = Draft(text=text, scope=old.scope, metadata=_set(old.metadata, metadata), valid_from=valid_from)
+        old = self.current(memory_id, scope)
+        assert old is not None
+        fields = _set({} if alone else old.metadata, metadata)
+        draft = Draft(text=text, scope=old.scope, metadata=fields, valid_from=valid_from)
         if draft.same() == _same_of(old):
             return old
+        return self.replace(draft, chosen, [memory_id], reason=reason)
+
+    # -- contradictions --------------------------------------------------------------------------
+
+    def slot(self, draft: Draft) -> list[Memory]:
+        """What is about the same as a draft that is a preference, whenever it held, in the order of time."""
+        about = preference(draft.metadata)
+        found = [one for one in self.inside(draft.scope) if about is not None and _about(one.metadata) == about]
+        return sorted(found, key=lambda one: (_begin(one), one.id))
+
+    def contradicted(self, draft: Draft, at: datetime) -> list[Memory]:
+        """What holds at an instant and says another thing of the draft's slot."""
+        return [
+            one
+            for one in self.slot(draft)
+            if _holds(one, at) and preference(one.metadata) and one.metadata["value"] != draft.metadata["value"]
+        ]
+
+    def duplicate(self, draft: Draft, now: datetime, named: Iterable[str] = ()) -> tuple[Memory | None, bool]:
+        """The memory that a draft is equal to, and whether it is left out for that: not where it changes what holds."""
+        equal = self.equal_to(draft, now)
+        if equal is None:
+            return None, False
+        at = _seen_at(draft, now)
+        standing = (self.current(one, draft.scope) for one in named)
+        others = [one for one in standing if one is not None and _holds(one, at)]
+        others += self.contradicted(draft, at)
+        return equal, all(one.id == equal.id for one in others)
+
+    def replace(
+        self,
+        draft: Draft,
+        chosen: Memory,
+        ids: Iterable[str] = (),
+        *,
+        equal: Memory | None = None,
+        reason: str | None = None,
+    ) -> Memory:
+        """A draft is stored, in the place of some memories, and among those of its slot.
+
+        What it takes the place of held until it begins. What is said to begin later than all that is named keeps its
+        place, and the new one holds until then.
+        """
+        line = self.slot(draft)
+        asked = [*ids, *([] if equal is None else [equal.id])]
+        named = {one.id: one for one in (self.current(key, draft.scope) for key in asked) if one is not None}
         new = self.store(draft, chosen)
         begin = _begin(new)
-        for one in self._replaced(old, begin):
+        bound = max([begin, *map(_begin, named.values())])
+        said = draft.valid_from is not None or draft.occurred_at is not None
+        staying = [one for one in line if _begin(one) > bound and (said or one.valid_from is not None)]
+        before = self._before(named.values(), begin, draft.scope)
+        found = {one.id: one for one in (*line, *before, *named.values()) if one not in staying}
+        for one in found.values():
             if one.valid_to is None or one.valid_to > begin:
                 end = max(begin, one.valid_from or begin)  # what had not begun by then never held
-            elif one is old:
+            elif one.id in named:
                 end = one.valid_to  # what had taken its place is gone
             else:
                 continue
-            self._put(dataclasses.replace(one, valid_to=end, superseded_by=new.id))
-            self._note("SUPERSEDE", one, one, reason=reason, superseded_by=new.id)
-        return new
+            self._end(one, end, new.id, reason)
+        return self._end(new, _begin(staying[0]), staying[0].id, reason) if staying else new
 
-    def _replaced(self, old: Memory, begin: datetime) -> list[Memory]:
-        found = {old.id: old}
-        later = [old] if _begin(old) > begin else []
+    def _before(self, later: Iterable[Memory], begin: datetime, scope: Scope) -> list[Memory]:
+        """What some memories took the place of, as far back as these began after an instant."""
+        found: dict[str, Memory] = {}
+        later = [one for one in later if _begin(one) > begin]
         while later:
             ids = {one.id for one in later}
-            before = [one for one in self.memories.values() if one.superseded_by in ids and one.id not in found]
-            found.update({one.id: one for one in before})
-            later = [one for one in before if _begin(one) > begin]
+            new = [one for one in self.inside(scope) if one.superseded_by in ids and one.id not in found]
+            found.update({one.id: one for one in new})
+            later = [one for one in new if _begin(one) > begin]
         return list(found.values())
+
+    def _end(self, one: Memory, end: datetime, successor: str, reason: str | None) -> Memory:
+        self._note("SUPERSEDE", one, one, reason=reason, superseded_by=successor)
+        return self._put(dataclasses.replace(one, valid_to=end, superseded_by=successor))
+
+    def wait(self, draft: Draft, token: str, replaces: Sequence[Memory], now: datetime) -> Waiting:
+        """A draft waits for an answer, for a day; what waited longer is forgotten."""
+        self.waiting = {key: one for key, one in self.waiting.items() if one.expires_at > now}
+        self.waiting[token] = Waiting(draft, tuple(one.id for one in replaces), now + _A_DAY)
+        return self.waiting[token]
+
+    def token_of(self, draft: Draft, now: datetime) -> str | None:
+        """Under which token an equal draft waits."""
+        there = (key for key, one in self.waiting.items() if one.draft.same() == draft.same() and one.expires_at > now)
+        return next(there, None)
+
+    def _seen(self, memory_id: str | None, scope: Scope) -> Memory | None:
+        one = None if memory_id is None else self.memories.get(memory_id)
+        return one if one is not None and scope.covers(one.scope) else None
+
+    # -- deleting --------------------------------------------------------------------------------
 
     def delete(self, ids: Iterable[str]) -> None:
         """Memories are deleted; what happened stays."""
@@ -278,6 +387,7 @@ class Model:
         self.log = [entry for entry in self.log if not scope.covers(entry.scope)]
         self.keys = {used: content for used, content in self.keys.items() if not scope.covers(used[0])}
         self.places = {run: place for run, place in self.places.items() if not scope.covers(run)}
+        self.waiting = {token: one for token, one in self.waiting.items() if not scope.covers(one.draft.scope)}
 
     # -- elsewhere and back ----------------------------------------------------------------------
 
@@ -299,16 +409,14 @@ class Model:
             known = {entry.number for entry in self.log}
             self.log += [entry for entry in saved.log if entry.memory_id == memory_id and entry.number not in known]
             self.log.sort(key=lambda entry: entry.number)
-            if one is None:
-                continue
-            report.present += here is not None
-            if here is None:
+            report.present += one is not None and here is not None
+            if one is not None and here is None:
                 report.stored += 1
-                self._put(one)
+                here = self._put(one)
                 for position in (source.position for source in one.source if source.position is not None):
                     self.places[owner] = max(self.places.get(owner, 0), position + 1)
-                if [entry for entry in self.log if entry.memory_id == memory_id][-1].event == "DELETE":
-                    self._note("ADD", None, one, reason="imported")
+            if here and [entry for entry in self.log if entry.memory_id == memory_id][-1].event == "DELETE":
+                self._note("ADD", None, here, reason="imported")
         return report
 
     # -- inside ----------------------------------------------------------------------------------
@@ -325,6 +433,11 @@ class Model:
         actor = source.name or source.role
         self.log.append(Entry(self._number, memory.id, event, memory.scope, was, now, actor, **more))
         self._number += 1
+
+
+def _seen_at(draft: Draft, now: datetime) -> datetime:
+    at = max(now, draft.valid_from or now)
+    return at if draft.expires_at is None or draft.expires_at > at else draft.expires_at - _TICK
 
 
 def _begin(memory: Memory) -> datetime:

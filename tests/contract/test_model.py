@@ -3,18 +3,21 @@
 `tests.contract.model` says in plain Python what the verbs promise. Hypothesis makes up sequences of calls, by several
 owners, some of them wrong; after each one everything that is stored, of everybody, is compared with the model, and
 what a call returns is what the model foretold. Time is the test's: it stands still unless a step lets it pass, and
-stops at the very instants at which something begins or ends.
+stops at the very instants at which something begins or ends. Half of the calls are awaited, on the asynchronous gateway
+over the same memory. Pages and batches are small, so that there are several of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import inspect
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from hypothesis import settings
@@ -28,8 +31,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from memstack import MemoryGateway, instants
+from memstack import AsyncMemoryGateway, MemoryGateway, Preference, instants
 from memstack.errors import (
+    ConflictFound,
     CursorError,
     FilterError,
     GatewayClosed,
@@ -38,20 +42,22 @@ from memstack.errors import (
     LLMNotConfigured,
     MemoryNotFound,
     MetadataError,
+    PendingNotFound,
     ScopeError,
 )
-from memstack.gateway import parts
-from memstack.records import AddResult, Hit, Memory
+from memstack.gateway import aio, parts, portability, sync, writing
+from memstack.records import AddResult, Conflict, Hit, Memory, PendingChange
 from memstack.scope import SCOPE_FIELDS, Scope
 from memstack.testing.contract import Backend, opening
 from memstack.testing.contract.base import OpenHere
 from memstack.testing.contract.oracle import Spec
 from memstack.testing.contract.strategies import Drawn, a_filter, examples
-from tests.contract.model import ANY, Draft, Model, Saved, exact, told
+from tests.contract.model import ANY, Draft, Model, Saved, exact, preference, told
 
 START: Final = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 TICK: Final = timedelta(microseconds=1)
 Near = tuple[int, timedelta]
+Turn = tuple[str, dict[str, Any] | None, datetime | None]
 NOBODY: Final = "00000000-0000-4000-8000-000000000000"
 
 # -- what is drawn: few values, so that they meet ------------------------------------------------
@@ -71,6 +77,13 @@ METADATA: Final[tuple[dict[str, Any], ...]] = (
     {"kind": "a", "n": 2, "tags": ["x", "y"]}, {"tags": []}, {"due": date(2030, 1, 1)}, {"due": START},
     {"x": {"y": 1, "z": None}}, {"x": {"y": "1"}, "tags": ["x", 1, True]},
 )  # fmt: skip
+WHOLE: Final = {"category": "preferences", "key": "drink", "domain": "general", "strength": 1.0, "source": "stated"}
+SLOTTED: Final[tuple[dict[str, Any], ...]] = (
+    {**WHOLE, "value": "tea"}, {**WHOLE, "value": "coffee"}, {**WHOLE, "value": "tea", "domain": "work"},
+    {"category": "preferences", "key": "drink", "value": "tea"},
+    {"category": "preferences", "key": "drink", "value": "water"},
+    {"category": "interactions", "action": "asked"},
+)  # fmt: skip
 LEAVES: Final[tuple[Spec, ...]] = (
     ("eq", "kind", "a"), ("ne", "kind", "a"), ("in", "kind", ["a", "b"]), ("nin", "kind", ["b"]), ("eq", "n", 1),
     ("eq", "n", True), ("gte", "n", 1), ("lt", "n", 2), ("contains", "tags", "x"), ("contains", "tags", 1),
@@ -84,7 +97,8 @@ LEAVES: Final[tuple[Spec, ...]] = (
 
 owners: Final = st.sampled_from(OWNERS)
 texts: Final = st.sampled_from(TEXTS)
-metadata: Final = st.sampled_from(METADATA)
+slotted: Final = st.sampled_from(SLOTTED)
+metadata: Final = st.sampled_from(METADATA) | slotted
 times: Final = st.none() | st.none() | st.sampled_from((*PAST, *FUTURE))
 occasions: Final = st.none() | st.none() | st.sampled_from(PAST)
 steps: Final = st.none() | st.integers(0, 99)
@@ -111,12 +125,14 @@ items: Final = st.fixed_dictionaries(
     {"content": texts, "owner": owners},
     optional={
         "name": st.just("Ann"),
+        "occurred_at": st.sampled_from(PAST),
         "metadata": metadata,
         "expires_at": st.sampled_from((*PAST, *FUTURE)),
         "valid_from": st.sampled_from((*PAST, *FUTURE)),
     },
 )
-policies: Final = st.sampled_from(("keep", "keep", "supersede"))  # what has no schema contradicts nothing for certain
+policies: Final = st.sampled_from(("keep", "keep", "supersede", "supersede", "raise", "ask"))
+ORDERS: Final = tuple(f"{sign}{name}" for name in ("created_at", "updated_at", "occurred_at") for sign in ("", "-"))
 
 # What is wrong whatever the memory holds: a call on a handle of one owner, and the error that it has to be.
 WRONG: Final[tuple[tuple[type[Exception], Callable[[MemoryGateway], object]], ...]] = (
@@ -146,15 +162,19 @@ WRONG: Final[tuple[tuple[type[Exception], Callable[[MemoryGateway], object]], ..
     (CursorError, lambda m: m.get_all(cursor="AAAA")),
     (MemoryNotFound, lambda m: m.delete(NOBODY)),
     (MemoryNotFound, lambda m: m.history(NOBODY)),
+    (PendingNotFound, lambda m: m.confirm("no token")),
+    (PendingNotFound, lambda m: m.dismiss("no token")),
+    (ScopeError, lambda m: m.reset()),
+    (ScopeError, lambda m: m.stats()),
     (TypeError, lambda m: m.delete_all(run="r1")),  # type: ignore[call-arg]
 )
 
 
 class Clock:
-    """The time of day, for the whole of memstack."""
+    """The time of day, for the whole of memstack; it does not fall behind what was dated by it."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.now = START
+        self._now = START
         self._patch = patch
         for name, module in list(sys.modules.items()):
             if (
@@ -164,10 +184,42 @@ class Clock:
             ):
                 patch.setattr(module, "utcnow", lambda: self.now)
 
+    @property
+    def now(self) -> datetime:
+        last: datetime = vars(parts)["_last"]
+        return max(self._now, last)
+
+    @now.setter
+    def now(self, instant: datetime) -> None:
+        self._now = instant
+
     def start(self) -> None:
         """Everything begins again."""
-        self.now = START
+        self._now = START
         self._patch.setattr(parts, "_last", instants.EPOCH)
+
+
+class Awaited:
+    """The asynchronous gateway over a memory, called as if it were the other one."""
+
+    def __init__(self, gateway: AsyncMemoryGateway, run: Callable[[Any], Any]) -> None:
+        self._gateway = gateway
+        self._run = run
+
+    def scoped(self, **ids: Any) -> Awaited:
+        return Awaited(self._gateway.scoped(**ids), self._run)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            found = getattr(self._gateway, name)(*args, **kwargs)
+            return self._run(_all_of(found) if isinstance(found, AsyncIterator) else found)
+
+        assert inspect.isroutine(getattr(self._gateway, name))
+        return call
+
+
+async def _all_of(items: AsyncIterator[Memory]) -> list[Memory]:
+    return [item async for item in items]
 
 
 class Home:
@@ -176,11 +228,22 @@ class Home:
     def __init__(self, open_here: OpenHere, folder: Path, *, reopens: bool) -> None:
         self.reopens = reopens
         self._open: Callable[[], MemoryGateway] = lambda: open_here(folder)
+        self._loop = asyncio.new_event_loop()
+        self._begin()
+
+    def _begin(self) -> None:
         self.memory = self._open()
+        self._gateway = AsyncMemoryGateway(self.memory)
+        self.awaited = cast("MemoryGateway", Awaited(self._gateway, self._loop.run_until_complete))
 
     def reopen(self) -> None:
-        self.memory.close()
-        self.memory = self._open()
+        self._loop.run_until_complete(self._gateway.close())
+        self._begin()
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._gateway.close())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
 
 def ids_of(scope: Scope) -> dict[str, Any]:
@@ -193,6 +256,34 @@ def memory_of(hit: Hit) -> Memory:
     return Memory(**{item.name: getattr(hit, item.name) for item in dataclasses.fields(Memory)})
 
 
+def given(fields: dict[str, Any] | None, how: int) -> Any:
+    """Metadata as a caller may pass it: where it is all that a preference has, sometimes as an instance of that."""
+    whole = fields is not None and {**WHOLE, "value": ""}.keys() == fields.keys()
+    return Preference(**{k: v for k, v in (fields or {}).items() if k != "category"}) if whole and how % 2 else fields
+
+
+def of_user(drafts: Mapping[int, Draft]) -> dict[int, Draft]:
+    """What is remembered of some messages."""
+    return {index: draft for index, draft in drafts.items() if draft.role == "user"}
+
+
+@dataclasses.dataclass
+class Listing:
+    """A listing of which some pages were read: whose, by which filter, how it was asked for, and the last key."""
+
+    owner: Scope
+    spec: Spec
+    asked: dict[str, Any]
+    cursor: str
+    last: tuple[datetime, str]
+
+
+def in_order(found: Iterable[Memory], order: str) -> list[Memory]:
+    """Memories in the order of a listing; ties by id, ascending in both directions."""
+    by_id = sorted(found, key=lambda one: one.id)
+    return sorted(by_id, key=lambda one: getattr(one, order.lstrip("-")), reverse=order.startswith("-"))
+
+
 class MemoryMachine(RuleBasedStateMachine):
     """A memory and its model; the rules are the verbs."""
 
@@ -203,13 +294,15 @@ class MemoryMachine(RuleBasedStateMachine):
         self.known: list[str] = []  # the ids that there ever were, by age
         self.saved: list[tuple[Saved, str]] = []
         self.touched: set[str] = set()
+        self.tokens: list[str] = []
+        self.listing: Listing | None = None
         self.looks = 0
 
     @initialize(added=st.lists(items, max_size=12))
     def begin(self, added: list[dict[str, Any]]) -> None:
         self.clock.start()
         self.memory.reset()
-        self.add_many(added, size=256, policy="keep")
+        self.add_many(added, size=256, policy="keep", how=0)
 
     @property
     def memory(self) -> MemoryGateway:
@@ -220,16 +313,22 @@ class MemoryMachine(RuleBasedStateMachine):
     def write(self) -> datetime:
         """Before a write: a second passes, as its instants are later than every one before."""
         self.clock.now += timedelta(seconds=1)
-        return self.clock.now
+        self.at = self.clock.now
+        return self.at
+
+    def either(self, how: int) -> MemoryGateway:
+        """The memory, called or awaited."""
+        return self.home.awaited if how % 2 else self.memory
 
     def of(self, scope: Scope, how: int) -> tuple[MemoryGateway, dict[str, Any]]:
-        """The scope as a handle, as arguments, or as a handle that is narrowed."""
+        """The scope as a handle, as arguments, or as a handle that is narrowed; called, or awaited."""
         ids = ids_of(scope)
+        memory = self.either(how // 3)
         if how % 3 == 0:
-            return self.memory, ids
+            return memory, ids
         first = next(iter(ids))
         bound = ids if how % 3 == 1 else {first: ids.pop(first)}
-        return self.memory.scoped(**bound), ids if how % 3 == 2 else {}
+        return memory.scoped(**bound), ids if how % 3 == 2 else {}
 
     def some_id(self, place: int) -> str:
         return self.known[place % len(self.known)] if self.known else NOBODY
@@ -249,32 +348,80 @@ class MemoryMachine(RuleBasedStateMachine):
             self.known.append(memory.id)
         self.touched.add(memory.id)
 
-    def check_added(self, result: AddResult, drafts: Mapping[int, Draft], failed: Sequence[int] = ()) -> None:
-        """Each draft is stored, or skipped with the right reason, as if they came one after the other."""
-        stored, skipped = iter(result.stored), {item.index: item for item in result.skipped}
-        for index, draft in drafts.items():
-            equal = self.model.equal_to(draft, self.clock.now)
-            if draft.role != "user":
-                assert skipped.pop(index).reason == "role"
-            elif equal is not None:
-                item = skipped.pop(index)
-                assert (item.reason, item.memory_id) == ("duplicate", equal.id)
-            else:
-                memory = next(stored)
-                assert memory.id not in self.known
-                assert self.clock.now <= memory.created_at < self.clock.now + timedelta(seconds=1)
-                assert exact(memory) == exact(self.model.store(draft, memory))
-                self.learn(memory)
-        assert not list(stored)
-        assert not skipped
-        assert [item.index for item in result.failed] == list(failed)
-        assert not result.pending
-        assert {conflict.kind for conflict in result.conflicts} <= {"meaning"}  # reported, and nothing else
+    def check_added(
+        self, result: AddResult, batches: Iterable[Mapping[int, Draft]], failed: Iterable[int], policy: str
+    ) -> None:
+        """Each draft is stored, waits, is refused, or skipped with the right reason, as if they came one by one."""
+        stored, waiting = iter(result.stored), iter(result.pending)
+        skipped = {item.index: item for item in result.skipped}
+        told = [(conflict.index, conflict.memory.id) for conflict in result.conflicts if conflict.kind != "meaning"]
+        contradicted: list[tuple[int, str]] = []
+        refused = set(failed)
+        for drafts in batches:
+            found = {index: self.model.contradicted(one, self.clock.now) for index, one in of_user(drafts).items()}
+            if policy == "raise" and any(found.values()):
+                refused.update(drafts)
+                continue
+            news: list[Memory] = []
+            for index, draft in drafts.items():
+                equal, left_out = self.model.duplicate(draft, self.clock.now)
+                if draft.role != "user":
+                    assert skipped.pop(index).reason == "role"
+                    continue
+                if policy == "ask" and found[index]:
+                    self.check_waiting(next(waiting), index, draft, found[index])
+                elif equal is not None and (left_out or policy == "keep"):
+                    item = skipped.pop(index)
+                    assert (item.reason, item.memory_id) == ("duplicate", equal.id)
+                    continue
+                else:
+                    news.append(next(stored))
+                    assert news[-1].id not in self.known
+                    reason = "another value for the same domain and key" if found[index] else None
+                    self.store(draft, news[-1], equal, policy, reason if policy == "supersede" else None)
+                contradicted += [(index, one.id) for one in found[index]]
+            for memory in news:
+                assert exact(memory) == exact(self.model.memories[memory.id])
+        assert not [*stored, *waiting, *skipped]
+        assert [item.index for item in result.failed] == sorted(refused)
+        assert sorted(told) == sorted(contradicted)
 
-    def arrive(self, jump: int | None, as_of: Near | None) -> datetime | None:
+    def store(self, draft: Draft, chosen: Memory, equal: Memory | None, policy: str, reason: str | None) -> None:
+        if policy == "keep":
+            self.model.store(draft, chosen)
+        else:
+            self.replaced(lambda: self.model.replace(draft, chosen, equal=equal, reason=reason))
+        assert self.at <= chosen.created_at < self.at + timedelta(seconds=1)
+        self.learn(self.model.memories[chosen.id])
+
+    def replaced(self, foretell: Callable[[], Memory]) -> Memory:
+        """A memory is put in the place of others: what became of these is looked at after the step."""
+        before = dict(self.model.memories)
+        new = foretell()
+        self.touched.update(one.id for one in self.model.memories.values() if before.get(one.id) is not one)
+        return new
+
+    def check_waiting(self, change: PendingChange, index: int, draft: Draft, found: Sequence[Memory]) -> None:
+        """What contradicts something waits, once; asked again, it waits anew."""
+        token = self.model.token_of(draft, self.clock.now)
+        assert change.token == token if token is not None else change.token not in self.tokens
+        since = change.expires_at - timedelta(days=1)
+        assert self.at <= since <= self.clock.now
+        self.model.wait(draft, change.token, found, since)
+        assert (change.index, change.text) == (index, draft.text)
+        self.check_conflicts(change.conflicts, found)
+        if token is None:
+            self.tokens.append(change.token)
+
+    def check_conflicts(self, told: Iterable[Conflict], found: Sequence[Memory]) -> None:
+        assert {conflict.memory.id: exact(conflict.memory) for conflict in told} == {
+            one.id: exact(one) for one in found
+        }
+
+    def arrive(self, jump: int | None, as_of: Near | None = None, *names: str) -> datetime | None:
         """Let time pass until the very instant at which something begins or ends, and find one to look back from."""
         known = self.model.instants()
-        ahead = [at for at in known if at > self.clock.now]
+        ahead = [at for at in (self.model.instants(names) if names else known) if at > self.clock.now]
         if jump is not None and ahead:
             self.clock.now = ahead[jump % len(ahead)]
         if as_of is None or not known:
@@ -335,11 +482,13 @@ class MemoryMachine(RuleBasedStateMachine):
             )
             for index, one in enumerate(spoken)
         }
+        if fields not in SLOTTED and policy in ("raise", "ask"):
+            policy = "supersede"  # what is possibly contradicted depends on an embedder
 
         def call() -> AddResult:
             return handle.add(
                 messages if isinstance(messages, str) else [{"role": "user", **one} for one in messages],
-                metadata=fields,
+                metadata=given(fields, how),
                 infer=False,
                 expires_at=expires_at,
                 valid_from=valid_from,
@@ -354,33 +503,110 @@ class MemoryMachine(RuleBasedStateMachine):
             return
         content = [exact(draft.content()) for draft in drafts.values()]
         used = None if key is None else self.model.keys.get((owner, key))
-        if used is not None and used != content:
+        if used is not None:
+            self.add_again(call, drafts, same=used == content, policy=policy)
+            return
+        found = [one for draft in of_user(drafts).values() for one in self.model.contradicted(draft, self.clock.now)]
+        if policy == "raise" and found:
+            with pytest.raises(ConflictFound) as caught:
+                call()
+            self.check_conflicts(caught.value.conflicts, found)
+            return
+        self.check_added(call(), [drafts], [], policy)
+        if key is not None:
+            self.model.keys[owner, key] = content
+
+    def add_again(self, call: Callable[[], AddResult], drafts: Mapping[int, Draft], *, same: bool, policy: str) -> None:
+        """With a key that was used: nothing new is stored, and what waits is told once more."""
+        if not same:
             with pytest.raises(IdempotencyMismatch):
                 call()
             return
         result = call()
-        if used is not None:
-            assert not result.stored + result.failed
-            assert [(item.index, item.reason) for item in result.skipped] == [(i, "duplicate") for i in drafts]
-            return
-        self.check_added(result, drafts)
-        if key is not None:
-            self.model.keys[owner, key] = content
+        assert not result.stored + result.failed
+        tokens = {i: self.model.token_of(draft, self.clock.now) for i, draft in of_user(drafts).items()}
+        waiting = {i: token for i, token in tokens.items() if token is not None and policy == "ask"}
+        assert [(change.index, change.token) for change in result.pending] == list(waiting.items())
+        for change in result.pending:
+            assert change.expires_at == self.model.waiting[change.token].expires_at
+            self.check_conflicts(change.conflicts, self.model.contradicted(drafts[change.index], self.clock.now))
+        skipped = [(item.index, item.reason) for item in result.skipped]
+        assert skipped == [(i, "duplicate") for i in drafts if i not in waiting]
 
-    @rule(added=st.lists(items, min_size=1, max_size=5), size=st.sampled_from((1, 2, 256)), policy=policies)
-    def add_many(self, added: list[dict[str, Any]], size: int, policy: Any) -> None:
+    @rule(added=st.lists(items, min_size=1, max_size=5), size=st.sampled_from((1, 2, 256)), policy=policies, how=places)
+    def add_many(self, added: list[dict[str, Any]], size: int, policy: Any, how: int) -> None:
         self.write()
         drafts: dict[int, Draft] = {}
-        given: list[dict[str, Any]] = []
+        items: list[dict[str, Any]] = []
         for index, item in enumerate(added):
             fields = {name: value for name, value in item.items() if name not in ("content", "owner")}
-            given.append({"content": item["content"], **item["owner"].as_dict(), **fields})
+            if policy in ("raise", "ask") and fields.get("metadata") not in SLOTTED:
+                fields["metadata"] = SLOTTED[index % len(SLOTTED)]
+            about = {"metadata": given(fields["metadata"], how)} if "metadata" in fields else {}
+            items.append({"content": item["content"], **item["owner"].as_dict(), **fields, **about})
             drafts[index] = Draft(text=item["content"], scope=item["owner"], **fields)
-        broken = {"content": "I drink tea", "user_id": "alex", "metadata": {"run_id": "r1"}}
-        result = self.memory.add_many([*given, broken], batch_size=size, on_conflict=policy)
-        failed = [index for index, draft in drafts.items() if draft.never_holds]
-        holding = {index: draft for index, draft in drafts.items() if not draft.never_holds}
-        self.check_added(result, holding, failed=[*failed, len(given)])
+        place = how % (len(items) + 1)  # of what cannot be stored
+        items.insert(place, {"content": "I drink tea", "user_id": "alex", "metadata": {"run_id": "r1"}})
+        drafts = {index + (index >= place): draft for index, draft in drafts.items()}
+        failed = [place, *(index for index, draft in drafts.items() if draft.never_holds)]
+        batches = self.batches({i: draft for i, draft in drafts.items() if not draft.never_holds}, size, policy)
+        heard: list[int] = []
+        result = self.either(how).add_many(items, batch_size=size, on_conflict=policy, progress=heard.append)
+        self.check_added(result, batches, failed, policy)
+        assert heard[-1] == len(items)
+
+    def batches(self, drafts: Mapping[int, Draft], size: int, policy: str) -> list[dict[int, Draft]]:
+        """What is stored together: with `raise` and `ask`, nothing that contradicts what comes before it."""
+        found: list[dict[int, Draft]] = [{}]
+        for index, draft in drafts.items():
+            if len(found[-1]) == size or (
+                policy in ("raise", "ask") and any(self.differ(draft, other) for other in found[-1].values())
+            ):
+                found.append({})
+            found[-1][index] = draft
+        return found
+
+    def differ(self, one: Draft, other: Draft) -> bool:
+        """Whether two drafts say different things of a slot, where one sees the other."""
+        about = preference(one.metadata)
+        near = one.scope.covers(other.scope) or other.scope.covers(one.scope)
+        same = about is not None and about == preference(other.metadata)
+        return near and same and one.metadata["value"] != other.metadata["value"]
+
+    @precondition(lambda self: self.tokens)
+    @rule(place=places, owner=owners, dismissed=st.integers(0, 3), jump=steps, how=places)
+    def answer(self, place: int, owner: Scope, dismissed: int, jump: int | None, how: int) -> None:
+        """What waits is stored once, in the place of what it contradicts; or forgotten."""
+        token = self.tokens[-1 - place % len(self.tokens)]
+        if place % 5 == 0:
+            self.arrive(jump, None, "expires_at")
+        else:
+            self.write()
+        self.at = self.clock.now
+        waiting = self.model.waiting.get(token)
+        owner = owner if waiting is None or how % 4 == 0 else waiting.draft.scope
+        handle, ids = self.of(owner, how)
+        if waiting is None or waiting.expires_at <= self.clock.now or not owner.covers(waiting.draft.scope):
+            for verb in (handle.confirm, handle.dismiss):
+                with pytest.raises(PendingNotFound):
+                    verb(token, **ids)
+            return
+        del self.model.waiting[token]
+        if dismissed == 0:
+            handle.dismiss(token, **ids)
+            return
+        result = handle.confirm(token, **ids)
+        draft = waiting.draft
+        equal, left_out = self.model.duplicate(draft, self.clock.now, waiting.replaces)
+        if left_out and equal is not None:
+            assert [(item.reason, item.memory_id) for item in result.skipped] == [("duplicate", equal.id)]
+            assert not result.stored
+            return
+        (new,) = result.stored
+        reason = "another value for the same domain and key"
+        foretold = self.replaced(lambda: self.model.replace(draft, new, waiting.replaces, equal=equal, reason=reason))
+        assert exact(new) == exact(foretold)
+        self.learn(new)
 
     @rule(
         place=places,
@@ -398,6 +624,8 @@ class MemoryMachine(RuleBasedStateMachine):
         owner = self.who(memory_id, owner, how)
         handle, ids = self.of(owner, how)
         new = {} if expires_at == "keep" else {"expires_at": expires_at}
+        if how % 5 == 0 and (one := self.model.memories.get(memory_id)) is not None and one.metadata:
+            fields = {**(fields or {}), list(one.metadata)[how % len(one.metadata)]: None}
         if text is None and fields is None and not new:
             with pytest.raises(InvalidInput, match="nothing to change"):
                 handle.update(memory_id, **ids)
@@ -405,17 +633,17 @@ class MemoryMachine(RuleBasedStateMachine):
             with pytest.raises(MemoryNotFound):
                 handle.update(memory_id, text=text, metadata=fields, **new, **ids)
         else:
-            now = handle.update(memory_id, text=text, metadata=fields, **new, **ids)
-            assert exact(now) == exact(self.model.update(memory_id, text, fields, new, self.clock.now))
+            about = given(fields, how)
+            now = handle.update(memory_id, text=text, metadata=about, **new, **ids)
+            alone = isinstance(about, Preference)
+            assert exact(now) == exact(self.model.update(memory_id, text, fields, new, self.at, alone=alone))
             self.touched.add(memory_id)
 
     @rule(
         place=places,
         owner=owners,
-        text=texts,
-        fields=st.none() | metadata,
+        turns=st.lists(st.tuples(texts, st.none() | metadata, times), min_size=1, max_size=3),
         reason=st.sampled_from((None, "we moved")),
-        valid_from=times,
         how=places,
     )
     def supersede(
@@ -423,26 +651,46 @@ class MemoryMachine(RuleBasedStateMachine):
         *,
         place: int,
         owner: Scope,
-        text: str,
-        fields: dict[str, Any] | None,
+        turns: list[Turn],
         reason: str | None,
-        valid_from: datetime | None,
         how: int,
     ) -> None:
-        self.write()
+        """A memory, or what has taken its place meanwhile; what is told later may have begun earlier."""
         memory_id = self.some_id(place)
         owner = self.who(memory_id, owner, how)
+        for turn in turns:
+            self.write()
+            self.supersede_once(memory_id, owner, turn, reason, how)
+
+    def supersede_once(self, memory_id: str, owner: Scope, turn: Turn, reason: str | None, how: int) -> None:
+        text, fields, valid_from = turn
         handle, ids = self.of(owner, how)
-        new = {"metadata": fields, "reason": reason, "valid_from": valid_from}
-        if not self.reach(memory_id, owner):
+        about = given(fields, how)
+        new: dict[str, Any] = {"metadata": about, "reason": reason, "valid_from": valid_from, **ids}
+        old = self.model.current(memory_id, owner)
+        if old is None:
             with pytest.raises(MemoryNotFound):
-                handle.supersede(memory_id, text, **new, **ids)  # type: ignore[arg-type]
+                handle.supersede(memory_id, text, **new)
             return
-        now = handle.supersede(memory_id, text, **new, **ids)  # type: ignore[arg-type]
-        told_so = self.model.supersede(memory_id, text, fields, reason=reason, valid_from=valid_from, chosen=now)
-        assert exact(now) == exact(told_so)
+        if fields is None and preference(old.metadata):
+            with pytest.raises(InvalidInput, match="says what held"):
+                handle.supersede(memory_id, text, **new)
+            return
+        now = handle.supersede(memory_id, text, **new)
+        foretold = self.replaced(
+            lambda: self.model.supersede(
+                memory_id,
+                text,
+                fields,
+                scope=owner,
+                reason=reason,
+                valid_from=valid_from,
+                chosen=now,
+                alone=isinstance(about, Preference),
+            )
+        )
+        assert exact(now) == exact(foretold)
         self.learn(now)
-        self.touched.add(memory_id)
 
     @rule(place=places, owner=owners, how=places)
     def delete(self, place: int, owner: Scope, how: int) -> None:
@@ -469,11 +717,13 @@ class MemoryMachine(RuleBasedStateMachine):
         self.touched.update(gone)
 
     @precondition(lambda self: len(self.model.memories) > 4)  # else there would be little to look at
-    @rule(owner=st.just(Scope()) | owners)
-    def purge_expired(self, owner: Scope) -> None:
-        now = self.write()
+    @rule(owner=st.just(Scope()) | st.just(Scope()) | owners, jump=steps, how=places)
+    def purge_expired(self, owner: Scope, jump: int | None, how: int) -> None:
+        self.write()
+        self.arrive(jump, None, "expires_at")
+        now = self.clock.now
         gone = [one.id for one in self.model.inside(owner) if one.expires_at is not None and one.expires_at <= now]
-        assert self.memory.purge_expired(**ids_of(owner)) == len(gone)
+        assert self.either(how).purge_expired(**ids_of(owner)) == len(gone)
         self.model.delete(gone)
         self.touched.update(gone)
 
@@ -487,9 +737,21 @@ class MemoryMachine(RuleBasedStateMachine):
         receipt = handle.erase(compact=compact == 0, **ids)
         assert (receipt.scope, receipt.memories, receipt.changes) == (owner, len(gone), len(log))
         assert receipt.superseded == sum(1 for one in gone if one.superseded_by is not None)
-        assert (receipt.keys, receipt.pending, receipt.residue) == (len(runs), 0, ())
+        waiting = [one for one in self.model.waiting.values() if owner.covers(one.draft.scope)]
+        assert (receipt.keys, receipt.pending, receipt.residue) == (len(runs), len(waiting), ())
         self.model.erase(owner)
         for memory_id in {one.id for one in gone} | {entry.memory_id for entry in log}:
+            with pytest.raises(MemoryNotFound):
+                self.memory.history(memory_id)
+
+    @precondition(lambda self: len(self.model.memories) > 4)  # else there would be little to look at
+    @rule(how=places)
+    def reset(self, how: int) -> None:
+        """Nothing is left of anybody, as in a new memory; tokens and ids of before are of nothing."""
+        self.write()
+        self.either(how).reset()
+        self.model.erase(Scope())
+        for memory_id in self.known:
             with pytest.raises(MemoryNotFound):
                 self.memory.history(memory_id)
 
@@ -539,8 +801,7 @@ class MemoryMachine(RuleBasedStateMachine):
         as_of=st.none() | near,
         jump=steps,
         expired=st.booleans(),
-        order=st.sampled_from(("created_at", "updated_at", "occurred_at")),
-        newest=st.booleans(),
+        order=st.sampled_from(ORDERS),
         size=st.integers(1, 4),
         how=places,
         data=st.data(),
@@ -554,20 +815,16 @@ class MemoryMachine(RuleBasedStateMachine):
         jump: int | None,
         expired: bool,
         order: str,
-        newest: bool,
         size: int,
         how: int,
         data: st.DataObject,
     ) -> None:
         """Page by page and all at once, in order, and with the scope in the filter."""
         then = self.arrive(jump, as_of)
-        shown = self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired)
-        shown.sort(key=lambda one: (getattr(one, order), one.id), reverse=newest)
+        shown = in_order(self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired), order)
         handle, ids = self.of(owner, how)
         filters = a_filter(Drawn(data.draw), spec)
-        asked: dict[str, Any] = {
-            "filters": filters, "as_of": then, "show_expired": expired, "order": f"{'-' * newest}{order}",
-        }  # fmt: skip
+        asked: dict[str, Any] = {"filters": filters, "as_of": then, "show_expired": expired, "order": order}
         assert [exact(one) for one in handle.iter_all(**asked, **ids)] == [exact(one) for one in shown]
         assert self.by_page(handle, ids, asked, size) == [one.id for one in shown]
         within: dict[str, Any] = {
@@ -575,6 +832,43 @@ class MemoryMachine(RuleBasedStateMachine):
             "filters": {"AND": [*({name: value} for name, value in owner.as_dict().items()), filters]},
         }
         assert [one.id for one in self.memory.get_all(**within)] == [one.id for one in shown]
+        of_kind = [one for one in shown if one.metadata.get("category") == "preferences"]
+        typed = handle.get_all(**asked, **ids, schema=Preference)
+        assert [one.id for one in typed] == [one.id for one in of_kind if preference(one.metadata)]
+        assert [one.id for one in typed.misfits] == [one.id for one in of_kind if not preference(one.metadata)]
+        page = handle.get_all(**asked, **ids, limit=size)
+        if page.next_cursor is not None:
+            last = (getattr(page[-1], order.lstrip("-")), page[-1].id)
+            self.listing = Listing(owner, spec, asked, page.next_cursor, last)
+
+    @precondition(lambda self: self.listing is not None)
+    @rule(jump=steps, size=st.integers(1, 4), how=places)
+    def turn_the_page(self, jump: int | None, size: int, how: int) -> None:
+        """A page goes on behind the last key of the one before, in what is there by now."""
+        listing = cast("Listing", self.listing)
+        self.arrive(jump)
+        name, sign = listing.asked["order"].lstrip("-"), -1 if listing.asked["order"].startswith("-") else 1
+        shown = self.model.shown(
+            listing.owner,
+            listing.spec,
+            self.clock.now,
+            as_of=listing.asked["as_of"],
+            expired=listing.asked["show_expired"],
+        )
+
+        def key(at: datetime, memory_id: str) -> tuple[timedelta, str]:
+            return sign * (at - START), memory_id
+
+        left = [one for one in shown if key(getattr(one, name), one.id) > key(*listing.last)]
+        left = in_order(left, listing.asked["order"])
+        handle, ids = self.of(listing.owner, how)
+        page = handle.get_all(**listing.asked, **ids, cursor=listing.cursor, limit=size)
+        assert [exact(one) for one in page] == [exact(one) for one in left[:size]]
+        assert (page.next_cursor is not None) is (len(left) > size)
+        self.listing = None
+        if page.next_cursor is not None:
+            last = (getattr(page[-1], name), page[-1].id)
+            self.listing = Listing(listing.owner, listing.spec, listing.asked, page.next_cursor, last)
 
     @rule(
         query=st.sampled_from(("", "tea", "where in Lisbon?", "Phoenix March", "nothing of the kind")),
@@ -620,10 +914,10 @@ class MemoryMachine(RuleBasedStateMachine):
             newest = sorted(shown, key=lambda one: (one.created_at, one.id), reverse=True)
             assert [hit.id for hit in hits] == [one.id for one in newest]
         elif hits:
-            least = scores[len(scores) // 2]
-            over = handle.search(query, limit=10_000, threshold=max(0.0, least - 1e-4), **asked)
-            assert {hit.id for hit in hits if hit.score >= least} <= {hit.id for hit in over}
-            assert all(hit.score >= least - 1e-3 for hit in over)
+            for least in {scores[-1], scores[len(scores) // 2], 1.0}:
+                over = handle.search(query, limit=10_000, threshold=max(0.0, least - 1e-4), **asked)
+                passing = {hit.id for hit in hits if hit.score >= least}
+                assert passing <= {hit.id for hit in over} <= {hit.id for hit in hits if hit.score >= least - 1e-3}
 
     @rule(place=places, owner=owners, how=places)
     def get_and_history(self, place: int, owner: Scope, how: int) -> None:
@@ -649,13 +943,15 @@ class MemoryMachine(RuleBasedStateMachine):
             closed.add("I drink tea", user_id="alex")
         self.touched.update(self.known)
 
-    @rule(owner=owners, wrong=st.sampled_from(WRONG))
-    def go_wrong(self, owner: Scope, wrong: tuple[type[Exception], Callable[[MemoryGateway], object]]) -> None:
+    @rule(owner=owners, wrong=st.sampled_from(WRONG), how=places)
+    def go_wrong(
+        self, owner: Scope, wrong: tuple[type[Exception], Callable[[MemoryGateway], object]], how: int
+    ) -> None:
         """What cannot be done changes nothing: the invariant says so."""
         error, call = wrong
         self.write()
         with pytest.raises(error):
-            call(self.memory.scoped(**ids_of(owner)))
+            call(self.either(how).scoped(**ids_of(owner)))
         self.touched.update(self.known[:3])
 
     @rule(call=st.sampled_from(("add", "search", "get_all", "iter_all", "delete_all", "erase")))
@@ -677,6 +973,9 @@ class MemoryMachine(RuleBasedStateMachine):
             of_one = [told(change) for change in changes if change.memory_id == one]
             assert of_one == [entry.told() for entry in expected if entry.memory_id == one]
         assert len(changes) == len(expected)
+        for place, change in enumerate(changes):  # of one instant, what is new comes first
+            news = [(one.memory_id, one.at) for one in changes[place:] if one.event == "ADD"]
+            assert change.event != "SUPERSEDE" or (change.superseded_by, change.at) not in news
 
     @invariant()
     def the_memory_holds_what_the_model_says(self) -> None:
@@ -700,9 +999,10 @@ class MemoryMachine(RuleBasedStateMachine):
         known = self.model.instants()
         then = known[7 * self.looks % len(known)] + (self.looks % 3 - 1) * TICK if known else None
         for as_of in (None, then):
-            shown = [one.id for one in self.model.shown(owner, ANY, self.clock.now, as_of=as_of)]
-            asked = {"as_of": as_of, "order": "created_at"}
-            assert self.by_page(self.memory, ids_of(owner), asked, 1 + self.looks % 3) == shown
+            order, expired = ORDERS[self.looks % len(ORDERS)], self.looks % 4 == 3
+            shown = in_order(self.model.shown(owner, ANY, self.clock.now, as_of=as_of, expired=expired), order)
+            asked = {"as_of": as_of, "order": order, "show_expired": expired}
+            assert self.by_page(self.memory, ids_of(owner), asked, 1 + self.looks % 3) == [one.id for one in shown]
 
     def teardown(self) -> None:
         """What became of each id, as every owner sees it."""
@@ -718,7 +1018,12 @@ def test_whatever_is_done_the_memory_holds_what_the_model_says(
     with opening(backend) as open_here:
         home = Home(open_here, tmp_path, reopens=backend.persistent)
         clock = Clock(monkeypatch)  # with all that is open by now
-        run_state_machine_as_test(
-            lambda: MemoryMachine(home, clock),  # type: ignore[arg-type]  # it takes whatever makes a machine
-            settings=settings(examples(40), stateful_step_count=30),
-        )
+        for module, name in ((sync, "FIRST_PAGE"), (aio, "FIRST_PAGE"), (writing, "_BATCH"), (portability, "_BATCH")):
+            monkeypatch.setattr(module, name, 3)
+        try:
+            run_state_machine_as_test(
+                lambda: MemoryMachine(home, clock),  # type: ignore[arg-type]  # it takes whatever makes a machine
+                settings=settings(examples(40), stateful_step_count=30),
+            )
+        finally:
+            home.close()
