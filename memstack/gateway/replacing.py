@@ -168,6 +168,11 @@ class Timeline:
             self.ended.append((memory_from(row.id, row.payload), following.row.id, reason))
         self._new.put(row)
 
+    def is_over(self, key: str, at: datetime) -> bool:
+        """Whether a row was replaced here, or is new, and is not visible at an instant."""
+        row = self._new.rows.get(key) or self.changed.get(key)
+        return row is not None and not holds(visible(at), row)
+
     def contradicted(self, draft: Draft, equal: str) -> bool:
         """Whether something else holds that a draft would take the place of, beside a row that says the same."""
         at = draft.seen_at(tick())

@@ -128,7 +128,7 @@ def add_facts(
 def _write(
     parts: Parts,
     wanted: Sequence[Draft],
-    known: dict[_Same, str],
+    known: dict[_Same, tuple[str, ...]],
     vectors: Mapping[str, Sequence[float]],
     *,
     messages: Sequence[Draft],
@@ -153,9 +153,10 @@ def _write(
         before: dict[str, list[tuple[str, Draft]]] = {}  # of this call, by fingerprint
         for draft in wanted:
             others = before.setdefault(draft.fingerprint, [])
-            at = draft.seen_at(now) if others else now
-            written = (row_id for row_id, other in reversed(others) if _there(other, at))
-            equal = next(written, known.get(_same(draft)))
+            there = known.get(_same(draft), ())
+            at = draft.seen_at(now if replacement is None else tick()) if others or there else now
+            written = [row_id for row_id, other in reversed(others) if _there(other, at)]
+            equal = next((row_id for row_id in (*written, *there) if not timeline.is_over(row_id, at)), None)
             if equal is not None and (replacement is None or not timeline.contradicted(draft, equal)):
                 skipped.append(Skipped(draft.index, "duplicate", _equal(draft), equal))
                 continue
@@ -166,7 +167,7 @@ def _write(
                 continue
             # One after the other: what is in the place of what depends on those before it.
             if draft.fingerprint not in made:
-                made[draft.fingerprint] = _vector_of(parts, equal)
+                made[draft.fingerprint] = _vector_of(parts, there)
             payload = payload_of(draft, tick(), _positions(write.log, [draft]))
             row = Row(row_id, payload, made[draft.fingerprint], draft.fingerprint)
             timeline.place(draft, row, equal=equal)
@@ -300,7 +301,10 @@ def repeated(parts: Parts, drafts: Sequence[Draft], key: tuple[Scope, str, str])
     other = None if equal or not used.memory_ids else used.memory_ids[0]  # a fact that was drawn from them, or changed
     detail = "this idempotency key was used before"
     return AddResult(
-        skipped=tuple(Skipped(draft.index, "duplicate", detail, equal.get(_same(draft), other)) for draft in drafts)
+        skipped=tuple(
+            Skipped(draft.index, "duplicate", detail, next(iter(equal.get(_same(draft), ())), other))
+            for draft in drafts
+        )
     )
 
 
@@ -334,8 +338,8 @@ def _same(draft: Draft) -> _Same:
     return draft.fingerprint, draft.valid_from, draft.expires_at
 
 
-def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[_Same, str]:
-    """The ids of memories that are equal to drafts, and there when these are."""
+def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[_Same, tuple[str, ...]]:
+    """The ids of memories that are equal to drafts, and there when these are; of several, the oldest is the first."""
     rows: dict[str, list[Row]] = {}
     for some in batched(drafts, _BATCH):
         for row in parts.store.equal_to([draft.fingerprint for draft in some]):
@@ -343,14 +347,13 @@ def _duplicates(parts: Parts, drafts: Sequence[Draft]) -> dict[_Same, str]:
     if not rows:
         return {}
     for equal in rows.values():
-        equal.sort(key=lambda row: (sort_value(row, "created_at"), row.id))  # of several, the oldest counts
+        equal.sort(key=lambda row: (sort_value(row, "created_at"), row.id))
     now = tick()
-    found: dict[_Same, str] = {}
+    found: dict[_Same, tuple[str, ...]] = {}
     for draft in (draft for draft in drafts if draft.fingerprint in rows):
         there = visible(draft.seen_at(now))  # evaluated here: they are few, and the engine looks for one term alone
-        equal_id = next((row.id for row in rows[draft.fingerprint] if holds(there, row)), None)
-        if equal_id is not None:
-            found[_same(draft)] = equal_id
+        if ids := tuple(row.id for row in rows[draft.fingerprint] if holds(there, row)):
+            found[_same(draft)] = ids
     return found
 
 
@@ -360,9 +363,9 @@ def _there(draft: Draft, at: datetime) -> bool:
     return begun and (draft.expires_at is None or draft.expires_at > at)
 
 
-def _vector_of(parts: Parts, equal: str | None) -> Sequence[float]:
-    """The vector of a stored memory that says the same as one to be."""
-    found = [] if equal is None else parts.store.fetch([equal], vectors=True)
+def _vector_of(parts: Parts, equal: Sequence[str]) -> Sequence[float]:
+    """The vector of stored memories that say the same as one to be."""
+    found = parts.store.fetch(equal[:1], vectors=True) if equal else []
     return (found[0].vector or ()) if found else ()
 
 

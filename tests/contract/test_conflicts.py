@@ -701,3 +701,19 @@ def test_a_duplicate_names_what_holds(memory: MemoryGateway, known: bool) -> Non
     result = handle.add_many(items, on_conflict="supersede")
     (hit,) = handle.search("")
     assert (hit.text, result.skipped[-1].memory_id) == ("morning", hit.id)
+
+
+@pytest.mark.parametrize("batch_size", [1, 256])
+@pytest.mark.parametrize("stored", [True, False])
+def test_what_was_replaced_in_the_same_batch_is_no_duplicate(
+    alex: MemoryGateway, batch_size: int, stored: bool
+) -> None:
+    """What is said again once something took its place is what holds, whether both are in one batch or not."""
+    texts = ["evenings", "late", "evenings"][stored:]
+    if stored:
+        alex.add("evenings", metadata=time_of_day("evening"))
+    items = [{"content": text, "metadata": time_of_day("evening")} for text in texts]
+    result = alex.add_many(items, on_conflict="supersede", batch_size=batch_size)
+    assert [memory.text for memory in result.stored] == texts
+    assert result.skipped == ()
+    assert [memory.text for memory in alex.get_all()] == ["evenings"]
