@@ -302,7 +302,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def begin(self, added: list[dict[str, Any]]) -> None:
         self.clock.start()
         self.memory.reset()
-        self.add_many(added, size=256, policy="keep", how=0)
+        self.add_many(added, size=256, policy="keep", how=2)
 
     @property
     def memory(self) -> MemoryGateway:
@@ -538,6 +538,10 @@ class MemoryMachine(RuleBasedStateMachine):
         self.write()
         drafts: dict[int, Draft] = {}
         items: list[dict[str, Any]] = []
+        if how % 4 == 0:  # all of one owner, of one or two slots, with texts that come again
+            alike = {"owner": added[0]["owner"], "metadata": SLOTTED[how % 3]}
+            added = [{**item, **alike, "content": TEXTS[::2][i % 2]} for i, item in enumerate(added)]
+            added = [{**item, "metadata": SLOTTED[i % 3]} for i, item in enumerate(added)] if how % 8 else added
         for index, item in enumerate(added):
             fields = {name: value for name, value in item.items() if name not in ("content", "owner")}
             if policy in ("raise", "ask") and fields.get("metadata") not in SLOTTED:
