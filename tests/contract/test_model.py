@@ -14,8 +14,9 @@ import dataclasses
 import inspect
 import io
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -55,6 +56,7 @@ from memstack.testing.contract.strategies import Drawn, a_filter, examples
 from tests.contract.model import ANY, Draft, Model, Saved, exact, preference, told
 
 START: Final = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
+LATE: Final = datetime.max.replace(tzinfo=timezone.utc)
 TICK: Final = timedelta(microseconds=1)
 Near = tuple[int, timedelta]
 Turn = tuple[str, dict[str, Any] | None, datetime | None]
@@ -235,6 +237,14 @@ class Home:
         self.memory = self._open()
         self._gateway = AsyncMemoryGateway(self.memory)
         self.awaited = cast("MemoryGateway", Awaited(self._gateway, self._loop.run_until_complete))
+
+    def at_once(self, calls: Iterable[Callable[[AsyncMemoryGateway], Awaitable[AddResult]]]) -> list[AddResult]:
+        """What several callers get, none of whom waits for another."""
+
+        async def gathered() -> list[AddResult]:
+            return await asyncio.gather(*(call(self._gateway) for call in calls))
+
+        return self._loop.run_until_complete(gathered())
 
     def reopen(self) -> None:
         self._loop.run_until_complete(self._gateway.close())
@@ -538,10 +548,16 @@ class MemoryMachine(RuleBasedStateMachine):
         self.write()
         drafts: dict[int, Draft] = {}
         items: list[dict[str, Any]] = []
-        if how % 4 == 0:  # all of one owner, of one or two slots, with texts that come again
-            alike = {"owner": added[0]["owner"], "metadata": SLOTTED[how % 3]}
-            added = [{**item, **alike, "content": TEXTS[::2][i % 2]} for i, item in enumerate(added)]
-            added = [{**item, "metadata": SLOTTED[i % 3]} for i, item in enumerate(added)] if how % 8 else added
+        if how % 3 == 0:  # all of one owner, of one or two slots, with texts that come again
+            more = ("owner", "valid_from") if how % 4 == 1 else ("owner",)
+            added = [
+                {
+                    **{name: value for name, value in {**item, "owner": added[0]["owner"]}.items() if name in more},
+                    "content": TEXTS[i % 2 * 2],
+                    "metadata": SLOTTED[i % 3 if how % 4 == 3 else how % 5],
+                }
+                for i, item in enumerate(added)
+            ]
         for index, item in enumerate(added):
             fields = {name: value for name, value in item.items() if name not in ("content", "owner")}
             if policy in ("raise", "ask") and fields.get("metadata") not in SLOTTED:
@@ -558,6 +574,21 @@ class MemoryMachine(RuleBasedStateMachine):
         result = self.either(how).add_many(items, batch_size=size, on_conflict=policy, progress=heard.append)
         self.check_added(result, batches, failed, policy)
         assert heard[-1] == len(items)
+
+    @rule(spoken=st.lists(st.tuples(texts, owners), min_size=2, max_size=4))
+    def add_at_once(self, spoken: list[tuple[str, Scope]]) -> None:
+        """What several callers say at once is there as if one had come after the other."""
+        self.write()
+        drafts = [Draft(text=text, scope=owner) for text, owner in spoken]
+        results = self.home.at_once(
+            partial(AsyncMemoryGateway.add, messages=one.text, infer=False, **ids_of(one.scope)) for one in drafts
+        )
+        done = sorted(
+            zip(results, drafts, strict=True),
+            key=lambda pair: [memory.created_at for memory in pair[0].stored] or [LATE],
+        )
+        for result, draft in done:
+            self.check_added(result, [{0: draft}], [], "keep")
 
     def batches(self, drafts: Mapping[int, Draft], size: int, policy: str) -> list[dict[int, Draft]]:
         """What is stored together: with `raise` and `ask`, nothing that contradicts what comes before it."""
@@ -935,6 +966,15 @@ class MemoryMachine(RuleBasedStateMachine):
             with pytest.raises(MemoryNotFound):
                 handle.get(memory_id, **ids)
         self.check_history(memory_id, owner)
+
+    @rule(text=texts, fields=slotted, owner=owners, how=places)
+    def conflicts(self, text: str, fields: dict[str, Any], owner: Scope, how: int) -> None:
+        """What a statement would contradict is told, and nothing is stored."""
+        handle, ids = self.of(owner, how)
+        found = handle.conflicts(text, metadata=given(fields, how), **ids)
+        assert {conflict.kind for conflict in found} <= {"slot"}
+        draft = Draft(text=text, scope=owner, metadata=fields)
+        self.check_conflicts(found, self.model.contradicted(draft, self.clock.now))
 
     # -- what comes in between -------------------------------------------------------------------
 
