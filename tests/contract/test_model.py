@@ -268,8 +268,9 @@ def memory_of(hit: Hit) -> Memory:
 
 def given(fields: dict[str, Any] | None, how: int) -> Any:
     """Metadata as a caller may pass it: where it is all that a preference has, sometimes as an instance of that."""
-    whole = fields is not None and {**WHOLE, "value": ""}.keys() == fields.keys()
-    return Preference(**{k: v for k, v in (fields or {}).items() if k != "category"}) if whole and how % 2 else fields
+    if fields is None or how % 2 == 0 or fields.keys() != {*WHOLE, "value"} or None in fields.values():
+        return fields
+    return Preference(**{name: value for name, value in fields.items() if name != "category"})
 
 
 def of_user(drafts: Mapping[int, Draft]) -> dict[int, Draft]:
@@ -609,16 +610,14 @@ class MemoryMachine(RuleBasedStateMachine):
         return near and same and one.metadata["value"] != other.metadata["value"]
 
     @precondition(lambda self: self.tokens)
-    @rule(place=places, owner=owners, dismissed=st.integers(0, 3), jump=steps, how=places)
-    def answer(self, place: int, owner: Scope, dismissed: int, jump: int | None, how: int) -> None:
+    @rule(place=places, owner=owners, dismissed=st.integers(0, 3), late=st.integers(0, 2), how=places)
+    def answer(self, place: int, owner: Scope, dismissed: int, late: int, how: int) -> None:
         """What waits is stored once, in the place of what it contradicts; or forgotten."""
         token = self.tokens[-1 - place % len(self.tokens)]
-        if place % 5 == 0:
-            self.arrive(jump, None, "expires_at")
-        else:
-            self.write()
-        self.at = self.clock.now
+        self.write()
         waiting = self.model.waiting.get(token)
+        if waiting is not None and late == 0:
+            self.clock.now = max(self.clock.now, waiting.expires_at)
         owner = owner if waiting is None or how % 4 == 0 else waiting.draft.scope
         handle, ids = self.of(owner, how)
         if waiting is None or waiting.expires_at <= self.clock.now or not owner.covers(waiting.draft.scope):
