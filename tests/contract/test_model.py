@@ -551,9 +551,10 @@ class MemoryMachine(RuleBasedStateMachine):
         items: list[dict[str, Any]] = []
         if how % 3 == 0:  # all of one owner, of one or two slots, with texts that come again
             more = ("owner", "valid_from") if how % 4 == 1 else ("owner",)
+            one = OWNERS[0] if how % 2 else added[0]["owner"]
             added = [
                 {
-                    **{name: value for name, value in {**item, "owner": added[0]["owner"]}.items() if name in more},
+                    **{name: value for name, value in {**item, "owner": one}.items() if name in more},
                     "content": TEXTS[i % 2 * 2],
                     "metadata": SLOTTED[i % 3 if how % 4 == 3 else how % 5],
                 }
