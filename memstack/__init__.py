@@ -14,8 +14,20 @@ if TYPE_CHECKING:
     from memstack.config import Settings
     from memstack.factory import open_async_memory, open_memory
     from memstack.filters import F
-    from memstack.gateway import AsyncMemoryGateway, MemoryGateway
-    from memstack.records import AddResult, Change, Conflict, ErasureReceipt, Hit, Memory, Message, Page, PendingChange
+    from memstack.gateway import AsyncMemoryGateway, Filters, MemoryGateway, OnConflict
+    from memstack.records import (
+        AddResult,
+        Change,
+        Conflict,
+        ErasureReceipt,
+        Hit,
+        Hits,
+        Memory,
+        Message,
+        Order,
+        Page,
+        PendingChange,
+    )
     from memstack.schemas import Interaction, MemorySchema, Preference, Project, TaskPattern
     from memstack.scope import Scope
 
@@ -28,12 +40,16 @@ __all__ = [
     "Conflict",
     "ErasureReceipt",
     "F",
+    "Filters",
     "Hit",
+    "Hits",
     "Interaction",
     "Memory",
     "MemoryGateway",
     "MemorySchema",
     "Message",
+    "OnConflict",
+    "Order",
     "Page",
     "PendingChange",
     "Preference",
@@ -57,7 +73,9 @@ _MODULES = {
     "memstack.filters": ("F",),
     "memstack.gateway": (
         "AsyncMemoryGateway",
+        "Filters",
         "MemoryGateway",
+        "OnConflict",
     ),
     "memstack.records": (
         "AddResult",
@@ -65,8 +83,10 @@ _MODULES = {
         "Conflict",
         "ErasureReceipt",
         "Hit",
+        "Hits",
         "Memory",
         "Message",
+        "Order",
         "Page",
         "PendingChange",
     ),

@@ -136,7 +136,7 @@ class Hit(Memory[M_co]):
     """A memory that a search found.
 
     Attributes:
-        score: in [0, 1], higher is better, the same on every engine.
+        score: in [0, 1], to six digits; higher is better. The same on every engine, give or take a millionth.
         explain: how the score and the filter came about, where the search asked for it.
     """
 
@@ -367,7 +367,7 @@ class ErasureReceipt:
         changes: entries of the history.
         pending: changes that waited for an answer.
         messages: of Mem0's message log.
-        keys: idempotency keys, and positions of runs.
+        keys: idempotency keys.
         compacted: whether every file that this machine holds was rewritten.
         to_do: what is left to the operator, in words: what cannot be done from here, and how to do it.
         residue: the files in which something of it was still found; empty is none.

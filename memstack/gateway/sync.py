@@ -482,8 +482,9 @@ class MemoryGateway:
 
         Args:
             user_id, agent_id, run_id: whose; at least one.
-            compact: rewrite the files. It takes as long as copying them, and locks a table of PostgreSQL meanwhile.
-                False leaves that to another call (after erasing several scopes, say).
+            compact: rewrite the files. It takes as long as copying all that is stored, of everybody. Meanwhile calls
+                wait on the embedded engines, and for a table of PostgreSQL. False leaves that to another call of
+                `erase`: after erasing several scopes, say, or at night.
 
         Returns:
             A receipt without content. `ErasureReceipt.complete` tells whether nothing is left and nothing is to do.

@@ -26,7 +26,7 @@ class ErasedHistory:
         changes: entries of the log.
         pending: changes that waited for an answer.
         messages: of Mem0's message log.
-        keys: idempotency keys, and positions of runs.
+        keys: idempotency keys.
     """
 
     changes: int
@@ -57,7 +57,8 @@ def erase(connection: sqlite3.Connection, collection: str, scope: Scope, memory_
         those = f"changes WHERE collection = ? AND memory_id IN ({marks}) AND {_NOBODYS}"
         changes += _delete(connection, those, (collection, *some))
     pending = _delete(connection, f"pending WHERE collection = ? AND {where}", (collection, *values))
-    keys = sum(_delete_scopes(connection, table, collection, scope, _of_key) for table in ("idempotency", "runs"))
+    keys = _delete_scopes(connection, "idempotency", collection, scope, _of_key)
+    _delete_scopes(connection, "runs", collection, scope, _of_key)  # how far each has got
     messages = _delete_scopes(connection, "messages", collection, scope, _of_session)
     return ErasedHistory(changes, pending, messages, keys)
 

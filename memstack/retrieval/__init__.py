@@ -89,7 +89,7 @@ def _by_similarity(
     **_: Any,
 ) -> list[Hit]:
     return [
-        _hit(store, found.row, scope, found.score, {"similarity": found.similarity} if explain else None)
+        _hit(store, found.row, scope, _told(found.score), {"similarity": found.similarity} if explain else None)
         for found in store.nearest(vector, where=where, limit=limit)
     ]
 
@@ -111,7 +111,7 @@ def _by_parts(
 
     asked = evaluated(store, where)
     leads, scores = scored(store, vector, query, where=asked, limit=limit, weights=weights, now=now, likeness=likeness)
-    total = [round(value, 6) for value in scores.total.tolist()]
+    total = [_told(value) for value in scores.total.tolist()]
     best = sorted(range(len(leads)), key=lambda place: -total[place])[:limit]  # they come by age, and ties stay so
     rows = {row.id: row for row in store.fetch([leads[place].clue.id for place in best])} if best else {}
     return [
@@ -119,13 +119,18 @@ def _by_parts(
             store,
             row,
             scope,
-            float(scores.total[place]),
+            total[place],
             {"similarity": leads[place].similarity, "parts": scores.explain(place)} if explain else None,
         )
         for place in best
         if (row := rows.get(leads[place].clue.id)) is not None  # it can be deleted in between, or changed
         and (asked is where or evaluate(where, fields(row.id, row.payload)))
     ]
+
+
+def _told(score: float) -> float:
+    """A score as it is told, and ranked by: engines agree on that much of a cosine."""
+    return round(score, 6)
 
 
 def newest(store: Store, *, scope: Scope, where: Node, limit: int, explain: bool) -> list[Hit]:

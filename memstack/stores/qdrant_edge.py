@@ -246,6 +246,8 @@ class QdrantEdgeStore(QdrantStore):
             _log.warning(
                 "%s is not reorganised: that needs %d MiB, and %d are free", self.label, needed // 2**20, free // 2**20
             )
+            with self._writing("flush") as shard:
+                shard.engine.flush()  # what its log holds is cut, at least
             return
         with self._writing("optimize") as shard:
             shard.engine.optimize()

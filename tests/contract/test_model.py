@@ -768,12 +768,12 @@ class MemoryMachine(RuleBasedStateMachine):
         self.write()
         handle, ids = self.of(owner, how)
         gone, log = self.model.inside(owner), self.model.save(owner).log
-        runs = [run for run in [*self.model.places, *(scope for scope, _ in self.model.keys)] if owner.covers(run)]
+        keys = [key for scope, key in self.model.keys if owner.covers(scope)]
         receipt = handle.erase(compact=compact == 0, **ids)
         assert (receipt.scope, receipt.memories, receipt.changes) == (owner, len(gone), len(log))
         assert receipt.superseded == sum(1 for one in gone if one.superseded_by is not None)
         waiting = [one for one in self.model.waiting.values() if owner.covers(one.draft.scope)]
-        assert (receipt.keys, receipt.pending, receipt.residue) == (len(runs), len(waiting), ())
+        assert (receipt.keys, receipt.pending, receipt.residue) == (len(keys), len(waiting), ())
         self.model.erase(owner)
         for memory_id in {one.id for one in gone} | {entry.memory_id for entry in log}:
             with pytest.raises(MemoryNotFound):

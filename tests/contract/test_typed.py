@@ -12,11 +12,15 @@ from typing_extensions import assert_type
 
 from memstack import (
     F,
+    Filters,
     Hit,
+    Hits,
     Interaction,
     Memory,
     MemoryGateway,
     MemorySchema,
+    OnConflict,
+    Order,
     Page,
     Preference,
     Project,
@@ -24,7 +28,6 @@ from memstack import (
     open_memory,
 )
 from memstack.errors import ConfigError, InvalidInput
-from memstack.records import Hits
 
 MORNING = Preference(key="time of day", value="morning", domain="task-management", strength=0.8)
 PHOENIX = Project(name="Phoenix", role="lead", deadline=date(2026, 3, 1), tags=("work", "urgent"))
@@ -52,6 +55,19 @@ def test_search_by_schema_gives_instances(memory: MemoryGateway) -> None:
     assert plain[0].metadata["value"] == "morning"
     assert [hit.metadata for hit in alex.search("", schema=Project, filters=Project.f.role == "lead")] == [PHOENIX]
     assert alex.search("", schema=Preference, filters=Preference.f.strength >= 0.9) == []
+
+
+def test_what_wraps_the_verbs_has_names_for_their_types(memory: MemoryGateway) -> None:
+    """A function of somebody else can name what it passes on and gives back, and is checked."""
+
+    def preferences(who: str, filters: Filters, order: Order, conflict: OnConflict) -> Hits[Preference]:
+        alex = memory.for_user(who)
+        alex.add("I prefer tasks in the morning", metadata=MORNING, on_conflict=conflict)
+        assert_type(alex.get_all(filters=filters, order=order), Page)
+        return alex.search("", schema=Preference, filters=filters)
+
+    assert [hit.metadata for hit in preferences("alex", F.strength > 0.5, "-updated_at", "keep")] == [MORNING]
+    assert preferences("alex", {"strength": {"gt": 0.9}}, "occurred_at", "supersede") == []
 
 
 def test_listing_by_schema_gives_instances(memory: MemoryGateway) -> None:

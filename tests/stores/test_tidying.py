@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
 from memstack import open_memory
+from memstack.instants import utcnow
+from memstack.payload import build
+from memstack.scope import Scope
 from memstack.stores import qdrant_edge
+from memstack.stores.base import Row
 from memstack.stores.qdrant_edge import QdrantEdgeStore
 
 
@@ -54,3 +59,21 @@ def test_a_store_that_is_opened_for_a_few_writes(tmp_path: Path, monkeypatch: py
             memory.delete_all(user_id="ada")
             memory.add_many([f"{number} and {other}" for other in range(4)], user_id="ada")
     assert times == 30 * 4 // 20
+
+
+def test_a_disk_without_room_to_reorganise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for it, the engine's log is cut all the same: it would grow for ever."""
+    dimensions = 8_192  # a vector takes as much of the log as thirty common memories
+    monkeypatch.setattr(qdrant_edge, "_TIDY_AFTER", range(500, 501))
+    monkeypatch.setattr(qdrant_edge, "free_bytes", lambda *_: 0)
+    store = QdrantEdgeStore(tmp_path, "rows", dimensions)
+    vector = [1.0 + number / dimensions for number in range(dimensions)]
+    now = utcnow()
+    payload = build(text="tea", scope=Scope("ada"), metadata={}, created_at=now, updated_at=now, occurred_at=now)
+    try:
+        for _ in range(100):
+            store.upsert([Row(str(uuid.UUID(int=number)), payload, vector) for number in range(50)])
+            logs = [file.stat().st_size for file in (tmp_path / "rows" / "shard" / "wal").iterdir()]
+            assert sum(logs) <= 5.5 * 32 * 2**20  # so large is each; all of them would be nine
+    finally:
+        store.close()
