@@ -95,8 +95,8 @@ def check_metadata(
     """Check the caller's metadata and bring it into the form that is stored.
 
     Values are str, int (64 bits), float (finite), bool, date, datetime, lists of values, and mappings with string
-    keys. Enums become their value, tuples lists. A field that is None is left out, as one that is absent; within mappings
-    and lists None stays.
+    keys. Enums become their value, tuples lists. A field that is None is left out, as one that is absent; within
+    mappings and lists None stays.
 
     Args:
         metadata: a mapping, or None for none.
