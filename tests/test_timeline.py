@@ -19,8 +19,8 @@ from memstack.filters.scoping import scope_filter
 from memstack.gateway.drafts import Draft, payload_of
 from memstack.gateway.lines import Line, Span
 from memstack.gateway.parts import Parts, tick
-from memstack.gateway.shown import visible
 from memstack.gateway.replacing import Replacement, Timeline, ended
+from memstack.gateway.shown import visible
 from memstack.instants import EPOCH, LAST, as_instant, utcnow
 from memstack.payload import Payload, instant_of, metadata_of
 from memstack.records import Message
