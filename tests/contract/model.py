@@ -192,9 +192,19 @@ class Model:
         return sorted(found, key=lambda one: (one.created_at, one.id))
 
     def shown(
-        self, scope: Scope, where: Spec, now: datetime, *, as_of: datetime | None = None, expired: bool = False
+        self,
+        scope: Scope,
+        where: Spec,
+        now: datetime,
+        *,
+        as_of: datetime | None = None,
+        expired: bool = False,
+        superseded: bool = False,
     ) -> list[Memory]:
         """What a search or a listing can show."""
+        if superseded:
+            there = self.inside(scope, where)
+            return [one for one in there if expired or one.expires_at is None or now < one.expires_at]
         at = as_of or now
         return [one for one in self.inside(scope, where) if _holds(one, at, said=as_of is not None, expired=expired)]
 

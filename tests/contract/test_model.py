@@ -856,10 +856,14 @@ class MemoryMachine(RuleBasedStateMachine):
     ) -> None:
         """Page by page and all at once, in order, and with the scope in the filter."""
         then = self.arrive(jump, as_of)
-        shown = in_order(self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired), order)
+        superseded = then is None and data.draw(st.booleans())
+        flags = {"expired": expired, "superseded": superseded}
+        shown = in_order(self.model.shown(owner, spec, self.clock.now, as_of=then, **flags), order)
         handle, ids = self.of(owner, how)
         filters = a_filter(Drawn(data.draw), spec)
-        asked: dict[str, Any] = {"filters": filters, "as_of": then, "show_expired": expired, "order": order}
+        asked: dict[str, Any] = {
+            "filters": filters, "as_of": then, "show_expired": expired, "show_superseded": superseded, "order": order,
+        }  # fmt: skip
         assert [exact(one) for one in handle.iter_all(**asked, **ids)] == [exact(one) for one in shown]
         assert self.by_page(handle, ids, asked, size) == [one.id for one in shown]
         within: dict[str, Any] = {
@@ -889,6 +893,7 @@ class MemoryMachine(RuleBasedStateMachine):
             self.clock.now,
             as_of=listing.asked["as_of"],
             expired=listing.asked["show_expired"],
+            superseded=listing.asked["show_superseded"],
         )
 
         def key(at: datetime, memory_id: str) -> tuple[timedelta, str]:
@@ -931,10 +936,12 @@ class MemoryMachine(RuleBasedStateMachine):
     ) -> None:
         """Without a limit, all that the filter leaves are hits, best first; with one, the best of these."""
         then = self.arrive(jump, as_of)
-        shown = self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired)
+        superseded = then is None and data.draw(st.booleans())
+        shown = self.model.shown(owner, spec, self.clock.now, as_of=then, expired=expired, superseded=superseded)
         handle, ids = self.of(owner, how)
         asked: dict[str, Any] = {
-            "filters": a_filter(Drawn(data.draw), spec), "as_of": then, "show_expired": expired, **ids,
+            "filters": a_filter(Drawn(data.draw), spec), "as_of": then, "show_expired": expired,
+            "show_superseded": superseded, **ids,
         }  # fmt: skip
         hits = handle.search(query, limit=10_000, **asked)
         by_id = {one.id: one for one in shown}
@@ -1044,8 +1051,10 @@ class MemoryMachine(RuleBasedStateMachine):
         then = known[7 * self.looks % len(known)] + (self.looks % 3 - 1) * TICK if known else None
         for as_of in (None, then):
             order, expired = ORDERS[self.looks % len(ORDERS)], self.looks % 4 == 3
-            shown = in_order(self.model.shown(owner, ANY, self.clock.now, as_of=as_of, expired=expired), order)
-            asked = {"as_of": as_of, "order": order, "show_expired": expired}
+            superseded = as_of is None and self.looks % 5 == 4
+            flags = {"expired": expired, "superseded": superseded}
+            shown = in_order(self.model.shown(owner, ANY, self.clock.now, as_of=as_of, **flags), order)
+            asked = {"as_of": as_of, "order": order, **{f"show_{name}": value for name, value in flags.items()}}
             assert self.by_page(self.memory, ids_of(owner), asked, 1 + self.looks % 3) == [one.id for one in shown]
 
     def teardown(self) -> None:
