@@ -52,6 +52,9 @@ def _prepare(options: Options) -> None:
             os.environ["MEM0_TELEMETRY"] = "False"
         if not os.environ.get("MEM0_DIR"):
             os.environ["MEM0_DIR"] = str(options.data_folder() / "mem0")
+    # Python prints warnings of those who have no handler; what Mem0 warns of is raised here, or is of no account.
+    if not any(isinstance(known, logging.NullHandler) for known in logging.getLogger("mem0").handlers):
+        logging.getLogger("mem0").addHandler(logging.NullHandler())
     logger = logging.getLogger("mem0.memory.main")
     if not any(isinstance(known, _TextsAreDebug) for known in logger.filters):
         logger.addFilter(_TextsAreDebug())

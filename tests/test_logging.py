@@ -15,6 +15,7 @@ import pytest
 
 from memstack import MemoryGateway
 from memstack.errors import MemstackError
+from memstack.testing import OllamaServer
 
 OpenHere = Callable[..., MemoryGateway]
 
@@ -163,12 +164,43 @@ print(json.dumps({name: found for name, found in steps.items() if found != befor
 """
 
 
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run some code in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=env, check=False, timeout=100
+    )
+
+
 def test_the_root_logger_is_left_alone(tmp_path: Path) -> None:
     """Importing memstack, its embedder and Mem0 changes neither the root logger's handlers nor its level."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [sys.executable, "-c", _SETUP, str(tmp_path)], capture_output=True, text=True, env=env, check=False, timeout=100
-    )
+    done = run_python(_SETUP, str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {}
     assert done.stderr == ""
+
+
+_FAILING: Final = """
+import logging, sys
+from memstack import open_memory
+from memstack.errors import ProviderError
+llm = {"provider": "ollama", "model": "not-pulled", "host": sys.argv[2]}
+with open_memory({"vector_store": {"provider": "qdrant", "path": sys.argv[1]}, "llm": llm}) as memory:
+    for configured in (False, True):
+        if configured:
+            logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(name)s %(levelname)s")
+        try:
+            memory.add("xyzzy", user_id="alex")
+        except ProviderError:
+            continue
+        raise SystemExit("the model is not there")
+"""
+
+
+def test_nothing_is_printed_where_no_logging_is_set_up(tmp_path: Path) -> None:
+    """What Mem0 logs of an error that is raised anyway goes to the handlers that there are, and nowhere without."""
+    with OllamaServer() as server:
+        done = run_python(_FAILING, str(tmp_path), server.host)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "mem0.memory.main ERROR" in done.stdout
