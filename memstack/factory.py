@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from memstack.config import Settings
 from memstack.config.sections import data_folder
@@ -37,6 +37,7 @@ from memstack.stores.translated import is_awaited
 __all__ = [
     "Config",
     "OpeningMemory",
+    "check_openable",
     "examine_models",
     "load_schemas",
     "make_embedder",
@@ -45,6 +46,7 @@ __all__ = [
     "open_memory",
 ]
 
+_STORE: Final = "vector_store.provider"
 Config = str | os.PathLike[str] | Mapping[str, Any] | Settings | None
 
 
@@ -104,6 +106,32 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
     return MemoryGateway.of(Parts(store, embedder, llm, history, options, schemas, guard))
 
 
+def check_openable(settings: Settings) -> None:
+    """Find what `open_memory` would refuse before it opens a store. No store is opened, no server is asked.
+
+    What the configuration names is imported. A reranker that is a class is not made, nor are a plug-in's models: they
+    may load or ask for whatever they like.
+
+    Raises:
+        ConfigError: the configuration cannot be used, or an optional dependency is missing.
+    """
+    load_schemas(settings.schemas)
+    load_reranker(settings, make=False)
+    with ExitStack() as made:
+        for section, make in (("embedder", make_embedder), ("llm", make_llm)):
+            key: str = getattr(settings, section).key
+            if not PROVIDERS.is_ours(key):
+                _provider(key, f"{section}.provider")
+                continue
+            model = make(settings)
+            if model is not None:
+                made.callback(model.close)
+            if isinstance(model, Embedder) and (known := model.stats()["dimensions"]) is not None:
+                _check_dimensions(settings, model.model, known)  # of others the server knows
+    _store_class(settings)
+    _ = settings.history_path  # this user may have no folder for it
+
+
 def _data_folder(settings: Settings) -> Path:
     """Where Mem0 may keep its own files: beside the history, where that is in a place of the user's choice."""
     path = settings.history_path
@@ -113,29 +141,47 @@ def _data_folder(settings: Settings) -> Path:
 
 def _open_store(settings: Settings, embedder: Embedder) -> Store:
     section: Any = settings.vector_store
-    if section.embedding_dims not in (None, embedder.dimensions):
+    _check_dimensions(settings, embedder.model, embedder.dimensions)
+    store_class, name = _store_class(settings)
+    if STORES.is_ours(name):
+        return store_class.open(section, dimensions=embedder.dimensions)
+    return _plugged_store(store_class, name, section, embedder.dimensions)
+
+
+def _check_dimensions(settings: Settings, model: str, dimensions: int) -> None:
+    wanted = settings.vector_store.embedding_dims
+    if wanted not in (None, dimensions):
         raise ConfigError(
             "vector_store.embedding_dims",
-            f"is {section.embedding_dims}, and the embedder {embedder.model!r} makes {embedder.dimensions} dimensions",
+            f"is {wanted}, and the embedder {model!r} makes {dimensions} dimensions",
             "Leave it out, or configure the embedder that it is meant for.",
         )
-    where = "vector_store.provider"
+
+
+def _store_class(settings: Settings) -> tuple[type[Store], str]:
+    """The class of the configured store, and its name in the registry.
+
+    Raises:
+        ConfigError: there is none of that name, it is no store, or its optional dependency is missing.
+    """
+    section = settings.vector_store
     if STORES.is_ours(section.key):
-        return STORES.load(section.key, where).open(section, dimensions=embedder.dimensions)
+        return STORES.load(section.key, _STORE), section.key
     # A third party with one mode has one name, whatever its options call that mode.
     name = section.key if section.key in STORES.names() else section.provider
-    return _plugged_store(name, where, section, embedder.dimensions)
+    found = STORES.load(name, _STORE)
+    _check_class(found, Store, STORES.told(name), _STORE)
+    return found, name
 
 
-def _plugged_store(name: str, where: str, section: Any, dimensions: int) -> Store:
+def _plugged_store(store_class: type[Store], name: str, section: Any, dimensions: int) -> Store:
     """The store that a third party opens.
 
     Raises:
         ConfigError: it is no store, or lacks what a store has.
         StoreError: it cannot be opened.
     """
-    store_class, told = STORES.load(name, where), STORES.told(name)
-    _check_class(store_class, Store, told, where)
+    told, where = STORES.told(name), _STORE
     try:
         store: object = store_class.open(section, dimensions=dimensions)
     except MemstackError:
@@ -184,8 +230,12 @@ def load_schemas(paths: Sequence[str]) -> Schemas:
     return Schemas(own.values())
 
 
-def load_reranker(settings: Settings) -> Reranker | None:
+def load_reranker(settings: Settings, *, make: bool = True) -> Reranker | None:
     """The configured reranker; None where there is none. A class is made, once, without arguments.
+
+    Args:
+        settings: the configuration.
+        make: False: a class is only imported, and there is no reranker then.
 
     Raises:
         ConfigError: its path leads to nothing that can be called.
@@ -197,6 +247,8 @@ def load_reranker(settings: Settings) -> Reranker | None:
     hint = "Name a function by its module and name, as in my_app.ranking.score."
     found = _imported(path, where, hint)
     takes = "Name a function that takes a query and a list of texts."
+    if isinstance(found, type) and not make:
+        return None
     if isinstance(found, type):  # its instances are what is called: it may load a model when it is made
         try:
             found = found()

@@ -59,8 +59,14 @@ def show(session: Session) -> None:
 
 
 def check(session: Session) -> None:
-    """Load the configuration, and say whether it can be used. Nothing is opened."""
+    """Load the configuration, and say whether it can be used: whether all that it names is there, and every key.
+
+    No store is opened, and no server asked: `memstack doctor` does both.
+    """
+    from memstack.factory import check_openable
+
     settings = session.settings()
+    check_openable(settings)
     data = {
         "ok": True,
         "vector_store": settings.vector_store.key,

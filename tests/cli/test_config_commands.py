@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from memstack import Settings
 from memstack.cli.template import TEMPLATE
+from memstack.testing.servers import free_port
 from tests.cli.conftest import Runner
 
 SECTIONS = ("vector_store", "embedder", "llm", "history", "remember_roles", "offline")
@@ -112,6 +114,47 @@ def test_check(run: Runner, tmp_path: Path, store: Path) -> None:
     (tmp_path / "memstack.yaml").write_text("vector_store:\n\tpath: x\n", encoding="utf-8")
     assert run("config", "check").code == 2
     assert not store.exists()
+
+
+REFUSED: dict[str, list[str]] = {
+    "retrieval.reranker": ["retrieval.reranker=nope.nope"],
+    "schemas[0]": ['schemas=["my_app.memories.Habit"]'],
+    "llm.api_key": ["llm.provider=openai", "llm.model=gpt-4.1-mini"],
+    "embedder.api_key": ["embedder.provider=openai", "embedder.model=text-embedding-3-small"],
+    "vector_store.embedding_dims": ["vector_store.embedding_dims=7"],
+    "llm.ca_file": ["llm.provider=openai", "llm.model=m", "llm.api_key=k", "llm.ca_file=missing.pem"],
+    "vector_store.provider": ["vector_store.provider=chroma"],
+}
+
+
+@pytest.mark.parametrize("where", REFUSED)
+def test_check_finds_what_opening_finds(run: Runner, store: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """What opening refuses before it opens a store, the check refuses in the same words, and opens none."""
+    if where == "vector_store.provider":
+        find = importlib.util.find_spec
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "chromadb" else find(name))
+    given = [word for assignment in REFUSED[where] for word in ("--set", assignment)]
+    checked = run("--json", *given, "config", "check")
+    assert checked.code == 2
+    assert checked.error["message"].startswith(f"{where}: ")
+    assert checked.error == run("--json", *given, "list", "-u", "alex").error
+    assert not store.exists()
+
+
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+def test_check_asks_nobody(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    """Servers that are not there, and a reranker whose class would load a model, are OK to the check."""
+    (tmp_path / "loading.py").write_text("class Model:\n    def __init__(self):\n        raise SystemExit(9)\n")
+    (tmp_path / "memstack.yaml").write_text("retrieval: {reranker: loading.Model}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    nobody = f"127.0.0.1:{free_port()}"
+    place = f"base_url=http://{nobody}/v1" if provider == "openai" else f"host=http://{nobody}"
+    model = (f"provider={provider}", "model=m", place)
+    options = [f"{name}.{option}" for name in ("embedder", "llm") for option in model]
+    options += ["vector_store.provider=qdrant", "vector_store.mode=server", f"vector_store.url=http://{nobody}"]
+    done = run(*(word for option in options for word in ("--set", option)), "config", "check")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_schema(run: Runner) -> None:
