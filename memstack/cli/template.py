@@ -8,8 +8,9 @@ __all__ = ["TEMPLATE"]
 
 TEMPLATE: Final = """\
 # The configuration of memstack. What is in force, and where it came from: `memstack config show`.
-# Relative paths hang on the folder of this file. ${NAME} and ${NAME:-default} stand for environment variables;
-# every option can be set by one too: MEMSTACK_VECTOR_STORE__PATH wins over `vector_store: {path: …}`.
+# Relative paths hang on the folder of this file. ${NAME} and ${NAME:-default} stand for environment variables; inside
+# braces they have to be in quotes: {path: "${NAME}"}.
+# Every option can be set by one too: MEMSTACK_VECTOR_STORE__PATH wins over `vector_store: {path: …}`.
 # For completion in an editor: `memstack config schema > memstack.schema.json`.
 
 # Where memories are kept: Qdrant Edge, inside this process, in a folder. No server, no key; one process at a time.

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from yaml.parser import ParserError
 
 from memstack.errors import ConfigError, describe
 
 __all__ = ["read_yaml"]
 
 _MOST_VALUES: Final = 10_000
+# What YAML's parser says of tokens, which it calls by their kind: nothing of the file is in it.
+_TOKENS: Final = re.compile(r"expected .+, but (?:got|found) '[^']+'")
 _INIT_HINT: Final = "Write one with `memstack init`, or name another file."
 
 
@@ -118,8 +121,14 @@ def _unparsable(error: yaml.MarkedYAMLError, data: bytes, shown: str) -> ConfigE
             return ConfigError(shown, f"line {number} is indented with a tab, which YAML does not allow", "Use spaces.")
     if error.problem == "but found another document":
         return ConfigError(shown, f"holds a second document at line {line}", "Keep the first; `---` divides them.")
-    # Words of YAML's own; what it quotes from the file, or names after "alias" and "tag", is cut off.
-    problem = re.split(r"['\"!*&]|, ", error.problem or "")[0].strip()
+    place = error.problem_mark
+    if place and line <= len(text) and text[line - 1][max(place.column - 1, 0) : place.column + 1] == "${":
+        problem = f"line {line} holds a `${{` inside braces or brackets, where `{{` begins a mapping"
+        return ConfigError(shown, problem, 'Quote it: `"${NAME}"`.')
+    problem = error.problem or ""
+    if not (isinstance(error, ParserError) and _TOKENS.fullmatch(problem)):
+        # Words of YAML's own; what it quotes from the file, or names after "alias" and "tag", is cut off.
+        problem = re.split(r"['\"!*&]|, ", problem)[0].strip()
     return ConfigError(
         shown,
         f"line {line} is no valid YAML{f' ({problem})' if problem else ''}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,8 @@ Write = Callable[..., Path]
         ("llm: {model: a, model: b}", "line 1 repeats the key 'model' of line 1"),
         ("offline: true\nllm: {provider: 'hunter2\n", "line 2 is no valid YAML"),
         ("offline: true\nllm: provider: hunter2\n", "line 2 is no valid YAML"),
+        ("offline: true\nllm: {model: hunter2\nlimits: {max_text: 1}\n", "(expected ',' or '}', but got ':')"),
+        ("llm: {a: 'b' hunter2}\n", "line 1 is no valid YAML (expected ',' or '}', but got '<scalar>')"),
         ("llm: *hunter2\n", "line 1 is no valid YAML (found undefined alias)"),
         ("llm: !hunter2 x\n", "line 1 is no valid YAML (could not determine a constructor for the tag)"),
         ("llm: @hunter2\n", "line 1 is no valid YAML"),
@@ -69,6 +72,26 @@ def test_tabs_are_answered_with_spaces(write: Write) -> None:
     """The way out of a tab is spaces."""
     with pytest.raises(ConfigError, match="Use spaces"):
         Settings.load(write("llm:\n\tprovider: none\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "llm: {provider: openai, model: m, api_key: ${KEY}}",
+        "llm: {provider: openai, api_key: ${KEY:-x}, model: m}",
+        "remember_roles: [user, ${KEY}]",
+        "vector_store: {path: a/${KEY}/b}",
+    ],
+)
+def test_a_reference_inside_braces_is_answered_with_quotes(
+    line: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To YAML the brace of ``${KEY}`` begins a mapping there; the error says which line, and how it is written."""
+    with pytest.raises(ConfigError, match=r'line 2 holds a `\$\{` inside braces or brackets.* `"\$\{NAME\}"`'):
+        Settings.load(write(f"offline: false\n{line}\n"))
+    quoted = re.sub(r"(?<=[ /])(a/)?\$\{.*?\}(/b)?", lambda found: f'"{found[0]}"', line)
+    monkeypatch.setenv("KEY", "assistant")
+    Settings.load(write(f"offline: false\n{quoted}\n", "quoted.yaml"))
 
 
 def test_aliases_cannot_multiply_without_end(write: Write) -> None:
