@@ -64,12 +64,14 @@ __all__ = [
     "SectionConfig",
     "StoreConfig",
     "data_folder",
+    "holds_variable",
     "not_blank",
 ]
 
 IN_MEMORY: Final = ":memory:"
 # Names of options that hold an address.
 _ADDRESSES: Final = re.compile(r"(^|_)(url|host|hosts|endpoint|address|proxy)$")
+_VARIABLE: Final = re.compile(r"\$(?:\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z_][A-Za-z0-9_]*)")
 _CHROMA: Final = "chroma"  # folders of data; Qdrant's are named after the collections
 _POSTGRES: Final = "postgres"
 _OLLAMA_PORT: Final = 11434
@@ -115,6 +117,22 @@ def not_blank(value: object) -> object:
     """Refuse a text that says nothing."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("is blank")
+    return value
+
+
+def holds_variable(path: str) -> str | None:
+    """What of a path is written as shells write a variable of the environment."""
+    found = _VARIABLE.search(path)
+    return None if found is None else found[0]
+
+
+def _no_variable(value: object) -> object:
+    """No shell reads a configuration: a folder called ``$HOME`` is not what was meant. Absolute ones were made here."""
+    if isinstance(value, str) or (isinstance(value, Path) and not value.is_absolute()):
+        found = holds_variable(str(value))
+        if found is not None:
+            way_out = "write `~` for the home folder, or `${NAME}` in a YAML file"
+            raise ValueError(f"holds `{found}`, which is no variable of the environment here: {way_out}")
     return value
 
 
@@ -237,8 +255,8 @@ def _header_name(value: str) -> str:
     return value
 
 
-LocalPath = Annotated[Path, BeforeValidator(not_blank), AfterValidator(_absolute)]
-"""A path on this machine: ``~`` is expanded, and what is relative hangs on the working directory."""
+LocalPath = Annotated[Path, BeforeValidator(_no_variable), BeforeValidator(not_blank), AfterValidator(_absolute)]
+"""A path on this machine: ``~`` is expanded, ``$NAME`` refused; what is relative hangs on the working directory."""
 
 Folder = Annotated[LocalPath, BeforeValidator(_no_memory)]
 """The same, of an engine's data."""

@@ -29,6 +29,7 @@ from memstack.config.sections import (
     SectionConfig,
     StoreConfig,
     data_folder,
+    holds_variable,
     not_blank,
 )
 from memstack.config.sources import config_layer, environment_layer, fill_standard, override_layer
@@ -268,7 +269,7 @@ def _raise_unset(value: object) -> None:
 
 
 def _hang_paths(merged: Merged) -> None:
-    """Hang relative paths on the folder of the file that they stand in."""
+    """Hang relative paths on the folder of the file that they stand in; not what will be refused as it stands."""
     for name in SECTIONS:
         section = merged.section(name)
         model = next((model_of(known, section)[1] for known in PROVIDED if known == name), HistoryConfig)
@@ -278,8 +279,11 @@ def _hang_paths(merged: Merged) -> None:
             layer = merged.layers.get(f"{name}.{option}")
             if layer is None or layer.base is None or not isinstance(value, str) or not value.strip():
                 continue
-            if _takes_path(field.annotation) and value != IN_MEMORY and not value.startswith("~"):
-                section[option] = str(layer.base / value)
+            if not _takes_path(field.annotation) or value == IN_MEMORY or value.startswith("~"):
+                continue
+            if not holds_variable(value):
+                path = layer.base / value
+                section[option] = path if holds_variable(str(path)) else str(path)
 
 
 def _takes_path(annotation: object) -> bool:

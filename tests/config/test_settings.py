@@ -224,3 +224,35 @@ def test_a_folder_is_not_named_as_others_name_the_memory(provider: str, tmp_path
         assert caught.value.where == "vector_store.path"
     assert not list(tmp_path.iterdir())
     assert not Settings.load({"vector_store": {"provider": "qdrant", "mode": "memory"}}).vector_store.persistent
+
+
+@pytest.mark.parametrize("path", ["$HOME/memx", "/data/$USER/memx", "${HOME}/memx", "data-$USER", Path("$HOME/memx")])
+@pytest.mark.parametrize("option", ["vector_store.path", "history.path"])
+def test_a_path_that_a_shell_would_read_is_refused(path: str | Path, option: str, tmp_path: Path) -> None:
+    """No shell replaces `$HOME` here, and no folder of that name is meant: the error tells how it is written."""
+    section, _, name = option.partition(".")
+    with pytest.raises(
+        ConfigError, match=r"\$\S+`, which is no variable.* `~` .*`\$\{NAME\}` in a YAML file"
+    ) as caught:
+        Settings.load({section: {name: path}})
+    assert caught.value.where == option
+    file = tmp_path / "memstack.yaml"
+    file.write_text(f"{section}: {{{name}: '{str(path).replace('${', '$${')}'}}\n")
+    with pytest.raises(ConfigError, match="which is no variable"):
+        Settings.load(file)
+
+
+def test_a_folder_that_is_called_like_a_variable_can_be_worked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused is what is written: relative paths may hang on any folder, also when settings are read again."""
+    folder = tmp_path / "$HOME"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path("memstack.yaml").write_text("vector_store: {path: ./memory}\n")
+    for given in (None, "memstack.yaml", {"vector_store": {"path": "memory"}}):
+        settings = Settings.load(given)
+        assert settings.vector_store.folder == folder / "memory"
+        again = Settings.load(settings, vector_store={"collection": "other"})
+        assert again.vector_store.folder == folder / "memory"
+    assert Settings.load({"vector_store": {"path": "cash$"}}).vector_store.folder == folder / "cash$"
