@@ -46,6 +46,7 @@ __all__ = [
     "TelemetryActive",
     "TextTooLong",
     "UnknownName",
+    "UnknownOperator",
     "UnreadableAnswer",
     "amount",
     "describe",
@@ -257,6 +258,17 @@ class SchemaMismatch(InvalidInput):
 
 class FilterError(InvalidInput):
     """A filter that has no meaning; `field` is the place in the filter (``filters.AND[1].due.gte``)."""
+
+
+class UnknownOperator(FilterError, AttributeError):
+    """An operator that a field of a filter does not have: what was meant may be a nested field.
+
+    It is an `AttributeError` too, so that `hasattr` answers.
+    """
+
+    def __init__(self, field: str, problem: str, hint: str) -> None:
+        super().__init__(field, problem, hint)
+        self.obj = None  # else Python guesses, and proposes a private name
 
 
 class ScopeError(InvalidInput):

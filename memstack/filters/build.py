@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from memstack.errors import FilterError, named
+from memstack.errors import FilterError, UnknownOperator, named, nearest
 from memstack.filters.ast import Compare, Contains, Eq, Exists, IContains, In, Node, Not
 
 __all__ = ["F", "Field"]
+
+_OPERATORS: Final = ("in_", "nin", "contains", "icontains", "exists")
+_LONGEST_SHOWN: Final = 64
 
 
 class Field:
@@ -38,6 +41,18 @@ class Field:
             "has no truth value",
             f"Compare it, as in {shown} == True, or ask {shown}.exists(); combine with & | ~ (not and, or, not).",
         )
+
+    if not TYPE_CHECKING:  # to a type checker what a field has not is an error as it stands
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            guess = nearest(name, _OPERATORS)
+            hint = f"Did you mean {guess!r}? " if guess else ""
+            dotted = f"{self._name}.{name}"
+            nested = dotted if len(dotted) <= _LONGEST_SHOWN else f"….{name}"
+            hint += f'A nested field is written F["{nested}"]. Known: {", ".join(_OPERATORS)}.'
+            raise UnknownOperator(self._place(name), "is no operator of a field", hint)
 
     def __eq__(self, value: object) -> Node:  # type: ignore[override]  # the builder's point
         return Eq(self._name, value, self._place())  # type: ignore[arg-type]  # checked there

@@ -25,6 +25,7 @@ from memstack.filters.ast import (
 __all__ = ["OPERATORS", "parse"]
 
 OPERATORS: Final = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains", "exists")
+_LONGEST_SHOWN: Final = 64
 _MAX_DEPTH: Final = 64
 _NODES: Final = 2  # levels of nodes that one level of a mapping becomes at most: several fields, and an OR among them
 
@@ -138,6 +139,8 @@ def _operator(field: str, op: Any, operand: Any, where: str) -> Node:  # one lin
         case _:
             pass
     guess = nearest(op.lstrip("$"), OPERATORS)
-    raise FilterError(
-        place, "is not an operator", f"{f'Did you mean {guess!r}? ' if guess else ''}Known: {', '.join(OPERATORS)}."
-    )
+    hint = f"Did you mean {guess!r}? " if guess else ""
+    dotted = f"{field}.{op}"
+    if op and not op.startswith("$") and len(dotted) <= _LONGEST_SHOWN:
+        hint += f'A nested field is written {{"{dotted}": …}}. '
+    raise FilterError(place, "is not an operator", f"{hint}Known: {', '.join(OPERATORS)}.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -319,6 +322,27 @@ def test_names_that_are_attributes() -> None:
         _ = F.__wrapped__
     with pytest.raises(TypeError):
         hash(F.a)
+
+
+def test_a_nested_field_is_told_how_it_is_written() -> None:
+    """``F.repo.name`` and ``{"repo": {"name": …}}`` are answered with the dot that reaches into a mapping."""
+    with pytest.raises(FilterError, match=r'^filters\.repo\.name: .*written F\["repo\.name"\]') as caught:
+        _ = F.repo.name == "api"  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    assert "Did you mean" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(FilterError, match=r'^filters\.repo\.name: .*written \{"repo\.name": …\}'):
+        parse({"repo": {"name": "api"}})
+    with pytest.raises(FilterError, match=r"Did you mean 'exists'"):
+        F.repo.exist()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("field", [F.repo, Preference.f.strength], ids=repr)
+def test_a_field_is_asked_for_attributes_as_any_object_is(field: Any) -> None:
+    """`hasattr` answers, defaults are taken, and a field can be copied and pickled."""
+    assert not hasattr(field, "keys")
+    assert not hasattr(field, "_private")
+    assert getattr(field, "model_dump", 7) == 7
+    for again in (copy.copy(field), copy.deepcopy(field), pickle.loads(pickle.dumps(F.repo))):  # noqa: S301
+        assert repr(again).startswith("F[")
 
 
 def test_nodes_are_checked_however_they_are_made() -> None:
