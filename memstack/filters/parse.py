@@ -89,6 +89,8 @@ def _entry(key: object, value: object, where: str, depth: int) -> Node:
         raise FilterError(f"{where}.{key}", "is neither a field nor an operator", hint)
     field = canonical_field(key, where)
     place = f"{where}.{key}"
+    if field.upper() in ("AND", "OR", "NOT") and _holds_filters(value):
+        raise FilterError(place, "holds filters, and is a field as it is written", f"Write {field.upper()!r}.")
     if isinstance(value, Mapping):
         if not value:
             raise FilterError(place, "has no operator", f"Known: {', '.join(OPERATORS)}.")
@@ -98,6 +100,13 @@ def _entry(key: object, value: object, where: str, depth: int) -> Node:
     if isinstance(value, str) and value == "*":
         return Exists(field, place)
     return Eq(field, value, place)  # type: ignore[arg-type]  # checked there
+
+
+def _holds_filters(value: object) -> bool:
+    """Whether a value is that of AND, OR or NOT: no field has one of its kind."""
+    if isinstance(value, (list, tuple)):
+        return any(isinstance(item, (Mapping, Node)) for item in value)
+    return isinstance(value, Node) or (isinstance(value, Mapping) and any(name not in OPERATORS for name in value))
 
 
 def _logical(operator: str, value: object, where: str, depth: int) -> Node:

@@ -109,7 +109,8 @@ BEYOND = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))
         ({"AND": [{"a": 1}, 5]}, "filters.AND[1]"),
         ({"OR": [None]}, "filters.OR[0]"),
         ({"AND": [["a"]]}, "filters.AND[0]"),
-        ({"and": [{"a": 1}]}, "filters.and[0]"),
+        ({"and": [{"a": 1}]}, "filters.and"),
+        ({"AND": [{"Or": ({"a": 1},)}]}, "filters.AND[0].Or"),
         # the whole
         ([{"a": 1}], "filters"),
         ("category = 'x'", "filters"),
@@ -322,6 +323,18 @@ def test_names_that_are_attributes() -> None:
         _ = F.__wrapped__
     with pytest.raises(TypeError):
         hash(F.a)
+
+
+@pytest.mark.parametrize("name", ["and", "or", "not", "Or"])
+def test_a_logical_operator_in_small_letters_is_answered_with_capitals(name: str) -> None:
+    """What holds filters is no field; a field that is called so goes on working, with whatever a field can have."""
+    for filters in ([{"a": 1}], [F.a == 1], {"a": 1}, {"a": {"gt": 1}}, F.a == 1):
+        with pytest.raises(FilterError, match=f"^filters.{name}: holds filters.* Write '{name.upper()}'"):
+            parse({name: filters})
+    for value in ("x", 1, True, [1, "x"], [], {"gt": 1}, {"in": ["x"], "exists": True}):
+        assert parse({name: value}) is not None
+    with pytest.raises(FilterError, match="no operator"):
+        parse({name: {}})
 
 
 def test_a_nested_field_is_told_how_it_is_written() -> None:
