@@ -11,6 +11,7 @@ from memstack.batching import batched
 from memstack.cli.options import ScopeIds
 from memstack.cli.sources import Entry
 from memstack.instants import as_instant, utcnow
+from memstack.scope import SCOPE_FIELDS
 
 if TYPE_CHECKING:
     from memstack.gateway import MemoryGateway
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Importer", "Report"]
 
 _KEPT: Final = 20
+_OWNERLESS: Final = (
+    "scope: nobody is named. Give the line a user_id, agent_id or run_id, or pass --user, --agent or --run."
+)
 _HOPELESS: Final = 5  # batches in a row that fail whole, for one and the same reason
 
 
@@ -121,7 +125,8 @@ class Importer:
         )
         for item in result.failed:
             entry = ready[item.index]
-            failures.append((places[id(entry)], Failure(entry.place, entry.line, item.reason, item.retryable)))
+            reason = item.reason if self._is_owned(entry) else _OWNERLESS
+            failures.append((places[id(entry)], Failure(entry.place, entry.line, reason, item.retryable)))
         skipped.update(item.reason for item in result.skipped)
         report = self.report
         report.read += len(batch)
@@ -133,6 +138,10 @@ class Importer:
             if len(report.failures) < _KEPT:
                 report.failures.append(failure)
         self._consider({item.reason for item in result.failed}, whole=len(result.failed) == self._size)
+
+    def _is_owned(self, entry: Entry) -> bool:
+        """Whether somebody is named; the library's words for it are of Python."""
+        return any(ids.get(name) is not None for ids in (entry.item or {}, self._scope) for name in SCOPE_FIELDS)
 
     def _consider(self, reasons: set[str], *, whole: bool) -> None:
         """Stop where batch after batch fails for one and the same reason: a full disk, a dead server."""

@@ -165,6 +165,15 @@ def test_options_hold_for_lines_that_do_not_say(run: Runner, write: Write, alex:
     assert run("--json", "list", "--user", alex, "--run", "r2").data["memories"][0]["text"] == "beer"
 
 
+def test_a_line_of_nobody_is_told_what_to_pass(run: Runner, write: Write) -> None:
+    """The way out is a field of the line or an option, and no argument of Python's."""
+    done = run("--json", "import", write({"content": "tea"}, {"content": "milk", "user_id": None}))
+    assert done.data["failed"] == 2
+    for failure in done.data["failures"]:
+        assert failure["reason"].startswith("scope: nobody is named. ")
+        assert "user_id, agent_id or run_id, or pass --user, --agent or --run." in failure["reason"]
+
+
 @pytest.mark.parametrize(
     "content",
     [
