@@ -208,8 +208,9 @@ def show(
 def update(
     session: Session,
     id_: IdArgument,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The new text.", show_default=False)] = None,
     *,
-    text: Annotated[str | None, typer.Option("--text", help="The new text.")] = None,
+    new_text: Annotated[str | None, typer.Option("--text", help="The new text, in place of TEXT.")] = None,
     metadata: Annotated[
         str | None,
         typer.Option("--metadata", "-m", metavar="JSON", help="Fields to set; null removes one, the others stay."),
@@ -224,11 +225,14 @@ def update(
     run: RunOption = None,
 ) -> None:
     """Change a memory. With a scope, only one of that scope is found."""
-    changes: dict[str, Any] = {"text": text, "metadata": read_metadata(metadata, category)}
+    if text is not None and new_text is not None:
+        raise InvalidInput("--text", "stands beside TEXT, which is the same", "Drop one of the two.")
+    said = text if new_text is None else new_text
+    changes: dict[str, Any] = {"text": said, "metadata": read_metadata(metadata, category)}
     if expires_at is not None:
         changes["expires_at"] = read_expiry(expires_at)
     if all(value is None for value in changes.values()) and "expires_at" not in changes:
-        raise InvalidInput("update", "nothing to change is given", "Pass --text, --metadata or --expires-at.")
+        raise InvalidInput("update", "nothing to change is given", "Pass TEXT, --metadata or --expires-at.")
     with session.memory() as memory:
         changed = memory.update(id_, **changes, **scope_of(user, agent, run, needed=False))
     session.output.result(changed.to_dict(), lambda console: show_memories(console, [changed]))
@@ -236,7 +240,7 @@ def update(
 
 def delete(
     session: Session,
-    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="The id of a memory.", show_default=False)] = None,
+    id_: Annotated[str | None, typer.Argument(metavar="ID", help="The id of a memory.", show_default=False)] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All memories of the scope, in place of one.")] = False,
     user: UserOption = None,

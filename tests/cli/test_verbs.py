@@ -129,6 +129,16 @@ def test_list_goes_page_by_page(run: Runner, alex: str) -> None:
     assert all(text in run("list", "--user", alex, "--all").out for text in texts)
 
 
+@pytest.mark.parametrize("form", [[], ["--text"]], ids=["argument", "option"])
+def test_update_takes_the_text_as_supersede_does(run: Runner, alex: str, form: list[str]) -> None:
+    """``update ID TEXT`` is ``update ID --text TEXT``; both at once are refused."""
+    memory = _add(run, "I drink tea", "--user", alex)
+    assert run("--json", "update", memory["id"], *form, "I drink coffee").data["text"] == "I drink coffee"
+    both = run("--json", "update", memory["id"], "milk", "--text", "water")
+    assert (both.code, both.error["type"]) == (2, "InvalidInput")
+    assert run("--json", "show", memory["id"]).data["text"] == "I drink coffee"
+
+
 def test_show_tells_everything(run: Runner, alex: str) -> None:
     """``show`` has every field, for people and for programs."""
     memory = _add(run, "I drink tea", "--user", alex, "--metadata", '{"cups": 2}', "--name", "Alexandra")
