@@ -49,11 +49,16 @@ def show_hits(console: Console, hits: Sequence[Hit]) -> None:
 
 
 def show_memories(console: Console, memories: Iterable[Memory]) -> int:
-    """Print memories one after the other, as they come; returns how many."""
+    """Print memories one after the other, as they come; returns how many.
+
+    A dash begins each, and nothing else stands under it: a text may have several lines.
+    """
     count = 0
     for memory in memories:
         count += 1
-        console.print(_described(memory))
+        grid = _grid(2)
+        grid.add_row("-", _described(memory))
+        console.print(grid)
     return count
 
 

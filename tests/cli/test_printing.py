@@ -95,6 +95,17 @@ def test_lines_are_whole_without_a_terminal(run: Runner, alex: str, store: Path)
     assert "vector_store.embedding_dims" in told
 
 
+@pytest.mark.parametrize("everything", [[], ["--all"]], ids=["page", "all"])
+def test_a_listing_tells_where_a_memory_begins(run: Runner, alex: str, everything: list[str]) -> None:
+    """A dash at the left begins each memory, and whatever lines a text has, nothing else stands there."""
+    texts = ["one\ntwo\n\nthree", "- four\n- five", "\n\n- six\n", "seven"]
+    assert run("add", "--user", alex, "--metadata", '{"note": "- eight\\n- nine"}', "--", *texts).code == 0
+    lines = run("list", "--user", alex, *everything).out.splitlines()
+    assert lines[0].startswith("- ")
+    assert [line[:2].strip() for line in lines].count("-") == len(texts)
+    assert {line[:2] for line in lines if line} <= {"- ", "-", "  "}
+
+
 @pytest.mark.usefixtures("store")
 def test_a_poor_encoding_loses_nothing(spawn: Runner, request: pytest.FixtureRequest) -> None:
     """Where the terminal's encoding lacks a character, JSON stays JSON, and text shows its number."""
