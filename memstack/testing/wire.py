@@ -23,6 +23,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 from urllib.parse import urlsplit
 
+from memstack.errors import describe
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -404,6 +406,9 @@ class WireServer:
             path: only those to this endpoint.
             after: how many of them are spared first.
         """
+        given: object = fault
+        if not isinstance(given, Fault):
+            raise TypeError(f"fail takes a Fault, not {describe(given)}: as in Fault.status(429) or Fault.slow(5)")
         if (times is not None and times < 1) or after < 0:
             raise ValueError("times: at least 1, or None; after: at least 0")
         if fault.kind in self.lacks:

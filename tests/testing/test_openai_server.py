@@ -831,6 +831,14 @@ def test_slow_is_a_timeout_for_the_impatient(server: OpenAIServer, client: opena
         embedding(client.with_options(timeout=0.05))
 
 
+@pytest.mark.parametrize("fault", ["429", 429, Fault.cut, None])
+def test_what_is_no_fault_is_refused(server: OpenAIServer, fault: Any) -> None:
+    """What is passed in the place of a fault is told, and what to pass, before anything waits for a request."""
+    with pytest.raises(TypeError, match=r"fail takes a Fault, not .*Fault\.status\(429\)"):
+        server.fail(fault)
+    assert not server.pending
+
+
 @pytest.mark.parametrize("fault", [Fault.cut(), Fault.cut_midway()])
 def test_a_cut_connection(server: OpenAIServer, client: openai.OpenAI, fault: Fault) -> None:
     """Before or in the middle of the answer; the next call works."""
