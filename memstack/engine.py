@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from memstack.composed import ComposedMemory
     from memstack.gateway.parts import Options, Parts
 
-__all__ = ["compose"]
+__all__ = ["check_silent", "compose"]
 
 _importing: Final = threading.Lock()
 # Messages of Mem0 that hold the text of memories.
@@ -42,12 +42,23 @@ def compose(parts: Parts, reset: Callable[[], None]) -> ComposedMemory:
     return ComposedMemory(parts, reset)
 
 
-def _prepare(options: Options) -> None:
+def check_silent(*, telemetry: bool) -> None:
+    """See that Mem0 can be composed with what was imported so far; Mem0 itself is not imported here.
+
+    Args:
+        telemetry: whether the user opted in.
+
+    Raises:
+        TelemetryActive: Mem0 was imported before, with its telemetry on, and the user did not opt in.
+    """
     loaded = sys.modules.get("mem0.memory.telemetry")
-    if loaded is not None:
-        if loaded.MEM0_TELEMETRY and not options.telemetry:
-            raise TelemetryActive
-    else:
+    if loaded is not None and loaded.MEM0_TELEMETRY and not telemetry:
+        raise TelemetryActive
+
+
+def _prepare(options: Options) -> None:
+    check_silent(telemetry=options.telemetry)
+    if "mem0.memory.telemetry" not in sys.modules:
         if not options.telemetry:
             os.environ["MEM0_TELEMETRY"] = "False"
         if not os.environ.get("MEM0_DIR"):

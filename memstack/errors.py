@@ -206,7 +206,7 @@ class TelemetryActive(ConfigError):
         super().__init__(
             "MEM0_TELEMETRY",
             "mem0 was imported first and its telemetry is on",
-            "Set MEM0_TELEMETRY=False before mem0 is imported, import mem0 after the memory is opened, "
+            "Set MEM0_TELEMETRY=False in the environment before anything imports mem0, "
             "or opt in with `telemetry: true`.",
         )
 

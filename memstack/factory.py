@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from memstack.config import Settings
 from memstack.config.sections import data_folder
+from memstack.engine import check_silent
 from memstack.errors import TELL, ConfigError, MemstackError, StoreError, describe
 from memstack.gateway import AsyncMemoryGateway, MemoryGateway
 from memstack.gateway.parts import Options, Parts
@@ -63,6 +64,7 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
 
     Raises:
         ConfigError: the configuration cannot be used, or an optional dependency is missing.
+        TelemetryActive: there is an LLM, and Mem0, which it needs, was imported before, with its telemetry on.
         StoreError: the store cannot be opened: locked by another process, corrupted, or filled by another embedder.
         HistoryError: the history cannot be opened.
     """
@@ -73,11 +75,12 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         guard = Guard(settings.offline_guard) if settings.offline else None
         if guard is not None:
             opened.callback(guard.leave)
-        embedder = make_embedder(settings)
-        opened.callback(embedder.close)
         llm = make_llm(settings)
         if llm is not None:
             opened.callback(llm.close)
+            check_silent(telemetry=settings.telemetry)
+        embedder = make_embedder(settings)
+        opened.callback(embedder.close)
         store = _open_store(settings, embedder)
         opened.callback(store.close)
         history_path = settings.history_path

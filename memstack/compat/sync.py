@@ -50,7 +50,8 @@ class Memory:
             the embedded default; or a ``mem0.configs.base.MemoryConfig``.
 
     Raises:
-        ConfigError, StoreError, HistoryError: as `memstack.open_memory`.
+        ConfigError, StoreError, HistoryError: as `memstack.open_memory`. Its `TelemetryActive` is met where mem0 is
+            imported for a ``MemoryConfig``: set ``MEM0_TELEMETRY=False`` before.
     """
 
     def __init__(self, config: Config | object = None) -> None:

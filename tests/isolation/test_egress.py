@@ -113,3 +113,53 @@ with memstack.open_memory({{"vector_store": {{"path": "memory"}}, "telemetry": T
     message, count = done.stdout.splitlines()
     assert "MEM0_TELEMETRY=False" in message
     assert count == "1"
+
+
+def test_telemetry_that_is_on_already_is_an_error_before_anything_is_opened(tmp_path: Path) -> None:
+    """Where there is an LLM, which needs Mem0, no way to open a memory leaves a file, a variable or a guard behind."""
+    script = f"""
+import asyncio, os, sys
+os.environ["MEM0_DIR"] = {str(tmp_path / "mem0")!r}
+import posthog
+posthog.Posthog.__init__ = lambda self, *args, **kwargs: None  # nothing may leave in this test either
+posthog.Posthog.capture = posthog.Posthog.shutdown = lambda self, *args, **kwargs: None
+from mem0.configs.base import MemoryConfig
+import memstack
+from memstack import compat, offline
+from memstack.errors import TelemetryActive
+before = dict(os.environ)
+theirs = {{
+    "vector_store": {{"provider": "qdrant", "config": {{"path": "memory"}}}},
+    "llm": {{"provider": "openai", "config": {{"api_key": "none"}}}},
+}}
+ours = {{"vector_store": {{"path": "memory"}}, "llm": {{"provider": "ollama", "model": "m"}}}}
+ways = [
+    lambda: memstack.open_memory(theirs),
+    lambda: memstack.open_memory(ours, offline=True),
+    lambda: asyncio.run(memstack.open_async_memory(ours)._open()),
+    lambda: compat.Memory(MemoryConfig(**theirs)),
+    lambda: compat.Memory.from_config(theirs),
+    lambda: compat.AsyncMemory(MemoryConfig(**theirs)),
+]
+for way in ways:
+    try:
+        way()
+    except TelemetryActive as error:
+        print(error)
+assert dict(os.environ) == before and not offline._open
+print(os.path.exists("memory"), "mem0.memory.main" in sys.modules)
+with memstack.open_memory(ours, telemetry=True), memstack.open_memory({{"vector_store": {{"path": "plain"}}}}):
+    print(sorted(name for name in ("memory", "plain") if os.path.exists(name)))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "MEM0_TELEMETRY"}
+    environment["HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    *messages, nothing, opened = done.stdout.splitlines()
+    assert len(messages) == 6
+    assert set(messages) == {messages[0]}
+    assert "MEM0_TELEMETRY=False" in messages[0]
+    assert nothing == "False True"
+    assert opened == "['memory', 'plain']"
