@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from memstack.config import Settings
 from memstack.errors import InvalidInput, NotSupported, describe
 from memstack.factory import Config
-from memstack.filters.ast import Node
 from memstack.gateway.inputs import check_limit
 from memstack.gateway.sync import Filters
 from memstack.records import ROLES
@@ -28,6 +27,7 @@ _LIMIT_1X: Final = 100
 _LIMIT_2X: Final = 20
 _THRESHOLD_2X: Final = 0.1
 _DAY: Final = timedelta(days=1)
+_DEPTH: Final = 64  # deeper, a filter is refused
 
 
 class Owners(TypedDict):
@@ -98,17 +98,16 @@ def read(
     """Read a ``search`` or ``get_all``; what it leaves open is the default of the release whose form it has.
 
     An owner as a plain key of `filters` is the form of 2.x (20 results, of a score of 0.1 at least); any other is that
-    of 1.x (100 results, of any score).
+    of 1.x (100 results, of any score). So is an owner inside an ``AND`` alone, which neither release takes: code that
+    has it was written where nothing is left out for its score.
 
     Raises:
         InvalidInput: both `limit` and `top_k` are given, or the one that is cannot be used.
     """
     if limit is not None and top_k is not None:
         raise InvalidInput("top_k", "is given, and so is its older name `limit`", "Pass one of the two.")
-    second = False
-    if isinstance(filters, Mapping) and not isinstance(filters, Node):
-        second = any(name in filters for name in SCOPE_FIELDS) and not any(scope.values())
-        filters = {key: _id(value) if key in SCOPE_FIELDS else value for key, value in filters.items()}
+    second = isinstance(filters, Mapping) and not any(scope.values()) and any(name in filters for name in SCOPE_FIELDS)
+    filters = _with_ids(filters, _DEPTH)
     wanted = top_k if limit is None else limit
     if wanted is None:
         wanted = _LIMIT_2X if second else _LIMIT_1X
@@ -116,6 +115,21 @@ def read(
     if threshold is None and second:
         threshold = _THRESHOLD_2X
     return Reading(scope, filters, wanted, threshold)
+
+
+def _with_ids(filters: Any, depth: int) -> Any:
+    """A filter with its ids as Mem0 reads them, at the top and inside ANDs there."""
+    if not isinstance(filters, Mapping) or depth <= 0:
+        return filters
+    read_as: dict[Any, Any] = {}
+    for key, value in filters.items():
+        if key in SCOPE_FIELDS:
+            read_as[key] = _id(value)
+        elif key == "AND" and isinstance(value, (list, tuple)):
+            read_as[key] = [_with_ids(part, depth - 1) for part in value]
+        else:
+            read_as[key] = value
+    return read_as
 
 
 def expiry(day: date | str | None) -> datetime | None:

@@ -41,7 +41,7 @@ class Memory:
     """Drop-in for ``mem0.Memory``: the call forms of 1.x and 2.x, and Mem0's dicts as results.
 
     Where a call leaves the number of results and the least score open, it gets the defaults of the release whose form
-    it has: 20 and 0.1 where the owner is named in `filters` (2.x), else 100 and none (1.x). As in Mem0, messages of
+    it has: 20 and 0.1 where the owner is a key of `filters` (2.x), else 100 and none (1.x). As in Mem0, messages of
     every role but ``system`` are remembered when nothing is inferred. What Mem0 ignores, drops or lets pass unscoped is
     an error of `memstack.errors` here; each of those that Mem0 raises as a ``ValueError`` is one.
 

@@ -110,6 +110,7 @@ def test_ids_are_read_as_mem0_reads_them(m: Memory) -> None:
     m.add("I ride a bike", user_id=" 7 ")
     assert len(m.search("", user_id="7")["results"]) == 2
     assert len(m.get_all(filters={"user_id": 7})["results"]) == 2
+    assert len(m.get_all(filters={"AND": [{"user_id": 7}]})["results"]) == 2
 
 
 # -- searching and listing ------------------------------------------------------------------------
@@ -141,6 +142,15 @@ def test_what_is_left_open_is_what_that_release_had(m: Memory) -> None:
     assert len(low) == 3
     assert [found["id"] for found in high] == [found["id"] for found in low if found["score"] >= 0.1]
     assert len(m.search("quantum chromodynamics", filters=ALEX, threshold=0)["results"]) == 3
+
+
+def test_an_owner_inside_an_and_alone_leaves_nothing_out_for_its_score(m: Memory) -> None:
+    """Neither release takes it there, and code that has it counts on what is found; its ids are read like others."""
+    _filled(m)
+    for owner in ({"user_id": "alex"}, {"AND": [{"user_id": " alex "}]}):
+        filters = {"AND": [owner, {"NOT": [{"place": "nowhere"}]}]}
+        assert len(m.search("quantum chromodynamics", filters=filters)["results"]) == 3
+        assert len(m.search("quantum chromodynamics", filters={**filters, **ALEX})["results"]) < 3
 
 
 def test_the_shapes(m: Memory) -> None:
