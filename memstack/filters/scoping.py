@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from memstack.errors import ScopeError
-from memstack.filters.ast import And, Eq, Node, all_of
+from memstack.filters.ast import And, Compare, Contains, Eq, Exists, IContains, In, Node, Not, all_of
 from memstack.filters.visit import fields_of
 from memstack.scope import SCOPE_FIELDS, Scope
 
 __all__ = ["scope_filter", "split_scope"]
 
 _WAY_OUT = "Pass it as an argument, or as a plain value at the top of the filter (or inside an AND there)."
+_ANY = "Leave it out: an id that the scope leaves open may be any, or none, as long as another one is named."
+_OPERATOR = (
+    "Name one id as a plain value, and call once for each of several; or leave it out, and choose among what is found "
+    "by its ids."
+)
 
 
 def split_scope(node: Node) -> tuple[Scope, Node]:
@@ -39,9 +44,20 @@ def split_scope(node: Node) -> tuple[Scope, Node]:
         else:
             named = sorted(fields_of(part) & set(SCOPE_FIELDS))
             if named:
-                raise ScopeError(f"filters: {named[0]}", "stands where it could widen or replace the scope", _WAY_OUT)
+                raise _refusal(part, named[0])
             rest.append(part)
     return scope, all_of(*rest)
+
+
+def _refusal(part: Node, owner: str) -> ScopeError:
+    """Why an owner is refused that is no plain equality."""
+    leaf = part.child if isinstance(part, Not) else part
+    if not isinstance(leaf, (Eq, In, Compare, Contains, IContains, Exists)):
+        return ScopeError(f"filters: {owner}", "stands where it could widen or replace the scope", _WAY_OUT)
+    where = f"filters.{owner}" if leaf.where == "filters" else leaf.where  # that of the builder
+    if isinstance(part, Exists):
+        return ScopeError(where, "asks for any id, and a filter names one of an owner", _ANY)
+    return ScopeError(where, "negates an id or compares it by an operator, and an id is only equal", _OPERATOR)
 
 
 def scope_filter(scope: Scope) -> Node:

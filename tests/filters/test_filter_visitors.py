@@ -309,6 +309,32 @@ def test_scope_anywhere_else_is_refused(name: str, shape: Any) -> None:
         split_scope(parse(shape(name)))
 
 
+@pytest.mark.parametrize(
+    ("filters", "where", "problem", "way_out"),
+    [
+        ({"user_id": "a", "run_id": "*"}, "filters.run_id", "any id", "Leave it out"),
+        ({"AND": [{"run_id": {"exists": True}}]}, "filters.AND[0].run_id.exists", "any id", "Leave it out"),
+        (F.run_id.exists(), "filters.run_id.exists", "any id", "Leave it out"),
+        ({"run_id": {"exists": False}}, "filters.run_id.exists", "only equal", "plain value"),
+        ({"run_id": {"ne": "r"}}, "filters.run_id.ne", "only equal", "plain value"),
+        ({"run_id": ["r", "s"]}, "filters.run_id", "only equal", "once for each"),
+        ({"run_id": {"gte": "2026-01-01"}}, "filters.run_id.gte", "only equal", "plain value"),
+        ({"NOT": [{"run_id": "r"}]}, "filters.NOT[0].run_id", "only equal", "leave it out"),
+        (F.run_id != "r", "filters.run_id", "only equal", "leave it out"),
+        ({"OR": [{"run_id": "r"}, {"a": 1}]}, "filters: run_id", "widen or replace", "as an argument"),
+        ({"NOT": [{"OR": [{"run_id": "r"}, {"a": 1}]}]}, "filters: run_id", "widen or replace", "as an argument"),
+    ],
+    ids=str,
+)
+def test_why_an_owner_is_refused(filters: Any, where: str, problem: str, way_out: str) -> None:
+    """The error names the place of the id, says what is wrong with it there, and tells what can be done instead."""
+    with pytest.raises(ScopeError) as caught:
+        split_scope(parse(filters))
+    assert caught.value.field == where
+    assert problem in caught.value.problem
+    assert way_out in caught.value.hint
+
+
 @examples(100)
 @given(_cases())
 def test_splitting_keeps_the_rest(case: tuple[list[dict[str, Any]], Any, int]) -> None:
