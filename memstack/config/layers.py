@@ -43,11 +43,13 @@ class Layer:
         options: sections and plain options.
         origin: what to call the place of an option, by its dotted name.
         base: the folder that relative paths hang on; None for the working directory.
+        written: what options are called there, by their dotted name, where that is another name.
     """
 
     options: Mapping[str, Any]
     origin: Callable[[str], str]
     base: Path | None = None
+    written: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,6 +77,10 @@ class Merged:
     def origins(self) -> dict[str, str]:
         """Where each option came from."""
         return {option: layer.origin(option) for option, layer in self.layers.items()}
+
+    def written(self) -> dict[str, str]:
+        """What the options are called that have another name where they came from."""
+        return {option: layer.written[option] for option, layer in self.layers.items() if option in layer.written}
 
 
 def plain(value: Any, where: str = "") -> Any:

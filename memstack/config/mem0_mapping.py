@@ -15,7 +15,7 @@ from typing import Any, Final
 from memstack.config.lookup import DEFAULT_PROVIDER, PROVIDED
 from memstack.errors import ConfigError, UnknownName, describe
 
-__all__ = ["from_mem0", "is_mem0"]
+__all__ = ["from_mem0", "is_mem0", "names_in_mem0"]
 
 _TOP_LEVEL: Final = (
     "custom_fact_extraction_prompt",
@@ -173,6 +173,25 @@ def from_mem0(options: Mapping[str, Any]) -> dict[str, Any]:
     rest.update(_instructions(options))
     _refuse_top_level(options)
     return rest
+
+
+def names_in_mem0(options: Mapping[str, Any]) -> dict[str, str]:
+    """How a mapping in Mem0's form calls options: our dotted name → what was written."""
+    found: dict[str, str] = {}
+    for name in PROVIDED:
+        section = options.get(name)
+        config = section.get("config") if isinstance(section, Mapping) else None
+        if not isinstance(section, Mapping) or not isinstance(config, Mapping):
+            continue
+        provider = section.get("provider") or DEFAULT_PROVIDER[name]
+        known = _KNOWN.get((name, provider)) if isinstance(provider, str) else None
+        renamed = known.renamed if known else {}
+        found.update({f"{name}.{renamed.get(option, option)}": f"{name}.config.{option}" for option in config})
+    ours = {"history_db_path": "history.path", "custom_fact_extraction_prompt": "custom_instructions"}
+    found.update({name: theirs for theirs, name in ours.items() if options.get(theirs) is not None})
+    if options.get("custom_instructions") is not None:  # both are written
+        found.pop("custom_instructions", None)
+    return found
 
 
 def _section(name: str, section: Mapping[str, Any]) -> dict[str, Any]:

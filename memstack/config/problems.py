@@ -23,7 +23,11 @@ def option_names(model: type[BaseModel]) -> list[str]:
 
 
 def config_error(
-    error: ValidationError, settings: type[BaseModel], options: Mapping[str, Any], origins: Mapping[str, str]
+    error: ValidationError,
+    settings: type[BaseModel],
+    options: Mapping[str, Any],
+    origins: Mapping[str, str],
+    written: Mapping[str, str],
 ) -> ConfigError:
     """What is wrong with a configuration.
 
@@ -32,6 +36,7 @@ def config_error(
         settings: the model of the whole configuration.
         options: what was validated.
         origins: where each option came from.
+        written: what options are called there, where that is another name.
 
     Returns:
         The error to raise. It tells of the first problem, and names the other options that have one.
@@ -42,19 +47,21 @@ def config_error(
     model = _model(settings, options, where)
     raised = first.get("ctx", {}).get("error")
     if first["type"] == "extra_forbidden" and len(first["loc"]) == where.count(".") + 1:
-        return _unknown(where, model, options, origins)
+        return _unknown(where, model, options, origins, written)
     if isinstance(raised, UnknownName) or (isinstance(raised, ImportError) and isinstance(raised, ConfigError)):
         return raised
     if isinstance(raised, ConfigError):
-        return ConfigError(_joined(where, raised.where), raised.problem, _hint(where, raised, origins))
-    others = sorted({place for place in places if place != where})
+        option = _joined(where, raised.where)
+        return ConfigError(written.get(option, option), raised.problem, _hint(option, raised, origins))
+    others = sorted({written.get(place, place) for place in places if place != where})
     also = f" Also wrong: {', '.join(others)}." if others else ""
     if first["type"] == "missing":
         return ConfigError(where, "is missing", f"Give it, or set {_variables(where, options)}.{also}")
     came = _came(where, origins)
-    also = f" {env_name(where)} sets it too.{also}" if env_name(where) not in came else also
+    if where not in written and env_name(where) not in came:
+        also = f" {env_name(where)} sets it too.{also}"
     quotes = " Put it in quotes." if first["type"] == "string_type" and _is_scalar(first["input"]) else ""
-    return ConfigError(where, _problem(first, model, where), f"{came}{quotes}{also}".strip())
+    return ConfigError(written.get(where, where), _problem(first, model, where), f"{came}{quotes}{also}".strip())
 
 
 def _rank(problem: ErrorDetails) -> int:
@@ -74,8 +81,7 @@ def _joined(where: str, inner: str) -> str:
     return inner if inner.partition(".")[0] == where.partition(".")[0] else f"{where}.{inner}"
 
 
-def _hint(where: str, raised: ConfigError, origins: Mapping[str, str]) -> str:
-    option = _joined(where, raised.where)
+def _hint(option: str, raised: ConfigError, origins: Mapping[str, str]) -> str:
     return f"{_came(option, origins)} {raised.hint}".strip()
 
 
@@ -95,10 +101,16 @@ def _model(settings: type[BaseModel], options: Mapping[str, Any], where: str) ->
     return settings
 
 
-def _unknown(where: str, model: type[BaseModel], options: Mapping[str, Any], origins: Mapping[str, str]) -> ConfigError:
+def _unknown(
+    where: str,
+    model: type[BaseModel],
+    options: Mapping[str, Any],
+    origins: Mapping[str, str],
+    written: Mapping[str, str],
+) -> ConfigError:
     section, _, option = where.rpartition(".")
     origin = origins.get(where, "")
-    shown = f"{where} ({origin})" if origin.startswith("environment") else where
+    shown = f"{where} ({origin})" if origin.startswith("environment") else written.get(where, where)
     for name in PROVIDED:
         if name != section:
             continue

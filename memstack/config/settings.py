@@ -108,14 +108,16 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
     JSON of Mem0's form, {"memory": [{"text": "…"}]}. Default: Mem0's prompt."""
 
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _written: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def __init__(self, config: ConfigLike = None, /, **overrides: Any) -> None:
         merged = _resolve(type(self), config, overrides)
         try:
             super().__init__(**merged.options)
         except ValidationError as error:
-            raise config_error(error, type(self), merged.options, merged.origins()) from None
+            raise config_error(error, type(self), merged.options, merged.origins(), merged.written()) from None
         self._origins = self._all_origins(merged.origins())  # pyright: ignore[reportAttributeAccessIssue]  # private
+        self._written = merged.written()  # pyright: ignore[reportAttributeAccessIssue]  # likewise
         self._check_offline()
         self._check_idle()
 
@@ -182,6 +184,10 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
             found.update({option: given.get(option) or given.get(name) or "default" for option in options})
         return found
 
+    def _name(self, option: str) -> str:
+        """What an option is called where it came from."""
+        return self._written.get(option, option)
+
     def _check_offline(self) -> None:
         if not self.offline:
             return
@@ -193,14 +199,16 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
                 if not is_loopback(host):
                     where = f"{name}.{option}"
                     raise ConfigError(
-                        where,
+                        self._name(where),
                         f"points to another machine (it comes from {self._origins.get(where, 'default')}), "
                         "and `offline` is true",
                         "Point it to localhost, choose another provider, or set `offline: false`.",
                     )
             if getattr(section, "proxy", None) is not None:  # one of this machine, too: it leads on
                 raise ConfigError(
-                    f"{name}.proxy", "leads beyond this machine, and `offline` is true", "Drop one of the two."
+                    self._name(f"{name}.proxy"),
+                    "leads beyond this machine, and `offline` is true",
+                    "Drop one of the two.",
                 )
             if getattr(section, "auto_pull", False):
                 raise ConfigError(
@@ -218,7 +226,7 @@ class Settings(FrozenOptions, BaseSettings, frozen=True):  # pyright: ignore[rep
         for name in ("custom_instructions", "extraction_prompt"):
             if getattr(self, name) and isinstance(self.llm, NoLLM):
                 raise ConfigError(
-                    name,
+                    self._name(name),
                     f"is for a language model (it comes from {self._origins[name]}), and `llm.provider` is 'none'",
                     "Configure `llm`, or leave it out.",
                 )
@@ -254,7 +262,8 @@ def _resolve(cls: type[Settings], config: ConfigLike, overrides: Mapping[str, An
 def _layer_of(settings: Settings) -> Layer:
     """What was set in some settings."""
     options = {name: plain(getattr(settings, name)) for name in settings.model_fields_set}
-    return Layer(options, lambda option: settings.origins.get(option, "default"))
+    written = settings._written  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of the class above
+    return Layer(options, lambda option: settings.origins.get(option, "default"), written=written)
 
 
 def _raise_unset(value: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from memstack.config.interpolate import interpolate
 from memstack.config.layers import SECTIONS, Layer, Merged, env_name, plain
 from memstack.config.lookup import mode_of
-from memstack.config.mem0_mapping import from_mem0, is_mem0
+from memstack.config.mem0_mapping import from_mem0, is_mem0, names_in_mem0
 from memstack.config.urls import is_postgres
 from memstack.errors import ConfigError, UnknownName, describe
 
@@ -47,7 +47,7 @@ def config_layer(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> L
     if isinstance(config, Mapping):
         options = plain(config)
         if is_mem0(options):
-            return Layer(from_mem0(options), lambda _: "mem0 mapping")
+            return Layer(from_mem0(options), lambda _: "mem0 mapping", written=names_in_mem0(options))
         return Layer(options, lambda _: "mapping")
     if config is None:
         named = os.environ.get(CONFIG_VARIABLE)
@@ -67,7 +67,9 @@ def _file_layer(name: str, shown: str) -> Layer:
     except RuntimeError:
         raise ConfigError(shown, "names the home folder of a user that is not known here", "Check the path.") from None
     options = interpolate(read_yaml(path, shown), shown)
-    return Layer(from_mem0(options) if is_mem0(options) else options, lambda _: name, base=path.parent)
+    if is_mem0(options):
+        return Layer(from_mem0(options), lambda _: name, path.parent, names_in_mem0(options))
+    return Layer(options, lambda _: name, path.parent)
 
 
 # -- the environment -------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -399,3 +400,45 @@ def test_no_option_of_mem0_is_silently_dropped(section: str, provider: str, opti
     except ConfigError as error:
         named = error.where
     assert named == f"{section}.config.{option}" or value in found[section].values()
+
+
+_OFFLINE = {"offline": True, "embedder": {"provider": "openai", "config": {"openai_base_url": "http://far.example/v1"}}}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "written"),
+    [
+        ({"custom_fact_extraction_prompt": "x"}, "custom_fact_extraction_prompt"),
+        (
+            {"vector_store": {"provider": "chroma", "config": {"path": "p", "collection_name": "t"}}},
+            "vector_store.config.collection_name",
+        ),
+        (
+            {"vector_store": {"provider": "qdrant", "config": {"path": "p", "embedding_model_dims": "many"}}},
+            "vector_store.config.embedding_model_dims",
+        ),
+        ({"llm": {"provider": "ollama", "config": {"temperature": "hot"}}}, "llm.config.temperature"),
+        ({"history_db_path": 5}, "history_db_path"),
+        (_OFFLINE, "embedder.config.openai_base_url"),
+    ],
+    ids=str,
+)
+def test_an_error_names_what_was_written(mapping: dict[str, Any], written: str, write: Write) -> None:
+    """In a mapping and in a file, an option that cannot be used is called as Mem0's form calls it."""
+    for config in (mapping, write(json.dumps(mapping))):
+        with pytest.raises(ConfigError) as caught:
+            Settings.load(config)
+        assert caught.value.where == written
+        assert "MEMSTACK_" not in str(caught.value)
+
+
+def test_an_error_in_what_lies_upon_mem0s_form_has_our_name() -> None:
+    """What an argument sets was written in our words; what settings bring along keeps the name that it had."""
+    mapping = {"vector_store": {"provider": "chroma", "config": {"path": "p", "collection_name": "good"}}}
+    with pytest.raises(ConfigError, match=r"^vector_store\.collection: "):
+        Settings.load(mapping, vector_store={"collection": "t"})
+    both = {"custom_fact_extraction_prompt": "x", "llm": {"provider": "ollama", "config": {}}}
+    with pytest.raises(ConfigError, match=r"^custom_fact_extraction_prompt: "):
+        Settings.load(Settings.load(both), llm={"provider": "none"})
+    with pytest.raises(ConfigError, match=r"^custom_instructions: "):
+        Settings.load({"custom_fact_extraction_prompt": "x", "custom_instructions": "x"})

@@ -218,10 +218,10 @@ def test_a_folder_is_not_named_as_others_name_the_memory(provider: str, tmp_path
     """`:memory:` makes no folder of that name: the error tells how to keep memories in this process alone."""
     section = {"provider": provider, "path": ":memory:"}
     mem0 = {"provider": "qdrant", "config": {"path": ":memory:"}}
-    for given in (section, mem0):
+    for given, written in ((section, "vector_store.path"), (mem0, "vector_store.config.path")):
         with pytest.raises(ConfigError, match="mode: memory") as caught:
             open_memory({"vector_store": given})
-        assert caught.value.where == "vector_store.path"
+        assert caught.value.where == written
     assert not list(tmp_path.iterdir())
     assert not Settings.load({"vector_store": {"provider": "qdrant", "mode": "memory"}}).vector_store.persistent
 
