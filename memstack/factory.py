@@ -40,6 +40,7 @@ __all__ = [
     "OpeningMemory",
     "check_openable",
     "examine_models",
+    "load_reranker",
     "load_schemas",
     "make_embedder",
     "make_llm",

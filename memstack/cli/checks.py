@@ -72,12 +72,12 @@ def examine(session: Session, *, round_trip: bool | None, pull: bool = False) ->
     settings: Settings | None = None
     try:
         settings = session.settings()
-        found = f"from {', '.join(sources(settings))}"
-        checks.append(Check("configuration", "ok", found))
     except MemstackError as error:
         checks.append(_failure("configuration", error, "Correct it: memstack config show, memstack config schema."))
     if settings is None:
         return checks
+    configuration, settings = _loaded(settings)
+    checks.append(configuration)
     checks += [_packages(settings), _network(settings), *_place(settings)]
     settings = _impatient(settings)
     checks += _servers(settings, pull=pull)
@@ -103,6 +103,20 @@ def examine(session: Session, *, round_trip: bool | None, pull: bool = False) ->
 
 def _python() -> Check:
     return Check("python", "ok", f"{platform.python_version()} on {platform.platform()} ({sys.executable})")
+
+
+def _loaded(settings: Settings) -> tuple[Check, Settings]:
+    """Whether the code that a configuration names can be loaded, and settings without it where it cannot."""
+    from memstack.config.sections import RetrievalConfig
+    from memstack.factory import load_reranker, load_schemas
+
+    try:
+        load_schemas(settings.schemas)
+        load_reranker(settings)
+    except MemstackError as error:  # the rest is examined all the same
+        rest = settings.model_copy(update={"schemas": (), "retrieval": RetrievalConfig()})
+        return _failure("configuration", error, "Correct it: memstack config show."), rest
+    return Check("configuration", "ok", f"from {', '.join(sources(settings))}"), settings
 
 
 def _packages(settings: Settings) -> Check:

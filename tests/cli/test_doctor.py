@@ -82,6 +82,22 @@ def test_a_broken_configuration_fails(run: Runner) -> None:
     assert "Did you mean 'builtin'?" in row["todo"]
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [("schemas=nowhere.Habit", "schemas[0]: "), ("retrieval.reranker=nowhere.score", "retrieval.reranker: ")],
+)
+def test_code_that_cannot_be_loaded_is_the_configurations_failure(spawn: Runner, option: str, place: str) -> None:
+    """What a configuration names and cannot be imported fails in its row, and in no other; the rest is examined."""
+    done = spawn("--json", "--set", option, "doctor", "--round-trip")
+    rows = _rows(done)
+    assert done.code == 1
+    assert [name for name, row in rows.items() if row["status"] == "fail"] == ["configuration"]
+    assert rows["configuration"]["found"].startswith(place)
+    assert "PYTHONPATH" in rows["configuration"]["todo"]
+    assert (rows["round trip"]["status"], rows["mem0"]["status"]) == ("ok", "ok")
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that the configuration needs and that is missing fails, with the pip command."""
 
