@@ -65,4 +65,4 @@ def _refused(error: ollama.ResponseError, section: str, model: str) -> CallFaile
 
 
 def _how_to_pull(model: str) -> str:
-    return f"Run: ollama pull {model} (or memstack doctor --pull)"
+    return f"Run: ollama pull {model} (or, unless `offline` is true, memstack doctor --pull)"

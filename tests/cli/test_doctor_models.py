@@ -197,6 +197,8 @@ def test_nothing_is_pulled_offline(run: Runner) -> None:
         done = run(*given, "--json", "doctor", "--pull")
         assert {"pull", "embedder model"} <= set(_failing(done))
         assert not [request for request in server.requests if request.path == "/api/pull"]
+        for row in _rows(done).values():  # it advises no command that it refuses
+            assert "--pull" not in row["todo"] or "unless `offline` is true" in row["todo"]
         assert "offline is true (guarded" in _rows(done)["network"]["found"]
 
 
