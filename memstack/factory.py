@@ -76,12 +76,12 @@ def open_memory(config: Config = None, /, **overrides: Any) -> MemoryGateway:
         guard = Guard(settings.offline_guard) if settings.offline else None
         if guard is not None:
             opened.callback(guard.leave)
+        embedder = make_embedder(settings)
+        opened.callback(embedder.close)
         llm = make_llm(settings)
         if llm is not None:
             opened.callback(llm.close)
             check_silent(telemetry=settings.telemetry)
-        embedder = make_embedder(settings)
-        opened.callback(embedder.close)
         store = _open_store(settings, embedder)
         opened.callback(store.close)
         history_path = settings.history_path

@@ -41,7 +41,7 @@ def keep(parts: Parts, draft: Draft, conflicts: Sequence[Conflict]) -> PendingCh
     )
     now = utcnow()
     waiting = Waiting(
-        token=secrets.token_urlsafe(18),
+        token=secrets.token_hex(18),  # one that begins with a dash would be an option to a shell
         scope=draft.scope,
         fingerprint=draft.fingerprint,
         content=content,

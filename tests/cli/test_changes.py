@@ -53,6 +53,16 @@ def test_a_contradiction_is_asked_about(run: Runner, alex: str) -> None:
     assert [item["text"] for item in run("list", "--user", alex, "--json").data["memories"]] == ["evenings now"]
 
 
+def test_every_token_is_an_argument(run: Runner, alex: str) -> None:
+    """A token is letters and digits: no command line takes one for an option, and a double click marks all of it."""
+    run("add", "I prefer mornings", "--user", alex, "--metadata", MORNING)
+    texts = [f"evenings, for the {number}th time" for number in range(12)]
+    ask = ("add", *texts, "--user", alex, "--metadata", EVENING, "--on-conflict", "ask", "--json")
+    tokens = [waiting["token"] for waiting in run(*ask).data["pending"]]
+    assert len(set(tokens)) == len(texts)
+    assert all(token.isalnum() for token in tokens)
+
+
 def test_policies_for_a_contradiction(run: Runner, alex: str) -> None:
     """``raise`` stores nothing and fails, ``supersede`` replaces, ``keep`` stores both and tells."""
     run("add", "I prefer mornings", "--user", alex, "--metadata", MORNING)
