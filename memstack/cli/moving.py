@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 
 import typer
 
@@ -66,13 +66,11 @@ def export(
 @contextmanager
 def _standard_output() -> Iterator[io.TextIOWrapper]:
     """Standard output as what an export is written in, whatever the terminal's encoding."""
-    stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="\n")
-    try:
-        yield stream
-        stream.flush()
-    finally:
-        with suppress(OSError):  # what is left when its reader has gone
-            stream.detach()
+    # Not wrapped once more: what is wrapped is closed with its wrapper, where that cannot be emptied any more.
+    stream = cast("io.TextIOWrapper", sys.stdout)
+    stream.reconfigure(encoding="utf-8", newline="\n")
+    yield stream
+    stream.flush()
 
 
 def migrate(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from memstack import open_memory
+from memstack.cli import moving
 from memstack.testing import OllamaServer
 
 from .conftest import COMMAND, Runner
@@ -186,6 +190,24 @@ def test_a_reader_of_an_export_may_go(store: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_standard_output_stays_open_when_its_reader_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an export is written in closes no standard output, which is flushed at the end, when it is thrown away."""
+    reading, writing = os.pipe()
+    output = os.fdopen(writing, "w", encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", output)
+    with moving._standard_output() as stream:
+        stream.write("\u4eac")
+    assert os.read(reading, 10) == "\u4eac".encode()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError), moving._standard_output() as stream:
+        stream.write("the last line\n")
+    del stream
+    gc.collect()
+    assert not output.closed
+    with suppress(BrokenPipeError):  # what is left
+        output.close()
 
 
 def test_an_export_is_known_however_it_is_spelled(run: Runner, store: Path, tmp_path: Path) -> None:
