@@ -167,17 +167,13 @@ class ChromaStore(Store):
         the ids come first: to read vectors takes several times as long, and to read metadata even longer.
         """
         where, named = where_of(condition), None if condition is None else condition.ids
-        if named is None and self._vectors is None:
+        if named is not None:
+            return self._compared(query, self._ids(where, named), limit), {}
+        if self._vectors is None:
             few = self._get(where=where, limit=_FEW + 1, include=self._with_metadata("embeddings"))
             if len(few["ids"]) <= _FEW:
                 return compared(query, few, limit), told_of(few)
-        if named is not None:
-            return self._compared(query, self._ids(where, named), limit), {}
-        version = self._version
-        most = EXACT_UP_TO if version is None else _LISTED
-        ids: list[str] = self._get(where=where, limit=most + 1, include=[])["ids"]
-        if len(ids) <= most:
-            self._last = (version, where, ids)
+        ids = self._passing(where, (EXACT_UP_TO if self._version is None else _LISTED) + 1)
         if len(ids) > EXACT_UP_TO:
             return self._by_index(query, where, limit)
         return self._compared(query, ids, limit), {}
@@ -334,12 +330,18 @@ class ChromaStore(Store):
             return few
         version, last, ids = self._last
         if last is not where or version is None or version != self._version:
-            version = self._version
-            ids = self._get(where=where, include=[])["ids"]
-            if len(ids) <= _LISTED:
-                self._last = (version, where, ids)
+            ids = self._passing(where)
         self._check_open("scan")
         return list(ids) if named is None else [row_id for row_id in ids if row_id in named]
+
+    def _passing(self, where: Any, limit: int | None = None) -> list[str]:
+        """The ids of the rows where a condition holds, or so many of them; not very many are kept for the next call."""
+        version = self._version
+        ids: list[str] = self._get(where=where, limit=limit, include=[])["ids"]
+        whole = limit is None or len(ids) < limit
+        if version is not None and whole and len(ids) <= _LISTED:
+            self._last = (version, where, ids)
+        return ids
 
     def _in_order(self, listing: Listing) -> Iterator[Row]:
         """Chroma lists in no order: all rows are looked at, and sorted here.
